@@ -1,0 +1,153 @@
+//! The messages. Their order and their fields are the protocol: append, never insert, and
+//! raise [`PROTOCOL_VERSION`] when an old peer could not understand.
+
+use alloc::borrow::Cow;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    aeon::{Aeon, Cursor},
+    digest::Digest,
+    lake::LakeId,
+    path::{Name, Path},
+};
+
+/// The version of these messages, which each side says in its [`Hello`].
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// A random id of one run of one process, by which a peer tells a restart, and two devices
+/// with one identity, from a second connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BootId(pub [u8; 16]);
+
+impl fmt::Debug for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BootId({:032x})", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What each side says first, once, on a stream of its own that it then ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The version of the messages that follow. It stays the first field for ever.
+    pub protocol: u16,
+    /// Which run of the process this is.
+    pub boot: BootId,
+}
+
+/// What a subscriber asks for: the one frame that it sends on a stream. Ending the stream
+/// ends the subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surf {
+    /// The publishing agent.
+    pub agent: Name,
+    /// The path.
+    pub path: Path,
+    /// The lake that the subscriber understands.
+    pub lake: LakeId,
+    /// Where the subscriber stands, if it has anything.
+    pub cursor: Option<Cursor>,
+}
+
+/// What a publisher sends on the stream of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message<'a> {
+    /// The path is unknown, ended, or not for this peer: which of them is not said. The stream
+    /// stays open, parked; it goes on by itself if the path becomes available, with a rock, or
+    /// with a resumption from where it had led to. A rock that was under way is abandoned.
+    NotAvailable,
+    /// The subscription can't be served as it is.
+    Refused(Refusal),
+    /// The cursor is good: the waves after it follow.
+    Resumed(Cursor),
+    /// A rock of so many bytes, in chunks that follow at once.
+    Rock {
+        /// The rock's place.
+        at: Cursor,
+        /// How many bytes its chunks have in all.
+        bytes: u64,
+        /// The digest of those bytes.
+        digest: Digest,
+    },
+    /// The next bytes of the rock.
+    Chunk(#[serde(borrow, with = "bytes_cow")] Cow<'a, [u8]>),
+    /// The next wave.
+    Wave {
+        /// The aeon that it leads to.
+        aeon: Aeon,
+        /// The digest of the publisher's rock at that aeon, where it keeps one.
+        digest: Option<Digest>,
+        /// The encoded wave.
+        #[serde(borrow, with = "bytes_cow")]
+        wave: Cow<'a, [u8]>,
+    },
+    /// The subscriber has everything up to this aeon; what follows is live.
+    CaughtUp(Aeon),
+    /// The publisher is shutting down. Its subscribers come back when it does.
+    ShuttingDown,
+}
+
+/// Why a subscription can't be served as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The path holds another lake, or another version. The stream stays parked.
+    #[error("the publisher's lake is {published}: update the older side; the subscription then resumes by itself")]
+    LakeDiffers {
+        /// What is published.
+        published: LakeId,
+    },
+    /// The subscriber has as many streams open as a peer may have. The stream ends.
+    #[error("this peer has {limit} subscriptions open at the publisher, the most that it allows: quit some")]
+    TooManySubscriptions {
+        /// The limit.
+        limit: u32,
+    },
+    /// The subscriber waits for as many unavailable paths as a peer may. The stream ends.
+    #[error("this peer waits for {limit} paths that are not available, the most that the publisher allows: quit some")]
+    TooManyParked {
+        /// The limit.
+        limit: u32,
+    },
+    /// The request is no request. The stream ends.
+    #[error("the publisher could not read the request: is one side much older?")]
+    Malformed,
+    /// The publisher failed to read its storage. The stream ends.
+    #[error("the publisher failed to read its own storage; see its log")]
+    Storage,
+}
+
+/// What a subscriber does after a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Wait: the publisher goes on by itself when the reason is gone.
+    WhenToldTo,
+    /// Ask again after a while.
+    Later,
+}
+
+impl Refusal {
+    /// What to do after it.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::LakeDiffers { .. } => Retry::WhenToldTo,
+            Self::TooManySubscriptions { .. } | Self::TooManyParked { .. } => Retry::Later,
+            Self::Malformed | Self::Storage => Retry::Later,
+        }
+    }
+}
+
+/// Byte strings that are borrowed from the frame when decoded, and cost no per-byte visit.
+mod bytes_cow {
+    use alloc::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'a, [u8]>, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(Cow::Borrowed)
+    }
+}

@@ -1,0 +1,368 @@
+//! The handles of an agent: what it publishes, and what it follows.
+
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use groundswell_core::{
+    Aeon, Cursor, Lake, LakeId, Name, Path, Pattern,
+    encoding::encode,
+    limits::{MAX_GIVE_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
+};
+
+use crate::{
+    catalog::Direction,
+    cell::TideCell,
+    driver::{Command, Declared, Durability},
+    error::{DeclareError, GiveError, ReadError, StorageError, SurfError},
+    fold::new_fold,
+    follow,
+    freshness::Freshness,
+    reader::{Updates, with_rock},
+    shared::Shared,
+    source::Source,
+    store::TideKey,
+};
+
+/// A named program on a node. It declares which lakes it publishes and follows on which paths,
+/// and each declaration gives the handle to do so.
+#[derive(Clone)]
+pub struct Agent {
+    shared: Arc<Shared>,
+    name: Name,
+}
+
+impl Agent {
+    pub(crate) fn new(shared: Arc<Shared>, name: Name) -> Self {
+        Self { shared, name }
+    }
+
+    /// The agent's name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Declares that this agent publishes lake `L` on a path or, with `/*`, on everything below
+    /// one. What an earlier run published there is published again from here on. The declaration
+    /// holds until the node is shut down; clone the handle to share it.
+    ///
+    /// Refused where it overlaps another declaration of this agent, and where another lake, or
+    /// another version of it, is stored on a path that it covers.
+    pub async fn publications<L: Lake>(&self, pattern: &str) -> Result<Publications<L>, DeclareError> {
+        self.publications_with(pattern, Durability::Disk).await
+    }
+
+    /// The same, with the durability of the publications that it begins.
+    pub async fn publications_with<L: Lake>(
+        &self,
+        pattern: &str,
+        durability: Durability,
+    ) -> Result<Publications<L>, DeclareError> {
+        let declared = self.declare::<L>(pattern, Direction::Out, durability)?;
+        let command = |reply| Command::Declare { declared: declared.clone(), reply };
+        let loaded = self.shared.driver.ask(command).await.map_err(|_| DeclareError::ShutDown);
+        if let Err(error) = loaded.and_then(|loaded| loaded) {
+            self.shared.catalog.undeclare(&self.name, Direction::Out, &declared.pattern);
+            return Err(error);
+        }
+        Ok(Publications { shared: self.shared.clone(), declared, _lake: PhantomData })
+    }
+
+    /// Declares that this agent follows lake `L` on paths that the pattern covers, of any source.
+    /// What an earlier run followed there is followed again from here on.
+    ///
+    /// Refused as [`Agent::publications`] is. Publications and subscriptions do not overlap
+    /// each other.
+    pub async fn subscriptions<L: Lake>(&self, pattern: &str) -> Result<Subscriptions<L>, DeclareError> {
+        let declared = self.declare::<L>(pattern, Direction::In, Durability::Disk)?;
+        let subscriptions = Subscriptions { shared: self.shared.clone(), declared, _lake: PhantomData };
+        if let Err(error) = subscriptions.resume().await {
+            self.shared.catalog.undeclare(&self.name, Direction::In, &subscriptions.declared.pattern);
+            return Err(error);
+        }
+        Ok(subscriptions)
+    }
+
+    /// Stops following a source, whatever its lake, declared or not: see [`Subscriptions::quit`].
+    pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
+        let last = self.shared.catalog.unfollow(source, &self.name);
+        let (agent, source) = (self.name.clone(), source.clone());
+        let asked = self.shared.driver.ask(|reply| Command::Unwant { agent, source, last, reply }).await;
+        asked.map_err(|_| StorageError::new("the node is shut down"))?
+    }
+
+    fn declare<L: Lake>(
+        &self,
+        pattern: &str,
+        direction: Direction,
+        durability: Durability,
+    ) -> Result<Arc<Declared>, DeclareError> {
+        if self.shared.closing.is_cancelled() {
+            return Err(DeclareError::ShutDown);
+        }
+        let pattern = Pattern::new(pattern)?;
+        let lake = LakeId::of::<L>()?;
+        self.shared.catalog.declare(&self.name, direction, &pattern)?;
+        Ok(Arc::new(Declared { agent: self.name.clone(), pattern, lake, new_fold: new_fold::<L>, durability }))
+    }
+}
+
+/// What an agent publishes under one declaration.
+pub struct Publications<L: Lake> {
+    shared: Arc<Shared>,
+    declared: Arc<Declared>,
+    _lake: PhantomData<fn() -> L>,
+}
+
+impl<L: Lake> Clone for Publications<L> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), declared: self.declared.clone(), _lake: PhantomData }
+    }
+}
+
+/// What is known of one publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublicationState {
+    /// Where it stands.
+    pub cursor: Cursor,
+}
+
+/// What is known of one state that an agent follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplicaState {
+    /// Where it stands; `None` before there is any state.
+    pub cursor: Option<Cursor>,
+    /// What is known of its source.
+    pub freshness: Freshness,
+    /// When it was last known to be current, where it was once and is not now.
+    pub current_at: Option<SystemTime>,
+}
+
+impl ReplicaState {
+    /// Whether the state may be behind its source.
+    pub fn stale(&self) -> bool {
+        self.freshness.is_stale()
+    }
+}
+
+impl<L: Lake> Publications<L> {
+    /// The pattern that they are declared on.
+    pub fn pattern(&self) -> &Pattern {
+        &self.declared.pattern
+    }
+
+    /// Publishes the default rock on a path, at aeon 0. Where the path is published already,
+    /// nothing happens. Returns the newest aeon.
+    pub async fn open(&self, path: &str) -> Result<Aeon, GiveError> {
+        self.send(path, Vec::new()).await
+    }
+
+    /// Gives one wave, which publishes the path if it is not yet. Returns the aeon that the wave
+    /// leads to, once the wave is durable (see [`Durability`]).
+    ///
+    /// Waves of one path are in one total order; concurrent calls share a flush. Dropping the
+    /// future does not take the wave back if it was handed over.
+    pub async fn give(&self, path: &str, wave: L::Wave) -> Result<Aeon, GiveError> {
+        self.send(path, vec![encode_wave::<L>(&wave)?]).await
+    }
+
+    /// Gives many waves at once: all of them, or none. Returns the last one's aeon. At most
+    /// 65,536 waves of 64 MiB in all.
+    pub async fn give_all(&self, path: &str, waves: impl IntoIterator<Item = L::Wave>) -> Result<Aeon, GiveError> {
+        let mut encoded = Vec::new();
+        let mut bytes = 0;
+        for wave in waves {
+            let wave = encode_wave::<L>(&wave)?;
+            bytes += wave.len();
+            encoded.push(wave);
+            if encoded.len() > MAX_WAVES_AT_ONCE || bytes > MAX_GIVE_BYTES {
+                return Err(GiveError::TooMany);
+            }
+        }
+        self.send(path, encoded).await
+    }
+
+    async fn send(&self, path: &str, waves: Vec<Bytes>) -> Result<Aeon, GiveError> {
+        if self.shared.closing.is_cancelled() {
+            return Err(GiveError::ShutDown);
+        }
+        let path = Path::new(path)?;
+        if !self.declared.pattern.covers(&path) {
+            return Err(GiveError::NotDeclared { path, pattern: self.declared.pattern.clone() });
+        }
+        let declared = self.declared.clone();
+        let given = self.shared.driver.ask(|reply| Command::Give { declared, path, waves, reply }).await;
+        given.map_err(|_| GiveError::ShutDown)?
+    }
+
+    /// The publications under this declaration, by path.
+    pub fn read(&self) -> BTreeMap<Path, PublicationState> {
+        let mut states = BTreeMap::new();
+        for cell in self.shared.catalog.cells() {
+            if let TideKey::Publication { agent, path } = cell.key()
+                && *agent == self.declared.agent
+                && self.declared.pattern.covers(path)
+                && let Some(cursor) = cell.cursor()
+            {
+                states.insert(path.clone(), PublicationState { cursor });
+            }
+        }
+        states
+    }
+
+    /// Reads the newest rock of a path and its aeon, for the length of a closure. No rock is
+    /// copied for it. It waits for a transaction that is under way on this path.
+    ///
+    /// `look` must not take long: who gives a wave waits for it, up to 5 ms, before
+    /// the rock is copied.
+    pub async fn with_rock<T>(&self, path: &str, look: impl FnOnce(&L::Rock, Aeon) -> T) -> Result<T, ReadError> {
+        let path = Path::new(path)?;
+        let key = TideKey::Publication { agent: self.declared.agent.clone(), path: path.clone() };
+        let cell = self.shared.catalog.existing(&key).ok_or(ReadError::NoState(path))?;
+        with_rock::<L, T>(&cell, look).await
+    }
+}
+
+fn encode_wave<L: Lake>(wave: &L::Wave) -> Result<Bytes, GiveError> {
+    let bytes = encode(wave)?;
+    if bytes.len() > MAX_WAVE_BYTES {
+        return Err(GiveError::WaveTooLarge { bytes: bytes.len() });
+    }
+    Ok(bytes.into())
+}
+
+/// What an agent follows under one declaration.
+pub struct Subscriptions<L: Lake> {
+    shared: Arc<Shared>,
+    declared: Arc<Declared>,
+    _lake: PhantomData<fn() -> L>,
+}
+
+impl<L: Lake> Clone for Subscriptions<L> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), declared: self.declared.clone(), _lake: PhantomData }
+    }
+}
+
+impl<L: Lake> Subscriptions<L> {
+    /// The pattern that they are declared on.
+    pub fn pattern(&self) -> &Pattern {
+        &self.declared.pattern
+    }
+
+    /// Follows a source, now and after every restart, until it is quit; and returns a stream of
+    /// its updates. It begins with the state as it is here, then everything that follows.
+    ///
+    /// It returns at once, whether the source is there or not: the stream says what is known of
+    /// the source, and the state comes when it can. Following what one follows already is no
+    /// error: all streams of a source on this node share its connection and its replica. A node
+    /// may follow its own publications.
+    pub async fn surf(&self, source: Source) -> Result<Updates<L>, SurfError> {
+        self.surf_from(source, None).await
+    }
+
+    /// The same, from a cursor of an earlier update: the waves since come one by one if they are
+    /// kept, otherwise the state as it is.
+    pub async fn surf_from(&self, source: Source, cursor: Option<Cursor>) -> Result<Updates<L>, SurfError> {
+        let permit = self.shared.reader_permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| SurfError::TooManySubscriptions)?;
+        let cell = self.want(&source).await?;
+        let lake = self.declared.lake.clone();
+        Ok(Updates::new(source, lake, cell, cursor, self.shared.metrics.clone(), permit))
+    }
+
+    /// Stops following a source. Streams of it end when no agent of this node follows it any
+    /// more; its replica then goes, in memory and on disk.
+    pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
+        Agent::new(self.shared.clone(), self.declared.agent.clone()).quit(source).await
+    }
+
+    /// The states that are followed under this declaration, by source.
+    pub fn read(&self) -> BTreeMap<Source, ReplicaState> {
+        let followed = self.shared.catalog.followed_by(&self.declared.agent);
+        let covered = followed.into_iter().filter(|source| self.declared.pattern.covers(&source.path));
+        let state = |source: Source| {
+            let cell = self.shared.catalog.existing(&self.key(&source))?;
+            let standing = cell.standing();
+            let state =
+                ReplicaState { cursor: cell.cursor(), freshness: standing.freshness, current_at: standing.current_at };
+            Some((source, state))
+        };
+        covered.filter_map(state).collect()
+    }
+
+    /// Reads the newest rock of a source and its aeon, for the length of a closure: see
+    /// [`Publications::with_rock`].
+    pub async fn with_rock<T>(&self, source: &Source, look: impl FnOnce(&L::Rock, Aeon) -> T) -> Result<T, ReadError> {
+        let cell = self.shared.catalog.existing(&self.key(source));
+        let cell = cell.ok_or_else(|| ReadError::NoState(source.path.clone()))?;
+        with_rock::<L, T>(&cell, look).await
+    }
+
+    fn key(&self, source: &Source) -> TideKey {
+        if source.peer == self.shared.id {
+            TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() }
+        } else {
+            TideKey::Replica(source.clone())
+        }
+    }
+
+    /// Notes that the source is followed, and sees that it is.
+    async fn want(&self, source: &Source) -> Result<Arc<TideCell>, SurfError> {
+        if self.shared.closing.is_cancelled() {
+            return Err(SurfError::ShutDown);
+        }
+        if !self.declared.pattern.covers(&source.path) {
+            let (path, pattern) = (source.path.clone(), self.declared.pattern.clone());
+            return Err(SurfError::NotDeclared { path, pattern });
+        }
+        let own = source.peer == self.shared.id;
+        if !own && !self.shared.network.can_look_up() && !self.shared.peers.knows_address(source.peer) {
+            self.learn_stored(source)?;
+        }
+        let (declared, wanted) = (self.declared.clone(), source.clone());
+        let cell = self.shared.driver.ask(|reply| Command::Want { declared, source: wanted, reply }).await;
+        let cell = cell.map_err(|_| SurfError::ShutDown)??;
+        if let Err(lake) = cell.slot::<L>() {
+            return Err(SurfError::LakeType { lake });
+        }
+        let first = self.shared.catalog.follow(source, &self.declared.agent);
+        if let Some(quit) = first.filter(|_| !own) {
+            follow::spawn(&self.shared, cell.clone(), source.clone(), self.declared.lake.clone(), quit);
+        }
+        Ok(cell)
+    }
+
+    fn learn_stored(&self, source: &Source) -> Result<(), SurfError> {
+        match self.shared.store.peer(source.peer)? {
+            Some(addr) if !addr.is_empty() => {
+                self.shared.peers.learn(&addr);
+                Ok(())
+            }
+            _ => Err(SurfError::UnknownPeer { peer: source.peer }),
+        }
+    }
+
+    /// Follows again what an earlier run followed.
+    async fn resume(&self) -> Result<(), DeclareError> {
+        for (agent, source, stored) in self.shared.store.wanted()? {
+            if agent != self.declared.agent || !self.declared.pattern.covers(&source.path) {
+                continue;
+            }
+            if stored != self.declared.lake {
+                let declared = self.declared.lake.clone();
+                return Err(DeclareError::LakeVersion { path: source.path, stored, declared });
+            }
+            let path = source.path.clone();
+            match self.want(&source).await {
+                // A peer whose address is lost is found again when its ticket is given.
+                Ok(_) | Err(SurfError::UnknownPeer { .. }) => {}
+                Err(SurfError::ShutDown) => return Err(DeclareError::ShutDown),
+                Err(SurfError::Storage(error)) => return Err(DeclareError::Storage(error)),
+                Err(error) => return Err(DeclareError::Damaged { path, reason: error.to_string() }),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! The catalog: which cell stands for which path or source, and what agents have declared.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use groundswell_core::{Name, Pattern};
+use tokio_util::sync::CancellationToken;
+
+use crate::{cell::TideCell, error::DeclareError, source::Source, store::TideKey, sync::lock};
+
+/// Which way a declaration goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    Out,
+    In,
+}
+
+#[derive(Default)]
+pub(crate) struct Catalog {
+    cells: Mutex<HashMap<TideKey, Arc<TideCell>>>,
+    declared: Mutex<HashMap<(Name, Direction), Vec<Pattern>>>,
+    /// Which agents follow which source, and how the task that follows it is stopped.
+    followers: Mutex<HashMap<Source, Followers>>,
+}
+
+#[derive(Default)]
+struct Followers {
+    agents: HashSet<Name>,
+    quit: CancellationToken,
+}
+
+impl Catalog {
+    /// The cell of a key; without state, where nothing is there yet.
+    pub(crate) fn cell(&self, key: &TideKey) -> Arc<TideCell> {
+        let mut cells = lock(&self.cells);
+        cells.entry(key.clone()).or_insert_with(|| Arc::new(TideCell::new(key.clone()))).clone()
+    }
+
+    /// The cell of a key, where one is.
+    pub(crate) fn existing(&self, key: &TideKey) -> Option<Arc<TideCell>> {
+        lock(&self.cells).get(key).cloned()
+    }
+
+    /// Every cell that there is.
+    pub(crate) fn cells(&self) -> Vec<Arc<TideCell>> {
+        lock(&self.cells).values().cloned().collect()
+    }
+
+    /// The cell of this key is gone; who comes later gets another.
+    pub(crate) fn forget(&self, key: &TideKey) {
+        lock(&self.cells).remove(key);
+    }
+
+    /// Lets go of a cell that was waited at. One without state that no one else holds is
+    /// forgotten, so that asking for paths that do not exist takes no lasting memory.
+    pub(crate) fn release(&self, cell: Arc<TideCell>) {
+        let mut cells = lock(&self.cells);
+        // The map's own and the caller's.
+        if !cell.has_state() && Arc::strong_count(&cell) <= 2 {
+            cells.remove(cell.key());
+        }
+    }
+
+    /// Notes a declaration, or refuses it where it overlaps another of the same agent and direction.
+    pub(crate) fn declare(&self, agent: &Name, direction: Direction, pattern: &Pattern) -> Result<(), DeclareError> {
+        let mut declared = lock(&self.declared);
+        let patterns = declared.entry((agent.clone(), direction)).or_default();
+        if let Some(other) = patterns.iter().find(|other| other.overlaps(pattern)) {
+            return Err(DeclareError::Overlap {
+                agent: agent.clone(),
+                pattern: pattern.clone(),
+                declared: other.clone(),
+            });
+        }
+        patterns.push(pattern.clone());
+        Ok(())
+    }
+
+    /// Takes back a declaration that could not be carried out.
+    pub(crate) fn undeclare(&self, agent: &Name, direction: Direction, pattern: &Pattern) {
+        let mut declared = lock(&self.declared);
+        if let Some(patterns) = declared.get_mut(&(agent.clone(), direction)) {
+            patterns.retain(|other| other != pattern);
+        }
+    }
+
+    /// Notes that an agent follows a source. Where no agent did, the caller has to begin, and
+    /// to stop when this token says so.
+    pub(crate) fn follow(&self, source: &Source, agent: &Name) -> Option<CancellationToken> {
+        let mut followers = lock(&self.followers);
+        let followers = followers.entry(source.clone()).or_default();
+        let first = followers.agents.is_empty();
+        followers.agents.insert(agent.clone());
+        first.then(|| followers.quit.clone())
+    }
+
+    /// Notes that an agent no longer follows a source; true where no agent does any more.
+    pub(crate) fn unfollow(&self, source: &Source, agent: &Name) -> bool {
+        let mut all = lock(&self.followers);
+        let Some(followers) = all.get_mut(source) else { return true };
+        followers.agents.remove(agent);
+        let last = followers.agents.is_empty();
+        if last {
+            followers.quit.cancel();
+            all.remove(source);
+        }
+        last
+    }
+
+    /// The sources that an agent follows.
+    pub(crate) fn followed_by(&self, agent: &Name) -> Vec<Source> {
+        let all = lock(&self.followers);
+        let followed = all.iter().filter(|(_, followers)| followers.agents.contains(agent));
+        followed.map(|(source, _)| source.clone()).collect()
+    }
+}

@@ -1,0 +1,252 @@
+//! The cell: what readers, local and remote, see of one tide. The driver alone changes it.
+
+use std::{
+    any::Any,
+    sync::{Arc, RwLock},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use groundswell_core::{
+    Aeon, Cursor, Digest, Lake, LakeId,
+    limits::READ_BATCH_BYTES,
+    publisher::{Outflow, Step},
+    tide::{Changes, Next, Tide},
+};
+use tokio::sync::watch;
+
+use crate::{
+    error::StorageError,
+    fold::RockSlot,
+    freshness::{Ended, Freshness},
+    store::{Backing, TideKey},
+    sync::{read, write},
+};
+
+/// One tide as its readers share it. A cell can be there before its state is: who waits for
+/// a path that does not exist yet waits here.
+pub(crate) struct TideCell {
+    key: TideKey,
+    state: RwLock<State>,
+    version: watch::Sender<u64>,
+}
+
+struct State {
+    body: Option<Body>,
+    freshness: Freshness,
+    /// What of the state counts as the catch-up; later waves are live. `None` while
+    /// the source has not said that this is everything.
+    caught_up: Option<Aeon>,
+    current_at: Option<SystemTime>,
+    ended: Option<Ended>,
+}
+
+/// The state of a cell that has one.
+pub(crate) struct Body {
+    pub(crate) lake: LakeId,
+    pub(crate) tide: Tide,
+    pub(crate) backing: Backing,
+    pub(crate) rock: Arc<dyn Any + Send + Sync>,
+}
+
+/// What a local reader is to do next.
+pub(crate) enum LocalNext {
+    /// Read these waves: from memory if they are given, otherwise from storage.
+    Waves { first: Aeon, last: Aeon, recent: Option<Vec<Bytes>>, backing: Backing },
+    /// Take the rock in memory, which stands at least here.
+    Rock(Cursor),
+    /// There is nothing new.
+    Wait,
+    /// There is no state yet.
+    Nothing,
+}
+
+/// The standing of a cell beside its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) freshness: Freshness,
+    pub(crate) caught_up: Option<Aeon>,
+    pub(crate) current_at: Option<SystemTime>,
+    pub(crate) ended: Option<Ended>,
+}
+
+/// What the server of a remote reader is to do next.
+pub(crate) enum RemoteNext {
+    /// There is no state: the path is not available.
+    Nothing,
+    /// The path holds another lake than was asked for.
+    LakeDiffers(LakeId),
+    /// A step of the protocol, with what memory holds for it.
+    Step { step: Step, recent: Option<Vec<Bytes>>, backing: Backing },
+}
+
+impl TideCell {
+    /// A cell without state.
+    pub(crate) fn new(key: TideKey) -> Self {
+        let freshness = match key {
+            TideKey::Publication { .. } => Freshness::NotAvailable,
+            TideKey::Replica(_) => Freshness::Connecting,
+        };
+        let state = State { body: None, freshness, caught_up: None, current_at: None, ended: None };
+        Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn key(&self) -> &TideKey {
+        &self.key
+    }
+
+    /// Wakes at each change of anything here.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    pub(crate) fn has_state(&self) -> bool {
+        read(&self.state).body.is_some()
+    }
+
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        read(&self.state).body.as_ref().map(|body| body.tide.cursor())
+    }
+
+    pub(crate) fn lake(&self) -> Option<LakeId> {
+        read(&self.state).body.as_ref().map(|body| body.lake.clone())
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let state = read(&self.state);
+        Standing {
+            freshness: state.freshness.clone(),
+            caught_up: state.caught_up,
+            current_at: state.current_at,
+            ended: state.ended.clone(),
+        }
+    }
+
+    /// The typed rock, where there is one and it is of this type.
+    pub(crate) fn slot<L: Lake>(&self) -> Result<Option<Arc<RockSlot<L>>>, LakeId> {
+        let state = read(&self.state);
+        let Some(body) = &state.body else { return Ok(None) };
+        match body.rock.clone().downcast::<RockSlot<L>>() {
+            Ok(slot) => Ok(Some(slot)),
+            Err(_) => Err(body.lake.clone()),
+        }
+    }
+
+    /// Runs something on the tide, where there is one.
+    pub(crate) fn with_tide<T>(&self, run: impl FnOnce(&Tide) -> T) -> Option<T> {
+        read(&self.state).body.as_ref().map(|body| run(&body.tide))
+    }
+
+    /// The one question, for a local reader. It gets the rock in memory rather than a stored one.
+    /// A state of another lake than the reader's is none to it.
+    pub(crate) fn local_next(&self, cursor: Option<Cursor>, lake: &LakeId) -> LocalNext {
+        let state = read(&self.state);
+        let Some(body) = state.body.as_ref().filter(|body| body.lake == *lake) else { return LocalNext::Nothing };
+        match body.tide.next(cursor) {
+            Next::Waves { first, last } => LocalNext::Waves {
+                first,
+                last,
+                recent: body.tide.recent_from(first, READ_BATCH_BYTES),
+                backing: body.backing.clone(),
+            },
+            Next::Rock { .. } | Next::Ahead => LocalNext::Rock(body.tide.cursor()),
+            Next::Wait => LocalNext::Wait,
+        }
+    }
+
+    /// The same for the server of a remote reader.
+    pub(crate) fn remote_next(&self, outflow: &Outflow, lake: &LakeId) -> RemoteNext {
+        let state = read(&self.state);
+        let Some(body) = &state.body else { return RemoteNext::Nothing };
+        if body.lake != *lake {
+            return RemoteNext::LakeDiffers(body.lake.clone());
+        }
+        let step = outflow.poll(&body.tide);
+        let recent = match step {
+            Step::Waves { first, .. } => body.tide.recent_from(first, READ_BATCH_BYTES),
+            _ => None,
+        };
+        RemoteNext::Step { step, recent, backing: body.backing.clone() }
+    }
+
+    /// The digests that travel with the waves of these aeons.
+    pub(crate) fn digests(&self, first: Aeon, last: Aeon) -> Vec<(Aeon, Digest)> {
+        let digests = |tide: &Tide| {
+            let within = tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
+            within.map(|(aeon, info)| (aeon, info.digest)).collect()
+        };
+        self.with_tide(digests).unwrap_or_default()
+    }
+
+    /// Gives the cell its state. Readers are woken by [`TideCell::wake`].
+    pub(crate) fn begin(&self, body: Body) {
+        let mut state = write(&self.state);
+        if matches!(self.key, TideKey::Publication { .. }) {
+            state.freshness = Freshness::Live;
+            state.caught_up = Some(body.tide.cursor().aeon);
+        }
+        state.body = Some(body);
+    }
+
+    /// Makes durable changes visible. Readers are woken by [`TideCell::wake`], once the rock
+    /// can be read too.
+    pub(crate) fn commit(&self, changes: Changes) {
+        if let Some(body) = &mut write(&self.state).body {
+            body.tide.commit(changes);
+        }
+    }
+
+    /// The source says that this is everything, up to this aeon.
+    pub(crate) fn caught_up(&self, aeon: Aeon) {
+        let mut state = write(&self.state);
+        state.freshness = Freshness::Live;
+        state.caught_up = Some(aeon);
+        drop(state);
+        self.wake();
+    }
+
+    /// What is known of the source changes. Leaving `Live` notes when the state was current last.
+    pub(crate) fn set_freshness(&self, freshness: Freshness) {
+        let mut state = write(&self.state);
+        if state.freshness == freshness {
+            return;
+        }
+        if state.freshness == Freshness::Live {
+            state.current_at = Some(SystemTime::now());
+        }
+        if freshness != Freshness::Live {
+            state.caught_up = None;
+        }
+        state.freshness = freshness;
+        drop(state);
+        self.wake();
+    }
+
+    /// Every stream of this cell ends, after what was committed.
+    pub(crate) fn end(&self, why: Ended) {
+        write(&self.state).ended.get_or_insert(why);
+        self.wake();
+    }
+
+    /// Wakes every reader to look again.
+    pub(crate) fn wake(&self) {
+        self.version.send_modify(|version| *version = version.wrapping_add(1));
+    }
+}
+
+/// Reads the waves that a step asks for from storage, on a thread that may block.
+pub(crate) async fn stored_waves(backing: Backing, first: Aeon, last: Aeon) -> Result<Vec<Bytes>, StorageError> {
+    blocking(move || backing.waves(first, last, READ_BATCH_BYTES)).await
+}
+
+/// Reads a chunk of a rock likewise.
+pub(crate) async fn stored_chunk(backing: Backing, aeon: Aeon, index: u32) -> Result<Option<Bytes>, StorageError> {
+    blocking(move || backing.chunk(aeon, index)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|error| Err(StorageError::new(error)))
+}

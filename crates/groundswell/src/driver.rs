@@ -1,0 +1,221 @@
+//! The one driver of the core: a thread of its own that alone changes tides and storage.
+//!
+//! Its loop, which is the whole contract:
+//!
+//! 1. wait for a command, and take along what else is waiting, up to the named bounds;
+//! 2. stage each command: wash its waves onto the locked rocks, push them onto the changes;
+//!    one that is refused leaves no trace, and is answered at once;
+//! 3. make all changes durable in one transaction (the group commit);
+//! 4. commit them to the cells, which wakes the readers, let go of the rocks, and answer;
+//!    or, where storage failed, load the rocks again as they were, and answer with the failure.
+//!
+//! It awaits nothing but commands and, bounded by its patience, readers of a rock.
+
+mod batch;
+mod entry;
+mod load;
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use groundswell_core::{Aeon, Cursor, LakeId, Name, Path, Pattern, subscriber::Intake};
+use iroh::EndpointAddr;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    catalog::Catalog,
+    cell::TideCell,
+    error::{DeclareError, GiveError, StorageError, SurfError},
+    fold::NewFold,
+    limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS},
+    metrics::Metrics,
+    source::{PeerId, Source},
+    store::{Store, TideKey},
+};
+use batch::Batch;
+use entry::Entry;
+
+/// Whether the waves of a publication survive the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// A wave is on disk, flushed, before `give` returns and before anyone sees it.
+    #[default]
+    Disk,
+    /// A wave is in memory only: faster, and gone with the process. The next run of the
+    /// process publishes in a new epoch, from the default rock on.
+    Memory,
+}
+
+/// What a declaration says of its tides.
+#[derive(Clone)]
+pub(crate) struct Declared {
+    pub(crate) agent: Name,
+    pub(crate) pattern: Pattern,
+    pub(crate) lake: LakeId,
+    pub(crate) new_fold: NewFold,
+    pub(crate) durability: Durability,
+}
+
+/// What the driver is asked to do.
+pub(crate) enum Command {
+    /// Load the stored publications that a declaration covers.
+    Declare { declared: Arc<Declared>, reply: oneshot::Sender<Result<(), DeclareError>> },
+    /// Begin a publication, if there is none, and give it these waves, all or none.
+    Give { declared: Arc<Declared>, path: Path, waves: Vec<Bytes>, reply: oneshot::Sender<Result<Aeon, GiveError>> },
+    /// Begin a new epoch: a reader has seen aeons that this publication has lost.
+    BeginEpoch { cell: Arc<TideCell>, ahead: Cursor },
+    /// Note that an agent wants a source, and load its replica if one is stored.
+    Want { declared: Arc<Declared>, source: Source, reply: oneshot::Sender<Result<Arc<TideCell>, SurfError>> },
+    /// Note that an agent no longer wants it; without any agent the replica goes.
+    Unwant { agent: Name, source: Source, last: bool, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// Apply what came from a source.
+    Apply { cell: Arc<TideCell>, intakes: Vec<Intake>, reply: oneshot::Sender<Result<(), ApplyError>> },
+    /// Remember where a peer was reached.
+    Peer { addr: EndpointAddr },
+    /// Finish what was asked before, and stop.
+    Stop,
+}
+
+impl Command {
+    /// About how many bytes of waves it carries.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Give { waves, .. } => waves.iter().map(Bytes::len).sum(),
+            Self::Apply { intakes, .. } => intakes.iter().map(intake_weight).sum(),
+            _ => 0,
+        }
+    }
+}
+
+fn intake_weight(intake: &Intake) -> usize {
+    match intake {
+        Intake::Wave { wave, .. } => wave.len(),
+        Intake::Rock { rock, .. } => rock.len(),
+        _ => 0,
+    }
+}
+
+/// Why what came from a source was not applied. What came before it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// The replica's rock is not the publisher's: both differ from the same waves.
+    #[error(
+        "at aeon {0} this replica's rock differs from the publisher's; a lake whose wash is not deterministic? (see check_lake)"
+    )]
+    Diverged(Aeon),
+    /// The lake does not take what the publisher's took.
+    #[error("the wave of aeon {aeon} was refused here, and not at the publisher: {reason}")]
+    Refused { aeon: Aeon, reason: String },
+    /// The rock does not decode.
+    #[error("the publisher's rock of aeon {aeon} cannot be decoded: {reason}")]
+    BadRock { aeon: Aeon, reason: String },
+    /// The replica is gone, or out of step with the stream.
+    #[error("the replica was quit or replaced meanwhile")]
+    Gone,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// The way to the driver.
+#[derive(Clone)]
+pub(crate) struct DriverHandle(mpsc::Sender<Command>);
+
+/// The driver is gone: the node is shut down.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+impl DriverHandle {
+    /// Asks something and waits for the answer.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Tells something whose answer no one waits for.
+    pub(crate) async fn tell(&self, command: Command) {
+        // A stopped driver needs to be told nothing.
+        let _ = self.0.send(command).await;
+    }
+}
+
+pub(crate) struct Driver {
+    id: PeerId,
+    store: Arc<Store>,
+    catalog: Arc<Catalog>,
+    metrics: Arc<Metrics>,
+    entries: HashMap<TideKey, Entry>,
+    /// Stored tides that no declaration has asked for yet.
+    stored: HashMap<TideKey, (u64, crate::store::TideRow)>,
+    next_id: u64,
+}
+
+impl Driver {
+    /// Starts the driver's thread. It ends on [`Command::Stop`], or when every handle is gone.
+    pub(crate) fn start(
+        id: PeerId,
+        store: Arc<Store>,
+        catalog: Arc<Catalog>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(DriverHandle, std::thread::JoinHandle<()>), StorageError> {
+        let tides = store.tides()?;
+        let next_id = tides.iter().map(|(id, _)| id + 1).max().unwrap_or(1);
+        let stored = tides.into_iter().map(|(id, row)| (row.key.clone(), (id, row))).collect();
+        let driver = Self { id, store, catalog, metrics, entries: HashMap::new(), stored, next_id };
+        // A runtime of its own, so that no other task can keep the driver waiting.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::new)?;
+        let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("groundswell-driver".to_owned())
+            .spawn(move || runtime.block_on(driver.run(commands)))
+            .map_err(StorageError::new)?;
+        Ok((DriverHandle(sender), thread))
+    }
+
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let Some(first) = commands.recv().await else { return };
+            let mut batch = Batch::default();
+            let (mut count, mut bytes) = (0, 0);
+            let mut next = Some(first);
+            let mut stop = false;
+            while let Some(command) = next {
+                count += 1;
+                bytes += command.weight();
+                stop = matches!(command, Command::Stop);
+                self.stage(command, &mut batch).await;
+                let full = count >= MAX_BATCH_COMMANDS || bytes >= MAX_BATCH_BYTES;
+                next = if stop || full { None } else { commands.try_recv().ok() };
+            }
+            self.finish(batch).await;
+            if stop {
+                return;
+            }
+        }
+    }
+
+    async fn stage(&mut self, command: Command, batch: &mut Batch) {
+        match command {
+            Command::Declare { declared, reply } => {
+                // Loading reads what is stored, so what is staged has to be there first.
+                self.finish(std::mem::take(batch)).await;
+                let _ = reply.send(self.declare(&declared).await);
+            }
+            Command::Give { declared, path, waves, reply } => {
+                self.stage_give(batch, &declared, path, waves, reply).await;
+            }
+            Command::BeginEpoch { cell, ahead } => self.stage_epoch(batch, &cell, ahead).await,
+            Command::Want { declared, source, reply } => {
+                self.finish(std::mem::take(batch)).await;
+                let _ = reply.send(self.want(&declared, source).await);
+            }
+            Command::Unwant { agent, source, last, reply } => {
+                self.finish(std::mem::take(batch)).await;
+                let _ = reply.send(self.unwant(&agent, &source, last));
+            }
+            Command::Apply { cell, intakes, reply } => self.stage_apply(batch, &cell, intakes, reply).await,
+            Command::Peer { addr } => batch.peers.push(addr),
+            Command::Stop => {}
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! One batch of commands: staged one by one, made durable together, then shown and answered.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use groundswell_core::{
+    Aeon, Cursor, Digest, Epoch, Path, Rule,
+    subscriber::Intake,
+    tide::{RockInfo, Tide},
+};
+use iroh::EndpointAddr;
+use tokio::sync::oneshot;
+
+use super::{
+    ApplyError, Declared, Driver,
+    entry::{Entry, RockRefused, Staged},
+};
+use crate::{
+    cell::{Body, TideCell},
+    error::{GiveError, StorageError},
+    fold::WashError,
+    metrics::Metrics,
+    store::{TideKey, TideRow, Write},
+};
+
+/// An answer that waits for the transaction.
+type Answer = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+#[derive(Default)]
+pub(crate) struct Batch {
+    staged: HashMap<TideKey, Staged>,
+    answers: Vec<Answer>,
+    pub(super) peers: Vec<EndpointAddr>,
+}
+
+impl Driver {
+    /// Stages waves of an agent's own; the first ones begin the publication.
+    pub(super) async fn stage_give(
+        &mut self,
+        batch: &mut Batch,
+        declared: &Declared,
+        path: Path,
+        waves: Vec<Bytes>,
+        reply: oneshot::Sender<Result<Aeon, GiveError>>,
+    ) {
+        let key = TideKey::Publication { agent: declared.agent.clone(), path: path.clone() };
+        if !self.entries.contains_key(&key) {
+            let backing = self.new_backing(declared.durability);
+            let epoch = Epoch(rand::random());
+            let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule: Rule::default() };
+            let cell = self.catalog.cell(&key);
+            let fold = (declared.new_fold)();
+            let entry = Entry { cell, fold, row, backing, epoch_renewed: false, broken: false };
+            self.entries.insert(key.clone(), entry);
+        }
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if entry.row.lake != declared.lake {
+            let stored = entry.row.lake.clone();
+            let _ = reply.send(Err(GiveError::LakeVersion { path, stored, declared: declared.lake.clone() }));
+            return;
+        }
+        let staged = match stage(entry, &mut batch.staged, &self.metrics).await {
+            Ok(staged) => staged,
+            Err(error) => {
+                let _ = reply.send(Err(error.into()));
+                return;
+            }
+        };
+        match give(entry, staged, &waves, &self.metrics) {
+            Ok(aeon) => {
+                let (metrics, count) = (self.metrics.clone(), waves.len() as u64);
+                batch.answers.push(Box::new(move |result| {
+                    if result.is_ok() {
+                        metrics.waves_given.add(count);
+                    }
+                    let _ = reply.send(result.map(|()| aeon).map_err(GiveError::Storage));
+                }));
+            }
+            Err(error) => {
+                self.metrics.waves_refused.add(1);
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Stages a new epoch of a publication that a reader has overtaken, once a run: a peer that
+    /// lies about its cursor can make everyone fetch one rock, not more.
+    pub(super) async fn stage_epoch(&mut self, batch: &mut Batch, cell: &Arc<TideCell>, ahead: Cursor) {
+        let Some(entry) = self.entries.get_mut(cell.key()).filter(|entry| Arc::ptr_eq(&entry.cell, cell)) else {
+            return;
+        };
+        let overtaken = entry.cell.cursor().is_some_and(|at| at.epoch == ahead.epoch && at.aeon < ahead.aeon);
+        if !overtaken || std::mem::replace(&mut entry.epoch_renewed, true) {
+            return;
+        }
+        tracing::warn!(path = %cell.key(), "readers have seen aeons that this publication lost: it begins a new epoch");
+        let Ok(staged) = stage(entry, &mut batch.staged, &self.metrics).await else { return };
+        entry.row.epoch = Epoch(rand::random());
+        staged.changes.renew_epoch(entry.row.epoch);
+        staged.kept = true;
+    }
+
+    /// Stages what came from a source.
+    pub(super) async fn stage_apply(
+        &mut self,
+        batch: &mut Batch,
+        cell: &Arc<TideCell>,
+        intakes: Vec<Intake>,
+        reply: oneshot::Sender<Result<(), ApplyError>>,
+    ) {
+        let entry = self.entries.get_mut(cell.key()).filter(|entry| Arc::ptr_eq(&entry.cell, cell));
+        let Some(entry) = entry else {
+            let _ = reply.send(Err(ApplyError::Gone));
+            return;
+        };
+        let begins = matches!(intakes.first(), Some(Intake::Rock { .. }));
+        if !begins && !entry.cell.has_state() && !batch.staged.contains_key(cell.key()) {
+            let _ = reply.send(Err(ApplyError::Gone));
+            return;
+        }
+        let staged = match stage(entry, &mut batch.staged, &self.metrics).await {
+            Ok(staged) => staged,
+            Err(error) => {
+                let _ = reply.send(Err(error.into()));
+                return;
+            }
+        };
+        let mut applied = 0;
+        let mut outcome = Ok(());
+        for intake in intakes {
+            outcome = match intake {
+                Intake::Wave { aeon, digest, wave } => {
+                    apply_wave(entry, staged, aeon, digest, wave.into(), &self.metrics)
+                }
+                Intake::Rock { at, rock, .. } => apply_rock(entry, staged, at, rock, &self.metrics),
+                _ => Ok(()),
+            };
+            if outcome.is_err() {
+                break;
+            }
+            applied += 1;
+        }
+        let metrics = self.metrics.clone();
+        batch.answers.push(Box::new(move |result| {
+            if result.is_ok() {
+                metrics.waves_applied.add(applied);
+            }
+            let _ = reply.send(result.map_err(ApplyError::Storage).and(outcome));
+        }));
+    }
+
+    /// Makes a batch durable, shows it, and answers.
+    pub(super) async fn finish(&mut self, mut batch: Batch) {
+        if batch.staged.is_empty() && batch.peers.is_empty() && batch.answers.is_empty() {
+            return;
+        }
+        let begun_for_nothing = batch.staged.extract_if(|_, staged| !staged.kept).collect();
+        self.take_back(begun_for_nothing).await;
+        for (key, staged) in &mut batch.staged {
+            if let Some(entry) = self.entries.get(key) {
+                entry.with_tide(staged, |tide, staged| staged.changes.prune(tide));
+            }
+        }
+        let result = self.write(&batch);
+        match &result {
+            Ok(()) => self.show(batch.staged),
+            Err(_) => self.take_back(batch.staged).await,
+        }
+        for answer in batch.answers {
+            answer(result.clone());
+        }
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), StorageError> {
+        let mut writes: Vec<Write<'_>> = batch.peers.iter().map(|addr| Write::Peer { addr }).collect();
+        for (key, staged) in &batch.staged {
+            let Some(entry) = self.entries.get(key) else { continue };
+            let Some(id) = entry.backing.disk_id() else { continue };
+            let changes = &staged.changes;
+            if changes.reset().is_some() || changes.rule().is_some() || changes.new_epoch().is_some() {
+                writes.push(Write::Tide { id, row: &entry.row });
+            }
+            if !staged.changes.is_empty() {
+                writes.push(Write::Changes { id, changes: &staged.changes, rocks: &staged.rocks });
+            }
+        }
+        if writes.is_empty() { Ok(()) } else { self.store.write(&writes) }
+    }
+
+    fn show(&mut self, staged: HashMap<TideKey, Staged>) {
+        for (key, staged) in staged {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.backing.keep_in_memory(&staged.changes, &staged.rocks);
+            let at = Cursor { epoch: entry.row.epoch, aeon: staged.changes.head() };
+            match staged.begun {
+                Some(mut tide) => {
+                    tide.commit(staged.changes);
+                    let (lake, backing) = (entry.row.lake.clone(), entry.backing.clone());
+                    entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot() });
+                }
+                None => entry.cell.commit(staged.changes),
+            }
+            // Then the rock, then the readers: whoever is told of a wave finds a rock that has
+            // it, and no rock is ahead of its tide.
+            entry.fold.close(Some(at));
+            entry.cell.wake();
+        }
+    }
+
+    /// Nothing came of these changes: every rock goes back to what is durable.
+    async fn take_back(&mut self, staged: HashMap<TideKey, Staged>) {
+        for (key, _) in staged {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if let Some(at) = entry.cell.cursor() {
+                entry.row.epoch = at.epoch;
+            }
+            let loaded = entry.load_committed();
+            entry.broken = loaded.is_err();
+            if let Err(error) = loaded {
+                tracing::error!(path = %key, %error, "the rock cannot be loaded again yet");
+            }
+            entry.fold.close(entry.cell.cursor());
+            if !entry.cell.has_state() && matches!(key, TideKey::Publication { .. }) {
+                self.entries.remove(&key);
+            }
+        }
+    }
+}
+
+/// The changes of this batch to a tide, begun if there are none yet. The rock is held from here on.
+async fn stage<'a>(
+    entry: &mut Entry,
+    all: &'a mut HashMap<TideKey, Staged>,
+    metrics: &Metrics,
+) -> Result<&'a mut Staged, StorageError> {
+    use std::collections::hash_map::Entry as Slot;
+    match all.entry(entry.row.key.clone()) {
+        Slot::Occupied(staged) => Ok(staged.into_mut()),
+        Slot::Vacant(slot) => {
+            entry.fold.open(metrics).await;
+            if entry.broken {
+                let loaded = entry.load_committed();
+                if let Err(error) = loaded {
+                    entry.fold.close(entry.cell.cursor());
+                    return Err(StorageError::new(error));
+                }
+                entry.broken = false;
+            }
+            let staged = match entry.cell.with_tide(Tide::stage) {
+                Some(changes) => Staged { begun: None, kept: true, changes, rocks: Vec::new() },
+                None => begin(entry, metrics)?,
+            };
+            Ok(slot.insert(staged))
+        }
+    }
+}
+
+/// A tide that does not exist yet begins with the default rock at aeon 0. A replica's first
+/// intake replaces that at once.
+fn begin(entry: &mut Entry, metrics: &Metrics) -> Result<Staged, StorageError> {
+    entry.fold.load(None).map_err(StorageError::new)?;
+    let rock = entry.fold.encode(metrics).map_err(StorageError::new)?;
+    let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
+    let at = Cursor { epoch: entry.row.epoch, aeon: Aeon::ZERO };
+    let tide = Tide::begin(at, entry.row.rule, info);
+    let mut staged = Staged { changes: tide.stage(), begun: Some(tide), kept: false, rocks: Vec::new() };
+    begin_anew(&mut staged, at, rock);
+    Ok(staged)
+}
+
+fn begin_anew(staged: &mut Staged, at: Cursor, rock: Vec<u8>) {
+    let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
+    staged.changes.begin_anew(at, info);
+    staged.rocks = vec![(at.aeon, rock.into())];
+}
+
+/// Washes and stages waves, all or none.
+fn give(entry: &mut Entry, staged: &mut Staged, waves: &[Bytes], metrics: &Metrics) -> Result<Aeon, GiveError> {
+    let mark = staged.changes.mark();
+    let rocks = staged.rocks.len();
+    for (index, wave) in waves.iter().enumerate() {
+        let (refused, touched) = match entry.fold.wash(wave) {
+            Ok(()) => {
+                staged.changes.push_wave(wave.clone());
+                match staged.make_rock(entry, metrics) {
+                    Ok(()) => continue,
+                    Err(RockRefused::TooLarge(bytes)) => (GiveError::RockTooLarge { bytes }, true),
+                    Err(RockRefused::Encode(reason)) => (GiveError::Refused { index, reason }, true),
+                }
+            }
+            Err(WashError::Decode(error)) => (GiveError::RoundTrip { index, error }, index > 0),
+            Err(WashError::Refused(reason)) => (GiveError::Refused { index, reason }, index > 0),
+            Err(WashError::Panicked(message)) => (GiveError::Panicked { index, message }, true),
+        };
+        staged.changes.roll_back(mark);
+        staged.rocks.truncate(rocks);
+        if touched {
+            entry.broken = entry.load_staged(staged).is_err();
+        }
+        return Err(refused);
+    }
+    staged.kept = true;
+    Ok(staged.changes.head())
+}
+
+fn apply_wave(
+    entry: &mut Entry,
+    staged: &mut Staged,
+    aeon: Aeon,
+    digest: Option<Digest>,
+    wave: Bytes,
+    metrics: &Metrics,
+) -> Result<(), ApplyError> {
+    if aeon != staged.changes.head().next() {
+        return Err(ApplyError::Gone);
+    }
+    if let Err(error) = entry.fold.wash(&wave) {
+        let reason = match error {
+            WashError::Decode(error) => error.to_string(),
+            WashError::Refused(reason) => reason,
+            WashError::Panicked(message) => format!("the wash panicked: {message}"),
+        };
+        entry.broken = entry.load_staged(staged).is_err();
+        return Err(ApplyError::Refused { aeon, reason });
+    }
+    // The publisher's digest is compared before anything is staged. A rock that is too large
+    // here, and was not there, is another state too.
+    let rock = digest.map(|digest| match entry.encode_rock(metrics) {
+        Ok((info, rock)) if info.digest == digest => Ok((info, rock)),
+        _ => Err(ApplyError::Diverged(aeon)),
+    });
+    let made = match rock {
+        Some(Ok((info, rock))) => {
+            staged.changes.push_wave(wave);
+            staged.push_rock(info, rock);
+            Ok(())
+        }
+        Some(Err(error)) => Err(error),
+        None => {
+            let mark = staged.changes.mark();
+            staged.changes.push_wave(wave);
+            staged.make_rock(entry, metrics).map_err(|_| {
+                staged.changes.roll_back(mark);
+                ApplyError::Diverged(aeon)
+            })
+        }
+    };
+    match made {
+        Ok(()) => staged.kept = true,
+        Err(_) => {
+            entry.broken = entry.load_staged(staged).is_err();
+            metrics.divergences.add(1);
+        }
+    }
+    made
+}
+
+fn apply_rock(
+    entry: &mut Entry,
+    staged: &mut Staged,
+    at: Cursor,
+    rock: Vec<u8>,
+    metrics: &Metrics,
+) -> Result<(), ApplyError> {
+    if let Err(error) = entry.fold.load(Some(&rock)) {
+        return Err(ApplyError::BadRock { aeon: at.aeon, reason: error.to_string() });
+    }
+    metrics.rocks_received.add(1);
+    entry.row.epoch = at.epoch;
+    begin_anew(staged, at, rock);
+    staged.kept = true;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What the driver reads from storage: tides that a declaration or a subscription asks for.
+
+use std::sync::Arc;
+
+use groundswell_core::{Aeon, Epoch, Name, Rule, limits::MAX_ROCK_BYTES, tide::Tide};
+
+use super::{
+    Declared, Driver,
+    entry::{Entry, LoadError},
+};
+use crate::{
+    cell::{Body, TideCell},
+    driver::Durability,
+    error::{DeclareError, StorageError, SurfError},
+    freshness::Ended,
+    source::Source,
+    store::{Backing, TideKey, TideRow, Write},
+};
+
+impl Driver {
+    /// Loads every stored publication that the declaration covers. All of them can be loaded,
+    /// or none is published.
+    pub(super) async fn declare(&mut self, declared: &Declared) -> Result<(), DeclareError> {
+        let covered = |key: &TideKey| match key {
+            TideKey::Publication { agent, path } => *agent == declared.agent && declared.pattern.covers(path),
+            TideKey::Replica(_) => false,
+        };
+        let keys: Vec<TideKey> = self.stored.keys().filter(|key| covered(key)).cloned().collect();
+        for key in &keys {
+            if let Some((_, row)) = self.stored.get(key)
+                && row.lake != declared.lake
+            {
+                let (path, stored) = (key.path().clone(), row.lake.clone());
+                return Err(DeclareError::LakeVersion { path, stored, declared: declared.lake.clone() });
+            }
+        }
+        let mut loaded = Vec::new();
+        for key in keys {
+            let Some((id, row)) = self.stored.get(&key).cloned() else { continue };
+            let entry = self.load(id, row, declared).await;
+            let entry = entry.map_err(|error| match error {
+                LoadError::Storage(error) => error.into(),
+                error => DeclareError::Damaged { path: key.path().clone(), reason: error.to_string() },
+            })?;
+            loaded.push((key, entry));
+        }
+        for (key, (entry, body)) in loaded {
+            self.stored.remove(&key);
+            entry.cell.begin(body);
+            entry.cell.wake();
+            self.entries.insert(key, entry);
+        }
+        Ok(())
+    }
+
+    /// Makes the entry of a stored tide, its rock loaded and checked.
+    async fn load(&self, id: u64, row: TideRow, declared: &Declared) -> Result<(Entry, Body), LoadError> {
+        let backing = Backing::Disk { store: self.store.clone(), id };
+        let stored = self.store.tide(id)?;
+        let oversize = stored.rocks.values().any(|info| info.bytes > MAX_ROCK_BYTES as u64);
+        let newest = stored.rocks.last_key_value().map(|(aeon, _)| *aeon).filter(|_| !oversize);
+        let newest = newest.ok_or(LoadError::NoRock)?;
+        let bytes_since_rock = self.bytes_since(&backing, newest, stored.waves.map(|(_, last)| last))?;
+        let tide = Tide::restore(row.epoch, row.rule, stored.rocks, stored.waves, bytes_since_rock)
+            .map_err(|_| LoadError::Gap(newest.next()))?;
+        let cell = self.catalog.cell(&row.key);
+        let mut fold = (declared.new_fold)();
+        fold.open(&self.metrics).await;
+        let slot = fold.slot();
+        // The entry is loaded against a cell of its own, so that no reader sees it half-way.
+        let draft = Arc::new(TideCell::new(row.key.clone()));
+        draft.begin(Body { lake: row.lake.clone(), tide: tide.clone(), backing: backing.clone(), rock: slot.clone() });
+        let mut entry = Entry {
+            cell: draft,
+            fold,
+            row: row.clone(),
+            backing: backing.clone(),
+            epoch_renewed: false,
+            broken: false,
+        };
+        entry.load_committed()?;
+        entry.fold.close(Some(tide.cursor()));
+        entry.cell = cell;
+        Ok((entry, Body { lake: row.lake, tide, backing, rock: slot }))
+    }
+
+    fn bytes_since(&self, backing: &Backing, rock: Aeon, last: Option<Aeon>) -> Result<u64, StorageError> {
+        let (mut first, mut bytes) = (rock.next(), 0);
+        while let Some(last) = last.filter(|last| first <= *last) {
+            let waves = backing.waves(first, last, crate::limits::MAX_BATCH_BYTES)?;
+            if waves.is_empty() {
+                break;
+            }
+            bytes += waves.iter().map(|wave| wave.len() as u64).sum::<u64>();
+            first = Aeon(first.0 + waves.len() as u64);
+        }
+        Ok(bytes)
+    }
+
+    /// Notes that an agent follows a source, and returns the source's cell, its replica loaded.
+    pub(super) async fn want(&mut self, declared: &Declared, source: Source) -> Result<Arc<TideCell>, SurfError> {
+        if source.peer == self.id {
+            // Its own publication needs no replica.
+            self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
+            let key = TideKey::Publication { agent: source.agent, path: source.path };
+            return Ok(self.catalog.cell(&key));
+        }
+        let key = TideKey::Replica(source.clone());
+        let lake_of = |row: &TideRow| row.lake.clone();
+        let held = self.entries.get(&key).map(|entry| lake_of(&entry.row));
+        let held = held.or_else(|| self.stored.get(&key).map(|(_, row)| lake_of(row)));
+        if let Some(stored) = held
+            && stored != declared.lake
+        {
+            return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
+        }
+        self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
+        if let Some(entry) = self.entries.get(&key) {
+            return Ok(entry.cell.clone());
+        }
+        if let Some((id, row)) = self.stored.get(&key).cloned() {
+            let loaded = self.load(id, row, declared).await;
+            let (entry, body) = loaded.map_err(|error| match error {
+                LoadError::Storage(error) => SurfError::Storage(error),
+                error => SurfError::Damaged { reason: error.to_string() },
+            })?;
+            self.stored.remove(&key);
+            let cell = entry.cell.clone();
+            cell.begin(body);
+            cell.wake();
+            self.entries.insert(key, entry);
+            return Ok(cell);
+        }
+        // Nothing is stored of a replica before its first rock.
+        let backing = self.new_backing(Durability::Disk);
+        let row =
+            TideRow { key: key.clone(), lake: declared.lake.clone(), epoch: Epoch([0; 16]), rule: Rule::default() };
+        let cell = self.catalog.cell(&key);
+        let fold = (declared.new_fold)();
+        let entry = Entry { cell: cell.clone(), fold, row, backing, epoch_renewed: false, broken: false };
+        self.entries.insert(key, entry);
+        Ok(cell)
+    }
+
+    /// Notes that an agent no longer follows a source; `last` says that no other does.
+    pub(super) fn unwant(&mut self, agent: &Name, source: &Source, last: bool) -> Result<(), StorageError> {
+        let key = TideKey::Replica(source.clone());
+        let mut writes = vec![Write::Unwant { agent, source }];
+        let last = last && source.peer != self.id;
+        if last {
+            let loaded = self.entries.get(&key).and_then(|entry| entry.backing.disk_id());
+            let id = loaded.or_else(|| self.stored.get(&key).map(|(id, _)| *id));
+            writes.extend(id.map(|id| Write::Drop { id }));
+        }
+        self.store.write(&writes)?;
+        if last {
+            self.stored.remove(&key);
+            if let Some(entry) = self.entries.remove(&key) {
+                entry.cell.end(Ended::Quit);
+            }
+            self.catalog.forget(&key);
+        }
+        Ok(())
+    }
+
+    pub(super) fn new_backing(&mut self, durability: Durability) -> Backing {
+        match durability {
+            Durability::Disk => {
+                let id = self.next_id;
+                self.next_id += 1;
+                Backing::Disk { store: self.store.clone(), id }
+            }
+            Durability::Memory => Backing::Memory(Arc::default()),
+        }
+    }
+}

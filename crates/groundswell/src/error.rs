@@ -1,0 +1,293 @@
+//! The errors of the node: one enum an operation, each variant saying what to do next.
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+use groundswell_core::{
+    LakeId, Name, Path, PathError, Pattern,
+    encoding::{DecodeError, EncodeError},
+    limits::{MAX_GIVE_BYTES, MAX_ROCK_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
+};
+
+use crate::limits;
+
+/// Why a data directory could not be opened, or a node not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the data directory open.
+    #[error("the data directory {dir} is in use by {holder}: stop it, or choose another directory")]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Who holds it, as far as it can be told.
+        holder: String,
+    },
+    /// A file or directory can't be read or written.
+    #[error("cannot use {path}: {source}; check that it exists and that this user may read and write it")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The key file holds something else than a key.
+    #[error(
+        "{path} is not a key file: it holds {found} bytes instead of 32; restore it from a backup, or move it away to begin with a new identity"
+    )]
+    BadKey {
+        /// The key file.
+        path: PathBuf,
+        /// How many bytes it has.
+        found: usize,
+    },
+    /// The storage was written by a newer version of this program.
+    #[error(
+        "the data directory {dir} has format {found}, and this program knows up to format {known}: use the newer program"
+    )]
+    NewerFormat {
+        /// The directory.
+        dir: PathBuf,
+        /// The format that was found.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// The storage is damaged: truncated, overwritten, or no storage at all.
+    #[error(
+        "the storage {path} is damaged: {reason}; restore the directory from a backup, or move it away to begin anew"
+    )]
+    Damaged {
+        /// The storage file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The network endpoint could not be bound.
+    #[error("cannot open the network endpoint: {0}; is the address of this machine, and the port free?")]
+    Network(String),
+}
+
+/// Why storage failed. What was acknowledged before stands.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("storage failed: {0}; what was acknowledged stands; check the disk's space and health, and try again")]
+pub struct StorageError(pub(crate) Arc<str>);
+
+impl StorageError {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string().into())
+    }
+}
+
+/// Why a declaration was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeclareError {
+    /// The pattern is malformed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Another declaration covers some of the same paths.
+    #[error(
+        "{pattern} overlaps {declared}, which agent {agent} has declared already: keep and clone that handle, or choose patterns that share no path"
+    )]
+    Overlap {
+        /// The agent.
+        agent: Name,
+        /// What was to be declared.
+        pattern: Pattern,
+        /// What is declared.
+        declared: Pattern,
+    },
+    /// State is stored under another version of the lake, or another lake.
+    #[error(
+        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, or publish on another path"
+    )]
+    LakeVersion {
+        /// The path.
+        path: Path,
+        /// What the storage holds.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+    },
+    /// Stored state does not decode.
+    #[error("the stored state of {path} is damaged: {reason}; restore the data directory from a backup")]
+    Damaged {
+        /// The path.
+        path: Path,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is shut down.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+/// Why a wave was not given. Nothing of it was stored or sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GiveError {
+    /// The path is malformed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The declared pattern does not cover the path.
+    #[error("{path} is not covered by {pattern}, which these publications are declared on")]
+    NotDeclared {
+        /// The path.
+        path: Path,
+        /// The declared pattern.
+        pattern: Pattern,
+    },
+    /// The lake's wash refused the wave.
+    #[error("wave {index} was refused: {reason}")]
+    Refused {
+        /// Which of the waves, from 0.
+        index: usize,
+        /// What wash said.
+        reason: String,
+    },
+    /// The lake's wash panicked, which counts as a refusal.
+    #[error("wave {index} was refused, since the lake's wash panicked: {message}")]
+    Panicked {
+        /// Which of the waves, from 0.
+        index: usize,
+        /// The panic's message.
+        message: String,
+    },
+    /// The wave does not encode.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The wave does not decode from its own encoding.
+    #[error("wave {index} does not decode from its own encoding ({error}): see check_lake")]
+    RoundTrip {
+        /// Which of the waves, from 0.
+        index: usize,
+        /// What decoding said.
+        error: DecodeError,
+    },
+    /// A wave is too large.
+    #[error("a wave of {bytes} bytes: at most {MAX_WAVE_BYTES} are allowed; give several smaller ones")]
+    WaveTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The rock would be too large.
+    #[error(
+        "the rock would have {bytes} bytes: at most {MAX_ROCK_BYTES} are allowed; spread the state over several paths"
+    )]
+    RockTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Too much at once.
+    #[error("too much at once: at most {MAX_WAVES_AT_ONCE} waves and {MAX_GIVE_BYTES} bytes go into one give_all")]
+    TooMany,
+    /// The path holds another lake.
+    #[error("{path} is stored as lake {stored}, and the wave is one of {declared}: give it to another path")]
+    LakeVersion {
+        /// The path.
+        path: Path,
+        /// What the path holds.
+        stored: LakeId,
+        /// What the wave belongs to.
+        declared: LakeId,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is shut down.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+/// Why a subscription was refused, or its replica can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SurfError {
+    /// The path or the agent's name is malformed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The declared pattern does not cover the path.
+    #[error("{path} is not covered by {pattern}, which these subscriptions are declared on")]
+    NotDeclared {
+        /// The path.
+        path: Path,
+        /// The declared pattern.
+        pattern: Pattern,
+    },
+    /// No address of the peer is known, and nothing could look it up.
+    #[error("no address is known for peer {peer}, and look-up is off: give its ticket once (Node::add_peer)")]
+    UnknownPeer {
+        /// The peer's id.
+        peer: crate::PeerId,
+    },
+    /// The node has as many streams as it may.
+    #[error("this node has {limit} subscriptions, the most that it allows: drop some", limit = limits::MAX_SUBSCRIPTIONS)]
+    TooManySubscriptions,
+    /// Another agent, or an earlier run, holds the same source as another lake.
+    #[error(
+        "the source is held here as lake {stored}, and {declared} was declared: quit it first, or declare the same lake"
+    )]
+    LakeVersion {
+        /// What is held.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+    },
+    /// The same source is open in this process under another Rust type of the same lake name.
+    #[error(
+        "the source is open in this process with another Rust type for lake {lake}: share one type between the agents"
+    )]
+    LakeType {
+        /// The lake.
+        lake: LakeId,
+    },
+    /// Stored state does not decode.
+    #[error("the stored replica is damaged: {reason}; quit the source and surf it again")]
+    Damaged {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is shut down.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+/// Why a rock can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The path or the agent's name is malformed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// There is no state there, or none yet.
+    #[error("there is no state on {0} (yet)")]
+    NoState(Path),
+    /// The state is of another lake, or of another Rust type.
+    #[error("{path} holds lake {lake}, of another Rust type than asked for")]
+    LakeType {
+        /// The path.
+        path: Path,
+        /// What it holds.
+        lake: LakeId,
+    },
+}
+
+/// Why a ticket or a peer's id is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is neither a ticket nor a peer's id: {reason}")]
+pub struct TicketError {
+    pub(crate) text: String,
+    pub(crate) reason: String,
+}
+
+/// What a panic said, as far as it can be told.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,264 @@
+//! The subscriber's side on the wire: one task for each source that some agent follows.
+//!
+//! It waits for the peer's link, asks with the replica's cursor, hands what comes to the driver
+//! in batches, and says how fresh the replica is. It ends when the last agent quits the source,
+//! or with the node.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use groundswell_core::{
+    LakeId,
+    limits::READ_BATCH_BYTES,
+    subscriber::{Inflow, Intake},
+    wire::{Message, Retry, Surf, encode_frame},
+};
+use iroh::endpoint::Connection;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info_span, warn};
+
+use crate::{
+    cell::TideCell,
+    driver::{ApplyError, Command},
+    frames::{FrameReader, ReadFrameError},
+    freshness::Freshness,
+    limits::{BACKOFF_FIRST, BACKOFF_LAST},
+    peers::{Link, Want, jittered},
+    shared::Shared,
+    source::Source,
+};
+
+/// How one stream ended.
+enum End {
+    /// The connection broke, or the publisher left.
+    Lost,
+    /// Something is wrong that time may mend: ask again after a wait.
+    Later,
+    /// The replica differs from its source: ask anew, with nothing, after a wait.
+    Heal,
+    /// The replica was quit.
+    Gone,
+}
+
+/// Follows a source until `quit` is set.
+pub(crate) fn spawn(shared: &Arc<Shared>, cell: Arc<TideCell>, source: Source, lake: LakeId, quit: CancellationToken) {
+    let span = info_span!("follow", peer = %source.peer.fmt_short(), agent = %source.agent, path = %source.path);
+    let task = shared.clone();
+    shared.metrics.replicas_now.add(1);
+    shared.tasks.spawn(
+        async move {
+            let following = Following { shared: task.clone(), cell, source, lake, heal: false };
+            tokio::select! {
+                () = following.run() => {}
+                () = quit.cancelled() => {}
+                () = task.closing.cancelled() => {}
+            }
+            task.metrics.replicas_now.less(1);
+        }
+        .instrument(span),
+    );
+}
+
+struct Following {
+    shared: Arc<Shared>,
+    cell: Arc<TideCell>,
+    source: Source,
+    lake: LakeId,
+    /// Ask with no cursor: the replica differs from its source.
+    heal: bool,
+}
+
+impl Following {
+    async fn run(mut self) {
+        let want = Want::new(&self.shared, self.source.peer);
+        let mut link = want.peer.link();
+        let mut wait = BACKOFF_FIRST;
+        loop {
+            let now = link.borrow_and_update().clone();
+            let connection = match now {
+                Link::Up(connection) => connection,
+                Link::Connecting | Link::Down { .. } => {
+                    if let Link::Down { since } = now {
+                        self.cell.set_freshness(Freshness::Offline { since });
+                    }
+                    if link.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let end = self.stream(&connection).await;
+            let lost = connection.close_reason().is_some();
+            match end {
+                End::Gone => return,
+                End::Heal => {
+                    self.heal = true;
+                    self.cell.set_freshness(Freshness::Diverged);
+                }
+                End::Lost => self.cell.set_freshness(Freshness::Offline { since: SystemTime::now() }),
+                End::Later => {}
+            }
+            if lost {
+                wait = BACKOFF_FIRST;
+                // The registry learns of the loss in a moment; until then its link is this connection.
+                let this = connection.stable_id();
+                let other = |link: &Link| !matches!(link, Link::Up(other) if other.stable_id() == this);
+                if link.wait_for(other).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            // The connection stands, so that asking again at once would be a busy loop.
+            self.pause(&mut link, wait).await;
+            wait = (wait * 2).min(BACKOFF_LAST);
+        }
+    }
+
+    /// Waits, or until the link changes.
+    async fn pause(&self, link: &mut tokio::sync::watch::Receiver<Link>, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(jittered(wait)) => {}
+            _ = link.changed() => {}
+        }
+    }
+
+    /// Runs one stream to its end.
+    async fn stream(&mut self, connection: &Connection) -> End {
+        if !matches!(
+            self.cell.standing().freshness,
+            Freshness::Diverged | Freshness::Refused(_) | Freshness::Unusable { .. }
+        ) {
+            self.cell.set_freshness(Freshness::Connecting);
+        }
+        let seen = self.cell.cursor();
+        let cursor = if self.heal { None } else { seen };
+        let surf =
+            Surf { agent: self.source.agent.clone(), path: self.source.path.clone(), lake: self.lake.clone(), cursor };
+        let mut frame = Vec::new();
+        if encode_frame(&surf, &mut frame).is_err() {
+            return End::Later;
+        }
+        let opened = async {
+            let (mut send, recv) = connection.open_bi().await.ok()?;
+            send.write_all(&frame).await.ok()?;
+            Some((send, recv))
+        };
+        // The sending half is kept: ending it would end the subscription.
+        let Some((_send, recv)) = opened.await else { return End::Lost };
+        self.shared.metrics.streams_followed_now.add(1);
+        let end = self.receive(FrameReader::new(recv), Inflow::new(cursor, seen)).await;
+        self.shared.metrics.streams_followed_now.less(1);
+        end
+    }
+
+    async fn receive(&mut self, mut reader: FrameReader, mut inflow: Inflow) -> End {
+        let mut pending: Vec<Intake> = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let intake = match reader.buffered() {
+                Ok(Some(body)) => {
+                    let decoded = decode_message(body).map(|message| inflow.handle(message));
+                    match decoded {
+                        Some(Ok(intake)) => Some(intake),
+                        Some(Err(violation)) => return self.violated(pending, &violation).await,
+                        None => return self.violated(pending, &"a message that is none").await,
+                    }
+                }
+                Ok(None) => None,
+                Err(error) => return self.violated(pending, &error).await,
+            };
+            let Some(intake) = intake else {
+                // Everything that has come is looked at: hand it on before waiting for more.
+                if let Err(end) = self.apply(&mut pending).await {
+                    return end;
+                }
+                bytes = 0;
+                match reader.fill().await {
+                    Ok(read) => self.shared.metrics.bytes_received.add(read as u64),
+                    Err(ReadFrameError::Stream(_) | ReadFrameError::Ended | ReadFrameError::Cut) => return End::Lost,
+                    Err(ReadFrameError::Frame(error)) => return self.violated(pending, &error).await,
+                }
+                continue;
+            };
+            match intake {
+                Intake::Nothing => {}
+                Intake::Wave { ref wave, .. } => {
+                    bytes += wave.len();
+                    pending.push(intake);
+                    if bytes >= READ_BATCH_BYTES {
+                        bytes = 0;
+                        if let Err(end) = self.apply(&mut pending).await {
+                            return end;
+                        }
+                    }
+                }
+                Intake::Rock { .. } => {
+                    if let Err(end) = self.apply(&mut pending).await {
+                        return end;
+                    }
+                    pending.push(intake);
+                    if let Err(end) = self.apply(&mut pending).await {
+                        return end;
+                    }
+                    self.heal = false;
+                }
+                Intake::CaughtUp(aeon) => {
+                    // Applied first, so that the waves before are the catch-up, and those after are live.
+                    if let Err(end) = self.apply(&mut pending).await {
+                        return end;
+                    }
+                    self.cell.caught_up(aeon);
+                }
+                Intake::NotAvailable => self.cell.set_freshness(Freshness::NotAvailable),
+                Intake::Refused(refusal) => {
+                    debug!(%refusal, "refused");
+                    let retry = refusal.retry();
+                    self.cell.set_freshness(Freshness::Refused(refusal));
+                    if retry == Retry::Later {
+                        return End::Later;
+                    }
+                }
+                Intake::ShuttingDown => {
+                    let _ = self.apply(&mut pending).await;
+                    return End::Lost;
+                }
+            }
+        }
+    }
+
+    /// Hands what has come to the driver, and waits until it is durable.
+    async fn apply(&self, pending: &mut Vec<Intake>) -> Result<(), End> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let (cell, intakes) = (self.cell.clone(), std::mem::take(pending));
+        match self.shared.driver.ask(|reply| Command::Apply { cell, intakes, reply }).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ (ApplyError::Diverged(_) | ApplyError::Refused { .. } | ApplyError::BadRock { .. }))) => {
+                warn!(%error, "this replica differs from its source, and is to be healed");
+                Err(End::Heal)
+            }
+            Ok(Err(ApplyError::Gone)) => Err(End::Later),
+            Ok(Err(ApplyError::Storage(error))) => {
+                warn!(%error, "the replica stands still until storage works again");
+                Err(End::Later)
+            }
+            Err(_) => Err(End::Gone),
+        }
+    }
+
+    async fn violated(&self, mut pending: Vec<Intake>, violation: &(dyn std::fmt::Display + Sync)) -> End {
+        warn!(%violation, "the publisher's stream is closed, and tried again later");
+        self.shared.metrics.violations.add(1);
+        let applied = self.apply(&mut pending).await;
+        self.cell.set_freshness(Freshness::Unusable { reason: violation.to_string() });
+        applied.err().unwrap_or(End::Later)
+    }
+}
+
+fn decode_message(body: &[u8]) -> Option<Message<'_>> {
+    let (message, rest) = postcard::take_from_bytes(body).ok()?;
+    rest.is_empty().then_some(message)
+}

@@ -1,0 +1,89 @@
+//! How fresh a state is: what this node knows of its source right now.
+
+use std::time::SystemTime;
+
+use groundswell_core::wire::Refusal;
+use serde::Serialize;
+
+/// What is known of the source of a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// The source is being connected to, or is catching this replica up. It has not been
+    /// reached since this node was started, or has only just been.
+    Connecting,
+    /// The state is the source's own, as far as light allows.
+    Live,
+    /// The source was reached before, and can't be reached now.
+    Offline {
+        /// Since when, by this device's clock.
+        since: SystemTime,
+    },
+    /// The source says that there is nothing there for this peer. It will begin by itself.
+    NotAvailable,
+    /// The source does not serve this subscription, and says why.
+    Refused(Refusal),
+    /// What the source sends may not be, and is refused. It is asked again later.
+    Unusable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The replica differed from its source, and is being healed with a rock.
+    Diverged,
+}
+
+impl Freshness {
+    /// Whether the state may be behind its source.
+    pub fn is_stale(&self) -> bool {
+        *self != Self::Live
+    }
+
+    /// The kind in one word, as the tool prints it.
+    pub fn kind(&self) -> FreshnessKind {
+        match self {
+            Self::Connecting => FreshnessKind::Connecting,
+            Self::Live => FreshnessKind::Live,
+            Self::Offline { .. } => FreshnessKind::Offline,
+            Self::NotAvailable => FreshnessKind::NotAvailable,
+            Self::Refused(_) => FreshnessKind::Refused,
+            Self::Unusable { .. } => FreshnessKind::Unusable,
+            Self::Diverged => FreshnessKind::Diverged,
+        }
+    }
+}
+
+/// The kinds of [`Freshness`], in words that do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum FreshnessKind {
+    Connecting,
+    Live,
+    Offline,
+    NotAvailable,
+    Refused,
+    Unusable,
+    Diverged,
+}
+
+/// Why a stream of updates ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ended {
+    /// The agent quit the source.
+    #[error("the source was quit")]
+    Quit,
+    /// The node was shut down. Subscriptions go on when it is started again.
+    #[error("the node was shut down")]
+    ShutDown,
+    /// Storage failed while the stream read from it.
+    #[error("storage failed: {0}")]
+    Storage(String),
+}
+
+/// A moment as milliseconds since 1970; 0 for a clock that is before it.
+pub(crate) fn milliseconds(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,99 @@
+//! The data directory of a node: who holds it, and the key that is its identity.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+use iroh::SecretKey;
+
+use crate::error::OpenError;
+
+const KEY_FILE: &str = "secret.key";
+const LOCK_FILE: &str = "node.lock";
+
+/// A data directory that this process holds alone, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// The lock is on this open file; the system releases it if the process dies.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory where it is missing, readable by this user alone, and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let io = |at: &Path| {
+            let path = at.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        create_private_dir(path).map_err(io(path))?;
+        let lock_path = path.join(LOCK_FILE);
+        let mut lock = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
+            .open(&lock_path)
+            .map_err(io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Who holds it is a courtesy: where it can't be read, the error says so.
+                let holder = match lock.read_to_string(&mut holder) {
+                    Ok(_) if !holder.trim().is_empty() => format!("process {}", holder.trim()),
+                    _ => "another process".to_owned(),
+                };
+                return Err(OpenError::InUse { dir: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
+        }
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(io(&lock_path))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the secret key, or makes one at the first start. A half-written key can't be:
+    /// it is written beside its place, made durable, and renamed.
+    pub(crate) fn secret_key(&self) -> Result<SecretKey, OpenError> {
+        let path = self.path.join(KEY_FILE);
+        let io = |source| OpenError::Io { path: path.clone(), source };
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let found = bytes.len();
+                let bytes: [u8; 32] = bytes.try_into().map_err(|_| OpenError::BadKey { path: path.clone(), found })?;
+                Ok(SecretKey::from_bytes(&bytes))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key = SecretKey::generate();
+                let draft = path.with_extension("key.new");
+                let mut file =
+                    private(OpenOptions::new().write(true).create(true).truncate(true)).open(&draft).map_err(io)?;
+                file.write_all(&key.to_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+                fs::rename(&draft, &path).map_err(io)?;
+                File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(io)?;
+                Ok(key)
+            }
+            Err(error) => Err(io(error)),
+        }
+    }
+}
+
+/// Files that no other user may read.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+fn create_private_dir(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}

@@ -1,0 +1,46 @@
+//! Real-time replicated state between peers: no server, no polling.
+//!
+//! A publisher holds a typed state, the *rock*, on a path and gives diffs, the *waves*. One pure
+//! function, the *wash*, turns rock and wave into the next rock, on both sides. Subscribers
+//! *surf* a path and get the waves, or a rock and then the waves. Whatever is acknowledged is
+//! durable; whatever is away comes back by itself.
+//!
+//! Begin with [`Node`], then [`Agent`], then [`Publications`] and [`Subscriptions`]; to define
+//! state of your own, [`Lake`].
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod catalog;
+mod cell;
+mod driver;
+mod error;
+mod fold;
+mod follow;
+mod frames;
+mod freshness;
+mod identity;
+pub mod lakes;
+pub mod limits;
+mod metrics;
+mod network;
+mod node;
+mod peers;
+mod reader;
+mod serve;
+mod shared;
+mod source;
+mod store;
+mod sync;
+
+pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptions};
+pub use driver::Durability;
+pub use error::{DeclareError, GiveError, OpenError, ReadError, StorageError, SurfError, TicketError};
+pub use freshness::{Ended, Freshness, FreshnessKind};
+pub use groundswell_core::{
+    Aeon, Cursor, CursorError, Epoch, Lake, LakeId, Name, Path, PathError, Pattern, check::check_lake, wire::Refusal,
+};
+pub use metrics::MetricsSnapshot;
+pub use node::{Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
+pub use reader::{Event, Update, Updates};
+pub use source::{PeerId, PeerTicket, Source};

@@ -1,0 +1,61 @@
+//! Every limit of the node, named, with its unit and its reason. Those of the core are in
+//! [`groundswell_core::limits`].
+
+use std::time::Duration;
+
+/// The most streams of updates that a node has open at once, for its own agents.
+pub const MAX_SUBSCRIPTIONS: usize = 10_000;
+
+/// The most subscriptions that one remote peer may hold at this node.
+pub const MAX_SUBSCRIPTIONS_OF_PEER: u32 = 1_000;
+
+/// The most of them that may wait for a path that is not available.
+pub const MAX_PARKED_OF_PEER: u32 = 1_000;
+
+/// The most connections that one peer may have with this node at once. One is enough; the
+/// rest is room for both sides dialling at once, and for connections that are already dead.
+pub const MAX_CONNECTIONS_OF_PEER: usize = 8;
+
+/// How long a shutdown may take, in all.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a new connection may take to say hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long dialling a peer may take before it counts as failed.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection that is silent for so long is dead. With [`KEEP_ALIVE`] this is three
+/// keep-alives lost in a row.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a connection that has nothing to say says so.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// The first wait before dialling again; it doubles at each failure, with jitter.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+
+/// The longest wait before dialling again.
+pub const BACKOFF_LAST: Duration = Duration::from_secs(30);
+
+/// How long the driver waits for readers of a rock before it leaves them that rock and goes
+/// on with a copy: long enough for any quick look, short enough for every writer.
+pub const READER_PATIENCE: Duration = Duration::from_millis(5);
+
+/// How many commands may wait for the driver. Callers beyond it wait their turn.
+pub const DRIVER_QUEUE: usize = 1_024;
+
+/// How many commands the driver takes into one transaction.
+pub const MAX_BATCH_COMMANDS: usize = 1_024;
+
+/// How many bytes of waves the driver takes into one transaction before it commits (4 MiB).
+pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many addresses of a peer are remembered, the newest first.
+pub const MAX_ADDRESSES_OF_PEER: usize = 8;
+
+/// How many peers of earlier runs are told that this node is back, when it starts.
+pub const MAX_ANNOUNCED_PEERS: usize = 1_024;
+
+/// The memory that storage may use for its cache (64 MiB).
+pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,142 @@
+//! The endpoint of a node: how it is bound, found, and kept alive; and the codes that close
+//! its connections.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use groundswell_core::wire::PROTOCOL_VERSION;
+use iroh::{
+    Endpoint, EndpointAddr, SecretKey,
+    endpoint::{Builder, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+};
+use iroh_mdns_address_lookup::MdnsAddressLookup;
+
+use crate::{
+    error::OpenError,
+    limits::{IDLE_TIMEOUT, KEEP_ALIVE, MAX_SUBSCRIPTIONS_OF_PEER},
+};
+
+/// The protocol of subscriptions. Its messages carry a version of their own, so that two
+/// versions can refuse each other politely; this changes only when that could not work.
+pub(crate) const ALPN: &[u8] = b"groundswell/surf";
+
+/// Why a connection is closed: the codes on the wire. They are part of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseCode {
+    /// The node shuts down.
+    ShutDown = 0,
+    /// The peer speaks another version of the protocol.
+    Version = 1,
+    /// The peer has too many connections already.
+    TooManyConnections = 2,
+    /// The peer did not say hello, or not as it should.
+    Hello = 3,
+    /// The peer's process was restarted: this is a connection of its earlier run.
+    Superseded = 4,
+    /// The peer sent what may not be.
+    Violation = 5,
+}
+
+impl CloseCode {
+    pub(crate) fn code(self) -> VarInt {
+        VarInt::from_u32(self as u32)
+    }
+
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::ShutDown => "shutting down".to_owned(),
+            Self::Version => format!("this node speaks version {PROTOCOL_VERSION}: update the older side"),
+            Self::TooManyConnections => "too many connections from this peer".to_owned(),
+            Self::Hello => "no proper hello".to_owned(),
+            Self::Superseded => "superseded by a connection of a newer run".to_owned(),
+            Self::Violation => "a message that may not be".to_owned(),
+        }
+    }
+}
+
+/// How a node is on the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetworkConfig {
+    /// Whether n0's public relays and look-up are used.
+    pub(crate) public: bool,
+    /// The one address to bind, or every interface.
+    pub(crate) bind: Option<SocketAddr>,
+}
+
+impl NetworkConfig {
+    /// Whether peers on the local network are found: never from a node that only loopback reaches.
+    fn local_discovery(&self) -> bool {
+        self.bind.is_none_or(|bind| !bind.ip().is_loopback())
+    }
+
+    /// Whether anything can look up the address of a peer.
+    pub(crate) fn can_look_up(&self) -> bool {
+        self.public || self.local_discovery()
+    }
+}
+
+/// Binds the endpoint, at the port it had before if that is free.
+pub(crate) async fn bind(
+    config: &NetworkConfig,
+    key: SecretKey,
+    last_port: Option<u16>,
+) -> Result<Endpoint, OpenError> {
+    if let Some(port) = last_port
+        && let Ok(endpoint) = bind_port(config, key.clone(), port).await
+    {
+        return Ok(endpoint);
+    }
+    bind_port(config, key, 0).await.map_err(OpenError::Network)
+}
+
+async fn bind_port(config: &NetworkConfig, key: SecretKey, last_port: u16) -> Result<Endpoint, String> {
+    let mut builder = if config.public { Builder::new(presets::N0) } else { Builder::new(presets::Minimal) };
+    builder = builder.secret_key(key).transport_config(transport()?).clear_ip_transports();
+    let bind_to = |builder: Builder, addr: SocketAddr| builder.bind_addr(addr).map_err(|error| error.to_string());
+    builder = match config.bind {
+        Some(addr) => {
+            let port = if addr.port() == 0 { last_port } else { addr.port() };
+            bind_to(builder, SocketAddr::new(addr.ip(), port))?
+        }
+        None => {
+            let both = bind_to(builder, (Ipv4Addr::UNSPECIFIED, last_port).into())?;
+            let optional = iroh::endpoint::BindOpts::default().set_is_required(false);
+            both.bind_addr_with_opts((Ipv6Addr::UNSPECIFIED, last_port), optional).map_err(|error| error.to_string())?
+        }
+    };
+    if !config.public {
+        // Without the public services no gateway is asked for anything either.
+        builder = builder.portmapper_config(PortmapperConfig::Disabled);
+    }
+    if config.local_discovery() {
+        builder = builder.address_lookup(MdnsAddressLookup::builder());
+    }
+    builder.bind().await.map_err(|error| error.to_string())
+}
+
+fn transport() -> Result<QuicTransportConfig, String> {
+    let idle = IdleTimeout::try_from(IDLE_TIMEOUT).map_err(|error| error.to_string())?;
+    Ok(QuicTransportConfig::builder()
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(KEEP_ALIVE)
+        .default_path_max_idle_timeout(IDLE_TIMEOUT)
+        .default_path_keep_alive_interval(KEEP_ALIVE)
+        // A few more than are served, so that one too many is refused in words.
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_SUBSCRIPTIONS_OF_PEER + 16))
+        // Hello is the only one.
+        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        .build())
+}
+
+/// Where this node can be reached, for its ticket.
+pub(crate) fn own_address(endpoint: &Endpoint) -> EndpointAddr {
+    let mut addr = endpoint.addr();
+    if addr.is_empty() {
+        // Loopback is not among what iroh advertises; a node that is bound to it is reached there.
+        for bound in endpoint.bound_sockets() {
+            if bound.ip().is_loopback() {
+                addr = addr.with_ip_addr(bound);
+            }
+        }
+    }
+    addr
+}

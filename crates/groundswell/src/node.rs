@@ -1,0 +1,418 @@
+//! The node: one process's identity, endpoint, storage, and what its agents share.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use groundswell_core::{Name, Path, wire::BootId};
+use iroh::{
+    endpoint::Connection,
+    protocol::{AcceptError, ProtocolHandler, Router},
+};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    Agent,
+    catalog::Catalog,
+    driver::{Command, Driver},
+    error::{OpenError, StorageError},
+    freshness::{Ended, FreshnessKind},
+    identity::DataDir,
+    limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, SHUTDOWN_DEADLINE},
+    metrics::{Metrics, MetricsSnapshot},
+    network::{self, ALPN, NetworkConfig},
+    peers::{self, Peers},
+    shared::Shared,
+    source::{PeerId, PeerTicket, Source},
+    store::{META_PORT, Store, TideKey, Write},
+    sync::lock,
+};
+
+/// How a node is to be: see [`Node::builder`].
+#[derive(Debug, Clone)]
+pub struct NodeBuilder {
+    data_dir: PathBuf,
+    network: NetworkConfig,
+}
+
+impl NodeBuilder {
+    /// Where the node keeps its key and its state. It is created, for this user alone, where
+    /// it is missing. Two processes never have one open. The default is `groundswell-data`
+    /// in the current directory.
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = dir.into();
+        self
+    }
+
+    /// Does without n0's public relays and look-up, which are used otherwise. Peers are then
+    /// found by the addresses in their tickets, by those of earlier connections, and on the
+    /// local network by mDNS (unless the node is bound to loopback).
+    pub fn offline(mut self) -> Self {
+        self.network.public = false;
+        self
+    }
+
+    /// Binds this one address instead of every interface. Port 0 takes the port that the node
+    /// had last, if it is free, otherwise any.
+    pub fn bind(mut self, addr: SocketAddr) -> Self {
+        self.network.bind = Some(addr);
+        self
+    }
+
+    /// Opens the data directory, binds the endpoint and starts the node.
+    pub async fn spawn(self) -> Result<Node, OpenError> {
+        let metrics = Arc::<Metrics>::default();
+        let (dir, store) = {
+            let (path, metrics) = (self.data_dir.clone(), metrics.clone());
+            // Opening may repair the storage after a crash, which takes its time.
+            let open = move || {
+                let dir = DataDir::open(&path)?;
+                let store = Store::open(dir.path(), metrics)?;
+                Ok::<_, OpenError>((dir, Arc::new(store)))
+            };
+            let joined = tokio::task::spawn_blocking(open).await;
+            joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?
+        };
+        let damaged =
+            |error: StorageError| OpenError::Damaged { path: self.data_dir.clone(), reason: error.to_string() };
+        let key = dir.secret_key()?;
+        let last_port = store.meta(META_PORT).map_err(damaged)?;
+        let last_port = last_port.and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
+        let endpoint = network::bind(&self.network, key, last_port).await?;
+        let port = endpoint.bound_sockets().first().map(SocketAddr::port);
+        if let Some(port) = port.filter(|port| Some(*port) != last_port) {
+            store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]).map_err(damaged)?;
+        }
+        let catalog = Arc::<Catalog>::default();
+        let started = Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone());
+        let (driver, thread) = started.map_err(damaged)?;
+        let known = store.peers().map_err(damaged)?;
+        let shared = Arc::new(Shared {
+            id: endpoint.id(),
+            boot: BootId(rand::random()),
+            endpoint: endpoint.clone(),
+            network: self.network,
+            store,
+            driver,
+            catalog,
+            peers: Peers::default(),
+            metrics,
+            reader_permits: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let router = Router::builder(endpoint).accept(ALPN, Surfs(shared.clone())).spawn();
+        for addr in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
+            let told = peers::announce(shared.clone(), addr);
+            shared.tasks.spawn(told);
+        }
+        info!(id = %shared.id, "the node is up");
+        let running = Running { shared, router, thread: Mutex::new(Some(thread)), dir: Mutex::new(Some(dir)) };
+        Ok(Node(Arc::new(running)))
+    }
+}
+
+/// Hands connections to tasks of our own, so that nothing in them can end the router.
+#[derive(Clone)]
+struct Surfs(Arc<Shared>);
+
+impl std::fmt::Debug for Surfs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Surfs")
+    }
+}
+
+impl ProtocolHandler for Surfs {
+    async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
+        peers::accept(&self.0, connection);
+        Ok(())
+    }
+}
+
+/// One process's part in the network: its identity, its endpoint, its storage. Clones are
+/// handles to the same node.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = groundswell::Node::builder().data_dir("data").spawn().await?;
+/// println!("my ticket: {}", node.ticket());
+/// node.shutdown().await?;
+/// # Ok(()) }
+/// ```
+///
+/// A node that is dropped without [`Node::shutdown`] stops as in a crash: nothing that was
+/// acknowledged is lost, and peers notice after a few seconds instead of at once.
+#[derive(Clone)]
+pub struct Node(Arc<Running>);
+
+struct Running {
+    shared: Arc<Shared>,
+    router: Router,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    dir: Mutex<Option<DataDir>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+        self.shared.closed.cancel();
+    }
+}
+
+/// Shutting down took longer than it may, and what was left was cut off. Nothing that was
+/// acknowledged is lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("shutting down took longer than {deadline} s; cut off while {while_doing}", deadline = SHUTDOWN_DEADLINE.as_secs())]
+pub struct ShutdownError {
+    while_doing: &'static str,
+}
+
+/// A state that is stored here, whether any agent of this run has declared it or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// The agent that publishes or follows it.
+    pub agent: Name,
+    /// The path, on that agent or on the source.
+    pub path: Path,
+    /// The source, where it is followed.
+    pub source: Option<Source>,
+    /// The name of its lake.
+    pub lake: Name,
+    /// The version of its lake.
+    pub version: u32,
+}
+
+/// What a node is doing at one moment.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// The node's id.
+    pub id: String,
+    /// The node's ticket.
+    pub ticket: String,
+    /// The peers that are connected.
+    pub peers: Vec<String>,
+    /// The states that it publishes.
+    pub publications: Vec<TideStatus>,
+    /// The states that it follows.
+    pub replicas: Vec<TideStatus>,
+    /// The counters.
+    pub metrics: MetricsSnapshot,
+}
+
+/// What is known of one state.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct TideStatus {
+    /// The source's peer; the node itself for a publication.
+    pub peer: String,
+    /// The publishing agent.
+    pub agent: String,
+    /// The path.
+    pub path: String,
+    /// The lake's name, where there is a state.
+    pub lake: Option<String>,
+    /// The newest aeon, where there is a state.
+    pub aeon: Option<u64>,
+    /// How many waves are kept.
+    pub kept_waves: u64,
+    /// How many rocks are kept.
+    pub kept_rocks: usize,
+    /// What is known of the source.
+    pub freshness: FreshnessKind,
+    /// More about it, in words.
+    pub detail: Option<String>,
+    /// Since when the source is out of reach, in milliseconds since 1970 by this device's clock.
+    pub offline_since_ms: Option<u64>,
+    /// When the state was last known to be current, likewise; not set while it is.
+    pub current_at_ms: Option<u64>,
+}
+
+impl Node {
+    /// Begins to configure a node.
+    pub fn builder() -> NodeBuilder {
+        let network = NetworkConfig { public: true, bind: None };
+        NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network }
+    }
+
+    /// The node's id: its public key.
+    pub fn id(&self) -> PeerId {
+        self.0.shared.id
+    }
+
+    /// The node's ticket: its id and the addresses where it can be reached now. Where public
+    /// look-up is used, the id alone is enough.
+    pub fn ticket(&self) -> PeerTicket {
+        PeerTicket(network::own_address(&self.0.shared.endpoint))
+    }
+
+    /// Remembers the addresses of a ticket, for good.
+    pub async fn add_peer(&self, ticket: &PeerTicket) -> Result<PeerId, StorageError> {
+        let shared = &self.0.shared;
+        if !ticket.0.is_empty() && ticket.peer() != shared.id {
+            let addr = shared.peers.learn(&ticket.0);
+            shared.driver.tell(Command::Peer { addr }).await;
+        }
+        Ok(ticket.peer())
+    }
+
+    /// The agent of this name. It needs no making: what it declares and gives is kept under its name.
+    pub fn agent(&self, name: &str) -> Result<Agent, groundswell_core::PathError> {
+        Ok(Agent::new(self.0.shared.clone(), Name::new(name)?))
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.0.shared.metrics.snapshot()
+    }
+
+    /// What is stored of earlier runs and of this one. A tool that knows lakes by name finds
+    /// here what to declare again after a restart.
+    pub fn stored(&self) -> Result<Vec<Stored>, StorageError> {
+        let store = &self.0.shared.store;
+        let publications = store.tides()?.into_iter().filter_map(|(_, row)| match row.key {
+            TideKey::Publication { agent, path } => {
+                Some(Stored { agent, path, source: None, lake: row.lake.name, version: row.lake.version })
+            }
+            TideKey::Replica(_) => None,
+        });
+        let followed = store.wanted()?.into_iter().map(|(agent, source, lake)| Stored {
+            agent,
+            path: source.path.clone(),
+            source: Some(source),
+            lake: lake.name,
+            version: lake.version,
+        });
+        Ok(publications.chain(followed).collect())
+    }
+
+    /// What the node is doing.
+    pub fn status(&self) -> NodeStatus {
+        let shared = &self.0.shared;
+        let (mut publications, mut replicas) = (Vec::new(), Vec::new());
+        for cell in shared.catalog.cells() {
+            let standing = cell.standing();
+            let kept = cell.with_tide(|tide| (tide.kept_waves(), tide.rocks().count()));
+            let (peer, agent) = match cell.key() {
+                TideKey::Publication { agent, .. } => (shared.id, agent),
+                TideKey::Replica(source) => (source.peer, &source.agent),
+            };
+            let (detail, offline_since) = match &standing.freshness {
+                crate::Freshness::Refused(refusal) => (Some(refusal.to_string()), None),
+                crate::Freshness::Unusable { reason } => (Some(reason.clone()), None),
+                crate::Freshness::Offline { since } => (None, Some(*since)),
+                _ => (None, None),
+            };
+            let status = TideStatus {
+                peer: peer.to_string(),
+                agent: agent.to_string(),
+                path: cell.key().path().to_string(),
+                lake: cell.lake().map(|lake| lake.name.to_string()),
+                aeon: cell.cursor().map(|at| at.aeon.0),
+                kept_waves: kept.map_or(0, |(waves, _)| waves),
+                kept_rocks: kept.map_or(0, |(_, rocks)| rocks),
+                freshness: standing.freshness.kind(),
+                detail,
+                offline_since_ms: offline_since.map(crate::freshness::milliseconds),
+                current_at_ms: standing.current_at.map(crate::freshness::milliseconds),
+            };
+            match cell.key() {
+                // A publication without state is only a path that someone waits for.
+                TideKey::Publication { .. } if status.aeon.is_none() => {}
+                TideKey::Publication { .. } => publications.push(status),
+                TideKey::Replica(_) => replicas.push(status),
+            }
+        }
+        let order = |a: &TideStatus, b: &TideStatus| (&a.peer, &a.agent, &a.path).cmp(&(&b.peer, &b.agent, &b.path));
+        publications.sort_by(order);
+        replicas.sort_by(order);
+        NodeStatus {
+            id: shared.id.to_string(),
+            ticket: self.ticket().to_string(),
+            peers: shared.peers.connected().iter().map(ToString::to_string).collect(),
+            publications,
+            replicas,
+            metrics: self.metrics(),
+        }
+    }
+
+    /// Whether the node is shut down, or about to be.
+    pub fn is_shutdown(&self) -> bool {
+        self.0.shared.closing.is_cancelled()
+    }
+
+    /// Shuts the node down, in this order, within 10 seconds in all:
+    ///
+    /// 1. nothing new is taken: gives and surfs are refused from here on;
+    /// 2. the driver makes durable what it was asked before, and stops;
+    /// 3. what is committed is delivered: remote readers get it, then a goodbye;
+    /// 4. every local stream ends after what was committed;
+    /// 5. connections are closed, then the router and the endpoint;
+    /// 6. the storage is closed, and the data directory let go of.
+    ///
+    /// A second call waits for nothing and returns at once. Dropping the future lets go of the
+    /// order, not of what is stored.
+    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
+        let shared = &self.0.shared;
+        let Some(thread) = lock(&self.0.thread).take() else { return Ok(()) };
+        let deadline = Instant::now() + SHUTDOWN_DEADLINE;
+        let mut late = None;
+        let mut note = |step: &'static str, done: bool| {
+            if !done {
+                late.get_or_insert(step);
+            }
+        };
+        // 1 and 2. Tokens are set first, so that handles refuse; the queue is worked off.
+        shared.closing.cancel();
+        let stopped = async {
+            shared.driver.tell(Command::Stop).await;
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                warn!("the driver had panicked; what was acknowledged stands");
+            }
+        };
+        note("committing", within(deadline, 0.4, stopped).await);
+        // 3. Those who serve have seen the token, and finish by themselves.
+        shared.tasks.close();
+        let delivered = async {
+            while shared.metrics.remote_readers_now.get() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        // A peer that does not read is cut off without a complaint.
+        within(deadline, 0.2, delivered).await;
+        // 4.
+        for cell in shared.catalog.cells() {
+            cell.end(Ended::ShutDown);
+        }
+        // 5.
+        shared.peers.close_all();
+        shared.closed.cancel();
+        note(
+            "closing connections",
+            within(deadline, 0.3, async {
+                let _ = self.0.router.shutdown().await;
+            })
+            .await,
+        );
+        note("ending tasks", within(deadline, 0.5, shared.tasks.wait()).await);
+        // 6.
+        shared.store.close();
+        drop(lock(&self.0.dir).take());
+        late.map_or(Ok(()), |while_doing| Err(ShutdownError { while_doing }))
+    }
+}
+
+/// Runs something for at most a share of the time that is left; whether it came to its end.
+async fn within(deadline: Instant, share: f64, work: impl Future<Output = ()>) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now()).mul_f64(share.max(0.1));
+    tokio::time::timeout(left, work).await.is_ok()
+}

@@ -1,0 +1,473 @@
+//! Connections: one registry of peers, and for each peer that is followed one task that keeps
+//! a connection to it for as long as it is wanted.
+//!
+//! A connection serves both ways, whoever dialled it. A peer that was restarted is known by its
+//! boot id: connections of its earlier run are closed, so that no one waits for them to time out.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use groundswell_core::{
+    encoding::decode,
+    wire::{BootId, Hello, PROTOCOL_VERSION, encode_frame},
+};
+use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
+use tokio::{sync::watch, time::timeout};
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::{
+    driver::Command,
+    frames::FrameReader,
+    limits::{
+        BACKOFF_FIRST, BACKOFF_LAST, DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER, MAX_CONNECTIONS_OF_PEER,
+    },
+    network::{ALPN, CloseCode},
+    serve,
+    shared::Shared,
+    source::PeerId,
+    sync::lock,
+};
+
+/// Whether a peer can be reached right now.
+#[derive(Debug, Clone)]
+pub(crate) enum Link {
+    /// Not yet known.
+    Connecting,
+    /// Through this connection.
+    Up(Connection),
+    /// Not since then.
+    Down { since: SystemTime },
+}
+
+/// Every peer that this node is connected to, or wants to be.
+#[derive(Default)]
+pub(crate) struct Peers(Mutex<HashMap<PeerId, Arc<Peer>>>);
+
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    link: watch::Sender<Link>,
+    state: Mutex<PeerState>,
+    /// How many subscriptions of this peer are served, and how many of them are parked.
+    pub(crate) served: AtomicU32,
+    pub(crate) parked: AtomicU32,
+}
+
+#[derive(Default)]
+struct PeerState {
+    connections: Vec<(Connection, BootId)>,
+    /// Connections whose hello is under way count too.
+    greeting: usize,
+    addr: Option<EndpointAddr>,
+    wants: usize,
+    dialling: bool,
+}
+
+impl PeerState {
+    /// Adds to what is known of the peer's addresses, the newest first.
+    fn learn(&mut self, addr: &EndpointAddr) -> EndpointAddr {
+        let mut merged: Vec<TransportAddr> = Vec::new();
+        let known = self.addr.take();
+        for one in addr.addrs.iter().chain(known.iter().flat_map(|known| &known.addrs)) {
+            if !merged.contains(one) && merged.len() < MAX_ADDRESSES_OF_PEER {
+                merged.push(one.clone());
+            }
+        }
+        let merged = EndpointAddr::from_parts(addr.id, merged);
+        self.addr = Some(merged.clone());
+        merged
+    }
+
+    /// Takes a place among the peer's connections, or says that all are taken.
+    fn begin_greeting(&mut self) -> bool {
+        let free = self.connections.len() + self.greeting < MAX_CONNECTIONS_OF_PEER;
+        if free {
+            self.greeting += 1;
+        }
+        free
+    }
+}
+
+impl Peers {
+    /// Does something with the state of a peer, new if need be, before it could be forgotten.
+    fn with<T>(&self, id: PeerId, act: impl FnOnce(&mut PeerState) -> T) -> (Arc<Peer>, T) {
+        let mut peers = lock(&self.0);
+        let peer = match peers.entry(id) {
+            Entry::Occupied(peer) => peer.get().clone(),
+            Entry::Vacant(slot) => slot.insert(Arc::new(Peer::new(id))).clone(),
+        };
+        let result = act(&mut lock(&peer.state));
+        (peer, result)
+    }
+
+    /// Adds to what is known of a peer's addresses, and returns all of it.
+    pub(crate) fn learn(&self, addr: &EndpointAddr) -> EndpointAddr {
+        self.with(addr.id, |state| state.learn(addr)).1
+    }
+
+    /// Whether there is a way to the peer that needs no look-up.
+    pub(crate) fn knows_address(&self, id: PeerId) -> bool {
+        lock(&self.0).get(&id).is_some_and(|peer| {
+            let state = lock(&peer.state);
+            !state.connections.is_empty() || state.addr.as_ref().is_some_and(|addr| !addr.is_empty())
+        })
+    }
+
+    /// Forgets a peer that no one wants and that is not connected.
+    fn reap(&self, peer: &Arc<Peer>) {
+        let mut peers = lock(&self.0);
+        let state = lock(&peer.state);
+        if state.wants == 0 && !state.dialling && state.connections.is_empty() && state.greeting == 0 {
+            peers.remove(&peer.id);
+        }
+    }
+
+    /// The peers that are connected now.
+    pub(crate) fn connected(&self) -> Vec<PeerId> {
+        let peers = lock(&self.0);
+        let up = peers.values().filter(|peer| matches!(*peer.link.borrow(), Link::Up(_)));
+        up.map(|peer| peer.id).collect()
+    }
+
+    /// Closes every connection.
+    pub(crate) fn close_all(&self) {
+        for peer in lock(&self.0).values() {
+            for (connection, _) in &lock(&peer.state).connections {
+                connection.close(CloseCode::ShutDown.code(), CloseCode::ShutDown.reason().as_bytes());
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn new(id: PeerId) -> Self {
+        Self {
+            id,
+            link: watch::Sender::new(Link::Connecting),
+            state: Mutex::default(),
+            served: AtomicU32::new(0),
+            parked: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// A connection has said hello: it is the peer's link from now on. Those of an earlier
+    /// run of the peer are closed.
+    fn greeted(&self, connection: &Connection, boot: BootId) {
+        let mut state = lock(&self.state);
+        for (old, _) in state.connections.iter().filter(|(_, old_boot)| *old_boot != boot) {
+            old.close(CloseCode::Superseded.code(), CloseCode::Superseded.reason().as_bytes());
+        }
+        state.connections.push((connection.clone(), boot));
+        self.link.send_replace(Link::Up(connection.clone()));
+    }
+
+    /// A connection is closed: the newest other one is the link, if there is any.
+    fn closed(&self, connection: &Connection) {
+        let mut state = lock(&self.state);
+        state.connections.retain(|(other, _)| other.stable_id() != connection.stable_id());
+        let newest = state.connections.iter().rev().find(|(other, _)| other.close_reason().is_none());
+        let link = newest.map_or_else(|| Link::Down { since: SystemTime::now() }, |(other, _)| Link::Up(other.clone()));
+        self.link.send_replace(link);
+    }
+}
+
+/// A wish for a connection to a peer, until it is dropped.
+pub(crate) struct Want {
+    shared: Arc<Shared>,
+    pub(crate) peer: Arc<Peer>,
+}
+
+impl Want {
+    pub(crate) fn new(shared: &Arc<Shared>, id: PeerId) -> Self {
+        let (peer, dialling) = shared.peers.with(id, |state| {
+            state.wants += 1;
+            std::mem::replace(&mut state.dialling, true)
+        });
+        if !dialling {
+            let span = info_span!("dial", peer = %id.fmt_short());
+            let dialling = keep_connected(shared.clone(), peer.clone()).instrument(span);
+            shared.tasks.spawn(dialling);
+        }
+        Self { shared: shared.clone(), peer }
+    }
+}
+
+impl Drop for Want {
+    fn drop(&mut self) {
+        lock(&self.peer.state).wants -= 1;
+        // The task that keeps the connection looks at the wish when its link changes or its wait is over.
+        self.peer.link.send_modify(|_| {});
+        self.shared.peers.reap(&self.peer);
+    }
+}
+
+/// Dials a peer whenever there is no connection to it, until no one wants one.
+async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let mut link = peer.link();
+    let mut wait = BACKOFF_FIRST;
+    loop {
+        {
+            let mut state = lock(&peer.state);
+            if state.wants == 0 || shared.closing.is_cancelled() {
+                state.dialling = false;
+                break;
+            }
+        }
+        let up = match &*link.borrow_and_update() {
+            Link::Up(_) => true,
+            Link::Connecting | Link::Down { .. } => false,
+        };
+        if up {
+            tokio::select! {
+                _ = link.changed() => {}
+                () = shared.closing.cancelled() => {}
+            }
+            continue;
+        }
+        let begun = Instant::now();
+        let dialled = tokio::select! {
+            dialled = dial(&shared, &peer) => dialled,
+            // The peer may come to us first.
+            () = until_up(&mut link) => Ok(()),
+            () = shared.closing.cancelled() => continue,
+        };
+        match dialled {
+            Ok(()) => {
+                // Connected: wait until that is over. A link that does not hold is not dialled at once.
+                tokio::select! {
+                    () = until_down(&mut link, &peer) => {}
+                    () = shared.closing.cancelled() => {}
+                }
+                if begun.elapsed() > BACKOFF_LAST {
+                    wait = BACKOFF_FIRST;
+                }
+            }
+            Err(error) => {
+                debug!(%error, "the peer cannot be reached");
+                peer.link.send_if_modified(|link| match link {
+                    Link::Connecting => {
+                        *link = Link::Down { since: SystemTime::now() };
+                        true
+                    }
+                    Link::Up(_) | Link::Down { .. } => false,
+                });
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(BACKOFF_LAST),
+            () = until_up(&mut link) => wait = BACKOFF_FIRST,
+            () = shared.closing.cancelled() => {}
+        }
+    }
+    shared.peers.reap(&peer);
+}
+
+async fn until_up(link: &mut watch::Receiver<Link>) {
+    // The sender lives in the peer, which the caller holds.
+    let _ = link.wait_for(|link| matches!(link, Link::Up(_))).await;
+}
+
+async fn until_down(link: &mut watch::Receiver<Link>, peer: &Peer) {
+    let over = |link: &Link| !matches!(link, Link::Up(_)) || lock(&peer.state).wants == 0;
+    let _ = link.wait_for(over).await;
+}
+
+/// Between half the wait and the whole of it, so that peers which lost one node do not all
+/// come back in the same moment.
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
+async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
+    let (addr, free) = {
+        let mut state = lock(&peer.state);
+        (state.addr.clone().unwrap_or_else(|| EndpointAddr::new(peer.id)), state.begin_greeting())
+    };
+    if !free {
+        return Err("as many connections as are allowed are being made already".to_owned());
+    }
+    let connected = timeout(DIAL_TIMEOUT, shared.endpoint.connect(addr, ALPN)).await;
+    let connection = match connected {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            lock(&peer.state).greeting -= 1;
+            return Err(error.to_string());
+        }
+        Err(_) => {
+            lock(&peer.state).greeting -= 1;
+            return Err("no answer".to_owned());
+        }
+    };
+    let mut link = peer.link();
+    link.mark_unchanged();
+    adopt(shared, peer.clone(), connection.clone());
+    // Adopted means greeted, or closed.
+    tokio::select! {
+        () = until_up(&mut link) => Ok(()),
+        error = connection.closed() => Err(error.to_string()),
+    }
+}
+
+/// Tells a peer of an earlier run that this node is back: it need not wait for its own dialling.
+pub(crate) async fn announce(shared: Arc<Shared>, addr: EndpointAddr) {
+    // Held as wanted meanwhile, and never dialled twice for it.
+    let (peer, ()) = shared.peers.with(addr.id, |state| {
+        state.learn(&addr);
+        state.wants += 1;
+    });
+    let mut link = peer.link();
+    let up = matches!(*link.borrow(), Link::Up(_));
+    if !up {
+        let told = tokio::select! {
+            told = dial(&shared, &peer) => told,
+            () = until_up(&mut link) => Ok(()),
+            () = shared.closing.cancelled() => Ok(()),
+        };
+        if let Err(error) = told {
+            debug!(peer = %addr.id.fmt_short(), %error, "a peer of an earlier run is not there");
+        }
+    }
+    lock(&peer.state).wants -= 1;
+    peer.link.send_modify(|_| {});
+    shared.peers.reap(&peer);
+}
+
+/// Takes a connection that a peer has dialled.
+pub(crate) fn accept(shared: &Arc<Shared>, connection: Connection) {
+    let (peer, free) =
+        shared.peers.with(connection.remote_id(), |state| !shared.closing.is_cancelled() && state.begin_greeting());
+    if !free {
+        let code = if shared.closing.is_cancelled() { CloseCode::ShutDown } else { CloseCode::TooManyConnections };
+        shared.metrics.refusals.add(1);
+        connection.close(code.code(), code.reason().as_bytes());
+        shared.peers.reap(&peer);
+        return;
+    }
+    adopt(shared, peer, connection);
+}
+
+/// Runs a connection in a task of its own, to its end. Whatever happens in it, a panic included,
+/// ends this one connection.
+fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection) {
+    let span = info_span!("connection", peer = %peer.id.fmt_short(), id = connection.stable_id());
+    let (shared, task_shared) = (shared.clone(), shared.clone());
+    shared.tasks.spawn(
+        async move {
+            let shared = task_shared;
+            shared.metrics.connections_now.add(1);
+            let run = tokio::spawn(run(shared.clone(), peer.clone(), connection.clone()).in_current_span());
+            let ended = run.await;
+            if ended.is_err() {
+                warn!("the handler of a connection panicked; that connection ends");
+                connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
+            }
+            peer.closed(&connection);
+            shared.metrics.connections_now.less(1);
+            shared.peers.reap(&peer);
+        }
+        .instrument(span),
+    );
+}
+
+async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection) {
+    let greeting = Greeting(&peer);
+    let hello = tokio::select! {
+        hello = timeout(HELLO_TIMEOUT, greet(&shared, &connection)) => hello.unwrap_or(Err(CloseCode::Hello)),
+        _ = connection.closed() => return,
+        () = shared.closed.cancelled() => return,
+    };
+    let hello = match hello {
+        Ok(hello) => hello,
+        Err(code) => {
+            shared.metrics.violations.add(1);
+            warn!(?code, "the connection is closed");
+            connection.close(code.code(), code.reason().as_bytes());
+            return;
+        }
+    };
+    drop(greeting);
+    peer.greeted(&connection, hello.boot);
+    info!("connected");
+    remember(&shared, &peer, &connection).await;
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => match stream {
+                Ok((send, recv)) => serve::spawn(&shared, &peer, &connection, send, recv),
+                Err(error) => {
+                    info!(%error, "disconnected");
+                    return;
+                }
+            },
+            () = shared.closed.cancelled() => return,
+        }
+    }
+}
+
+/// A place among the connections that are being greeted.
+struct Greeting<'a>(&'a Peer);
+
+impl Drop for Greeting<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).greeting -= 1;
+    }
+}
+
+/// Each side says hello on a stream of its own.
+async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, CloseCode> {
+    let mut frame = Vec::new();
+    let ours = Hello { protocol: PROTOCOL_VERSION, boot: shared.boot };
+    encode_frame(&ours, &mut frame).map_err(|_| CloseCode::Hello)?;
+    let say = async {
+        let mut stream = connection.open_uni().await.map_err(|_| CloseCode::Hello)?;
+        stream.write_all(&frame).await.map_err(|_| CloseCode::Hello)?;
+        stream.finish().map_err(|_| CloseCode::Hello)
+    };
+    let hear = async {
+        let stream = connection.accept_uni().await.map_err(|_| CloseCode::Hello)?;
+        FrameReader::new(stream).next().await.map_err(|_| CloseCode::Hello)
+    };
+    let ((), heard) = tokio::try_join!(say, hear)?;
+    // The version is the first field, and decodes even where the rest is of another time.
+    match postcard::take_from_bytes::<u16>(&heard) {
+        Ok((PROTOCOL_VERSION, _)) => decode(&heard).map_err(|_| CloseCode::Hello),
+        Ok(_) => Err(CloseCode::Version),
+        Err(_) => Err(CloseCode::Hello),
+    }
+}
+
+/// Remembers where the peer was reached, in memory and on disk.
+async fn remember(shared: &Shared, peer: &Peer, connection: &Connection) {
+    let reached: Vec<TransportAddr> = connection.paths().iter().map(|path| path.remote_addr().clone()).collect();
+    let addr = lock(&peer.state).learn(&EndpointAddr::from_parts(peer.id, reached));
+    shared.driver.tell(Command::Peer { addr }).await;
+}
+
+/// Counts something of a peer for as long as it lives.
+pub(crate) struct Counted {
+    peer: Arc<Peer>,
+    which: fn(&Peer) -> &AtomicU32,
+}
+
+impl Counted {
+    /// Counts one more, if that is within the limit.
+    pub(crate) fn within(peer: &Arc<Peer>, which: fn(&Peer) -> &AtomicU32, limit: u32) -> Option<Self> {
+        let counted = Self { peer: peer.clone(), which };
+        let before = which(peer).fetch_add(1, Ordering::Relaxed);
+        (before < limit).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.which)(&self.peer).fetch_sub(1, Ordering::Relaxed);
+    }
+}

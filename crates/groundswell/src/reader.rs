@@ -1,0 +1,288 @@
+//! A local reader: a cursor into a tide, as a stream of typed events.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use crate::{
+    cell::{LocalNext, TideCell, stored_waves},
+    error::ReadError,
+    fold::{Held, RockSlot},
+    freshness::{Ended, Freshness},
+    metrics::Metrics,
+    source::Source,
+};
+
+/// What a stream of updates yields.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event<W> {
+    /// The state changed.
+    Update(Update<W>),
+    /// Everything that the source had when it was reached is here; what follows is live.
+    /// It comes again after each time that the source was away.
+    CaughtUp {
+        /// The aeon of the state.
+        aeon: Aeon,
+    },
+    /// What is known of the source changed.
+    Freshness(Freshness),
+    /// The stream ends here.
+    Ended(Ended),
+}
+
+/// One change of a state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update<W> {
+    /// Where the state comes from.
+    pub source: Source,
+    /// Where the state stands with this update. Give it to [`surf_from`] to go on here.
+    ///
+    /// [`surf_from`]: crate::Subscriptions::surf_from
+    pub cursor: Cursor,
+    /// The wave that led here from the update before. `None` where the state was replaced by a
+    /// rock: at first, and where this reader was too far behind for the waves. Then the rock
+    /// is to be read ([`Updates::with_rock`]).
+    pub wave: Option<W>,
+    /// Whether it happened after this reader had caught up.
+    pub live: bool,
+    /// Whether the state may be behind its source, as far as was known when this was read.
+    pub stale: bool,
+}
+
+impl<W> Update<W> {
+    /// The aeon of the state.
+    pub fn aeon(&self) -> Aeon {
+        self.cursor.aeon
+    }
+}
+
+/// A stream of the updates of one source. It is a cursor, no buffer: a reader that pauses costs
+/// nothing, skips the waves that are no longer kept, and never misses the newest state.
+///
+/// Dropping it ends it at once and frees all it held; the replica stays, and is kept up to date,
+/// until the agent quits the source. [`Updates::next`] may be dropped while it waits (it is
+/// cancel safe: no event is lost). When the node shuts down, the stream yields what was
+/// committed, then [`Event::Ended`], then nothing.
+pub struct Updates<L: Lake> {
+    source: Source,
+    lake: LakeId,
+    cell: Arc<TideCell>,
+    changes: watch::Receiver<u64>,
+    cursor: Option<Cursor>,
+    /// Waves that were read and not yet handed out, with the aeon of the first.
+    waves: VecDeque<Bytes>,
+    told_caught_up: bool,
+    told: Option<Freshness>,
+    ended: bool,
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+    _lake: std::marker::PhantomData<fn() -> L>,
+}
+
+impl<L: Lake> Updates<L> {
+    pub(crate) fn new(
+        source: Source,
+        lake: LakeId,
+        cell: Arc<TideCell>,
+        cursor: Option<Cursor>,
+        metrics: Arc<Metrics>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        metrics.local_readers_now.add(1);
+        Self {
+            source,
+            lake,
+            changes: cell.watch(),
+            cell,
+            cursor,
+            waves: VecDeque::new(),
+            told_caught_up: false,
+            told: None,
+            ended: false,
+            metrics,
+            _permit: permit,
+            _lake: std::marker::PhantomData,
+        }
+    }
+
+    /// Where the updates come from.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Where this reader stands, if it has had any state.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    /// What is known of the source right now.
+    pub fn freshness(&self) -> Freshness {
+        self.cell.standing().freshness
+    }
+
+    /// The next event; `None` after [`Event::Ended`].
+    pub async fn next(&mut self) -> Option<Event<L::Wave>> {
+        loop {
+            match self.step() {
+                Step::Event(event) => return Some(event),
+                Step::Finished => return None,
+                Step::Read { first, last, backing } => match stored_waves(backing, first, last).await {
+                    // Nothing: they were pruned in this moment. The question is asked again.
+                    Ok(waves) => self.waves = waves.into(),
+                    Err(error) => {
+                        self.ended = true;
+                        return Some(Event::Ended(Ended::Storage(error.to_string())));
+                    }
+                },
+                Step::Wait => {
+                    // The cell lives as long as this reader, so that its sender is never gone.
+                    if self.changes.changed().await.is_err() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next update and, in the same moment, the rock that it led to: `look` gets both.
+    /// A reader that has fallen behind gets the newest rock with no wave, in place of the
+    /// updates between; so does the first call. Other events are given to `look` without
+    /// a rock. `None` after the stream has ended.
+    ///
+    /// `look` must not take long: who gives a wave waits for it, up to 5 ms, before
+    /// the rock is copied.
+    pub async fn next_with_rock<T>(&mut self, look: impl FnOnce(Event<L::Wave>, Option<&L::Rock>) -> T) -> Option<T> {
+        let event = self.next().await?;
+        let Event::Update(mut update) = event else { return Some(look(event, None)) };
+        let Ok(Some(slot)) = self.cell.slot::<L>() else { return Some(look(Event::Update(update), None)) };
+        let current = slot.current();
+        let held = current.read().await;
+        if let Some(at) = held.at
+            && at != update.cursor
+        {
+            // The rock has moved on: the waves between are skipped, and so is this one.
+            update = Update { cursor: at, wave: None, ..update };
+            self.cursor = Some(at);
+            self.waves.clear();
+        }
+        Some(look(Event::Update(update), Some(&held.rock)))
+    }
+
+    /// The same events as a [`Stream`].
+    pub fn into_stream(self) -> impl Stream<Item = Event<L::Wave>> + Send + 'static {
+        stream::unfold(self, |mut updates| async move { Some((updates.next().await?, updates)) })
+    }
+
+    /// Reads the newest rock and its aeon for the length of a closure. It may be newer than
+    /// the last update that this stream has yielded.
+    ///
+    /// `look` must not take long: see [`Updates::next_with_rock`].
+    pub async fn with_rock<T>(&self, look: impl FnOnce(&L::Rock, Aeon) -> T) -> Result<T, ReadError> {
+        with_rock::<L, T>(&self.cell, look).await
+    }
+
+    fn step(&mut self) -> Step<L::Wave> {
+        if self.ended {
+            return Step::Finished;
+        }
+        // Marked first, then looked: a change in between wakes once too often, never once too few.
+        self.changes.borrow_and_update();
+        let standing = self.cell.standing();
+        if let Some(wave) = self.waves.pop_front() {
+            return self.wave(&wave, &standing);
+        }
+        match self.cell.local_next(self.cursor, &self.lake) {
+            LocalNext::Waves { recent: Some(waves), .. } if !waves.is_empty() => {
+                self.waves = waves.into();
+                match self.waves.pop_front() {
+                    Some(wave) => self.wave(&wave, &standing),
+                    None => Step::Wait,
+                }
+            }
+            LocalNext::Waves { first, last, backing, .. } => Step::Read { first, last, backing },
+            LocalNext::Rock(at) => {
+                self.cursor = Some(at);
+                self.told_caught_up = false;
+                Step::Event(Event::Update(self.update(at, None, false, &standing.freshness)))
+            }
+            LocalNext::Wait | LocalNext::Nothing => self.stand(standing),
+        }
+    }
+
+    fn wave(&mut self, wave: &Bytes, standing: &crate::cell::Standing) -> Step<L::Wave> {
+        let Some(cursor) = &mut self.cursor else { return Step::Wait };
+        cursor.aeon = cursor.aeon.next();
+        let at = *cursor;
+        let live = self.told_caught_up && standing.caught_up.is_some_and(|aeon| aeon < at.aeon);
+        // A wave that the fold has washed decodes; if its type is another, the rock says it all.
+        let wave = decode(wave).ok();
+        Step::Event(Event::Update(self.update(at, wave, live, &standing.freshness)))
+    }
+
+    fn update(&self, cursor: Cursor, wave: Option<L::Wave>, live: bool, freshness: &Freshness) -> Update<L::Wave> {
+        Update { source: self.source.clone(), cursor, wave, live, stale: freshness.is_stale() }
+    }
+
+    /// There is no more state to hand out: tell what else has changed.
+    fn stand(&mut self, standing: crate::cell::Standing) -> Step<L::Wave> {
+        if self.told.as_ref() != Some(&standing.freshness) {
+            let first = self.told.is_none();
+            self.told = Some(standing.freshness.clone());
+            if standing.freshness.is_stale() {
+                self.told_caught_up = false;
+            }
+            // That a source is live from the start is told by the caught-up that follows.
+            if !(first && standing.freshness == Freshness::Live) {
+                return Step::Event(Event::Freshness(standing.freshness));
+            }
+        }
+        if !self.told_caught_up
+            && standing.caught_up.is_some()
+            && let Some(cursor) = self.cursor
+        {
+            self.told_caught_up = true;
+            return Step::Event(Event::CaughtUp { aeon: cursor.aeon });
+        }
+        match standing.ended {
+            Some(why) => {
+                self.ended = true;
+                Step::Event(Event::Ended(why))
+            }
+            None => Step::Wait,
+        }
+    }
+}
+
+enum Step<W> {
+    Event(Event<W>),
+    Read { first: Aeon, last: Aeon, backing: crate::store::Backing },
+    Wait,
+    Finished,
+}
+
+impl<L: Lake> Drop for Updates<L> {
+    fn drop(&mut self) {
+        self.metrics.local_readers_now.less(1);
+    }
+}
+
+/// Reads the newest rock of a cell.
+pub(crate) async fn with_rock<L: Lake, T>(
+    cell: &TideCell,
+    look: impl FnOnce(&L::Rock, Aeon) -> T,
+) -> Result<T, ReadError> {
+    let path = || cell.key().path().clone();
+    let slot: Arc<RockSlot<L>> = match cell.slot::<L>() {
+        Ok(Some(slot)) => slot,
+        Ok(None) => return Err(ReadError::NoState(path())),
+        Err(lake) => return Err(ReadError::LakeType { path: path(), lake }),
+    };
+    let current = slot.current();
+    let held: tokio::sync::RwLockReadGuard<'_, Held<L>> = current.read().await;
+    let aeon = held.at.map_or(Aeon::ZERO, |at| at.aeon);
+    Ok(look(&held.rock, aeon))
+}

@@ -1,0 +1,286 @@
+//! The publisher's side on the wire: one task for each subscription of a remote peer.
+//!
+//! The task is a cursor: it asks the cell what comes next, writes that, and waits for room on
+//! the stream or for news. A peer that does not read blocks this task at its flow control, and
+//! costs one batch of waves or one chunk of a rock, whatever is given meanwhile.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use groundswell_core::{
+    Aeon,
+    encoding::decode,
+    publisher::{Outflow, Step},
+    wire::{Message, Refusal, Surf, encode_frame},
+};
+use iroh::endpoint::{Connection, RecvStream, SendStream};
+use tokio::time::timeout;
+use tracing::{Instrument, debug, info_span, warn};
+
+use crate::{
+    cell::{RemoteNext, TideCell, stored_chunk, stored_waves},
+    driver::Command,
+    frames::FrameReader,
+    limits::{HELLO_TIMEOUT, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER},
+    network::CloseCode,
+    peers::{Counted, Peer},
+    shared::Shared,
+    store::{Backing, TideKey},
+};
+
+/// Why a subscription is no longer served.
+enum Stop {
+    /// The peer is gone, or quit.
+    Gone,
+    /// It is refused, in words.
+    Refused(Refusal),
+    /// The node shuts down.
+    ShutDown,
+}
+
+/// A stream that can't be written to any more: the peer has let go of it.
+impl From<iroh::endpoint::WriteError> for Stop {
+    fn from(_: iroh::endpoint::WriteError) -> Self {
+        Self::Gone
+    }
+}
+
+pub(crate) fn spawn(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    send: SendStream,
+    recv: RecvStream,
+) {
+    let (task, peer, connection) = (shared.clone(), peer.clone(), connection.clone());
+    shared.tasks.spawn(async move {
+        tokio::select! {
+            () = serve(&task, &peer, &connection, send, recv) => {}
+            () = task.closed.cancelled() => {}
+        }
+    });
+}
+
+async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send: SendStream, recv: RecvStream) {
+    let mut reader = FrameReader::new(recv);
+    let mut writer = Writer { stream: send, shared, buffer: Vec::new() };
+    let surf = match timeout(HELLO_TIMEOUT, reader.next()).await {
+        Ok(Ok(body)) => decode::<Surf>(&body),
+        _ => {
+            shared.metrics.violations.add(1);
+            let _ = writer.refuse(Refusal::Malformed).await;
+            return;
+        }
+    };
+    let Ok(surf) = surf else {
+        warn!(peer = %peer.id.fmt_short(), "a request that is none; the connection is closed");
+        shared.metrics.violations.add(1);
+        let _ = writer.refuse(Refusal::Malformed).await;
+        connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
+        return;
+    };
+    let Some(_counted) = Counted::within(peer, |peer| &peer.served, MAX_SUBSCRIPTIONS_OF_PEER) else {
+        let _ = writer.refuse(Refusal::TooManySubscriptions { limit: MAX_SUBSCRIPTIONS_OF_PEER }).await;
+        return;
+    };
+    let span = info_span!("serve", peer = %peer.id.fmt_short(), agent = %surf.agent, path = %surf.path);
+    let key = TideKey::Publication { agent: surf.agent.clone(), path: surf.path.clone() };
+    let cell = shared.catalog.cell(&key);
+    shared.metrics.remote_readers_now.add(1);
+    let stop = flow(shared, peer, &cell, surf, &mut reader, &mut writer).instrument(span.clone()).await;
+    shared.metrics.remote_readers_now.less(1);
+    shared.catalog.release(cell);
+    match stop {
+        Stop::Gone => {}
+        Stop::Refused(refusal) => {
+            let _ = writer.refuse(refusal).await;
+        }
+        Stop::ShutDown => {
+            let _ = writer.send(&Message::ShuttingDown).await;
+            let _ = writer.stream.finish();
+        }
+    }
+    debug!(parent: &span, "ended");
+}
+
+async fn flow(
+    shared: &Shared,
+    peer: &Arc<Peer>,
+    cell: &Arc<TideCell>,
+    surf: Surf,
+    reader: &mut FrameReader,
+    writer: &mut Writer<'_>,
+) -> Stop {
+    let mut outflow = Outflow::new(surf.cursor);
+    let mut changes = cell.watch();
+    let mut parked: Option<(Counted, Option<Refusal>)> = None;
+    loop {
+        changes.borrow_and_update();
+        let next = cell.remote_next(&outflow, &surf.lake);
+        let refusal = match &next {
+            RemoteNext::Step { step: Step::Wait, .. } => match wait(shared, &mut changes, reader).await {
+                None => continue,
+                Some(stop) => return stop,
+            },
+            RemoteNext::Step { .. } => None,
+            RemoteNext::Nothing => Some(None),
+            RemoteNext::LakeDiffers(published) => Some(Some(Refusal::LakeDiffers { published: published.clone() })),
+        };
+        let Some(why) = refusal else {
+            parked = None;
+            let RemoteNext::Step { step, recent, backing } = next else { continue };
+            match writer.step(&mut outflow, step, recent, backing, cell).await {
+                Ok(()) => continue,
+                Err(stop) => return stop,
+            }
+        };
+        // Parked: said once, then nothing is sent until it can begin, from the cursor that was asked with.
+        if parked.as_ref().is_none_or(|(_, told)| *told != why) {
+            let Some(counted) = Counted::within(peer, |peer| &peer.parked, MAX_PARKED_OF_PEER) else {
+                return Stop::Refused(Refusal::TooManyParked { limit: MAX_PARKED_OF_PEER });
+            };
+            let message = why.clone().map_or(Message::NotAvailable, Message::Refused);
+            if let Err(stop) = writer.send(&message).await {
+                return stop;
+            }
+            parked = Some((counted, why));
+            outflow = Outflow::new(outflow.cursor());
+        }
+        shared.metrics.parked_readers_now.add(1);
+        let waited = wait(shared, &mut changes, reader).await;
+        shared.metrics.parked_readers_now.less(1);
+        if let Some(stop) = waited {
+            return stop;
+        }
+    }
+}
+
+/// Waits for news; or says that there will be none.
+async fn wait(
+    shared: &Shared,
+    changes: &mut tokio::sync::watch::Receiver<u64>,
+    reader: &mut FrameReader,
+) -> Option<Stop> {
+    tokio::select! {
+        changed = changes.changed() => changed.is_err().then_some(Stop::Gone),
+        () = reader.ended() => Some(Stop::Gone),
+        () = shared.closing.cancelled() => Some(Stop::ShutDown),
+    }
+}
+
+/// Writes frames to one stream.
+struct Writer<'a> {
+    stream: SendStream,
+    shared: &'a Shared,
+    buffer: Vec<u8>,
+}
+
+impl Writer<'_> {
+    async fn send(&mut self, message: &Message<'_>) -> Result<(), Stop> {
+        self.push(message)?;
+        self.flush().await
+    }
+
+    fn push(&mut self, message: &Message<'_>) -> Result<(), Stop> {
+        encode_frame(message, &mut self.buffer).map_err(|error| {
+            warn!(%error, "a message cannot be sent");
+            Stop::Refused(Refusal::Storage)
+        })
+    }
+
+    async fn flush(&mut self) -> Result<(), Stop> {
+        self.stream.write_all(&self.buffer).await?;
+        self.shared.metrics.bytes_sent.add(self.buffer.len() as u64);
+        self.buffer.clear();
+        // What one burst needed is not kept for an idle stream.
+        self.buffer.shrink_to(256);
+        Ok(())
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) -> Result<(), Stop> {
+        self.shared.metrics.refusals.add(1);
+        debug!(%refusal, "refused");
+        self.buffer.clear();
+        self.send(&Message::Refused(refusal)).await?;
+        let _ = self.stream.finish();
+        Ok(())
+    }
+
+    async fn step(
+        &mut self,
+        outflow: &mut Outflow,
+        step: Step,
+        recent: Option<Vec<Bytes>>,
+        backing: Backing,
+        cell: &Arc<TideCell>,
+    ) -> Result<(), Stop> {
+        let metrics = &self.shared.metrics;
+        match step {
+            Step::Resume(cursor) => {
+                metrics.resumes.add(1);
+                self.push(&Message::Resumed(cursor))?;
+                outflow.resumed();
+            }
+            Step::BeginRock { at, info } => {
+                metrics.rocks_sent.add(1);
+                self.send(&Message::Rock { at, bytes: info.bytes, digest: info.digest }).await?;
+                outflow.rock_begun(at, info);
+            }
+            Step::Chunk { aeon, index } => match stored_chunk(backing, aeon, index).await {
+                Ok(Some(chunk)) => {
+                    self.send(&Message::Chunk((&chunk[..]).into())).await?;
+                    outflow.chunk_sent(chunk.len() as u64);
+                }
+                Ok(None) => outflow.rock_gone(),
+                Err(error) => return Err(storage_failed(&error)),
+            },
+            Step::Waves { first, last } => self.waves(outflow, first, last, recent, backing, cell).await?,
+            Step::CaughtUp(aeon) => {
+                self.send(&Message::CaughtUp(aeon)).await?;
+                outflow.told_caught_up();
+            }
+            Step::Wait => {}
+            Step::Ahead => {
+                let Some(ahead) = outflow.cursor() else { return Ok(()) };
+                self.shared.driver.tell(Command::BeginEpoch { cell: cell.clone(), ahead }).await;
+                // If no new epoch was begun (once a run is enough), the reader is told the newest
+                // rock as to a new reader; it refuses to go back, and asks again later.
+                *outflow = Outflow::new(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn waves(
+        &mut self,
+        outflow: &mut Outflow,
+        first: Aeon,
+        last: Aeon,
+        recent: Option<Vec<Bytes>>,
+        backing: Backing,
+        cell: &TideCell,
+    ) -> Result<(), Stop> {
+        let waves = match recent {
+            Some(waves) => waves,
+            None => stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?,
+        };
+        // None: they were pruned in this moment. The tide is asked again.
+        let Some(end) = first.0.checked_add(waves.len() as u64).filter(|end| *end > first.0) else { return Ok(()) };
+        let end = Aeon(end - 1);
+        let digests = cell.digests(first, end);
+        let mut digests = digests.into_iter().peekable();
+        for (aeon, wave) in (first.0..).map(Aeon).zip(&waves) {
+            let digest = digests.next_if(|(at, _)| *at == aeon).map(|(_, digest)| digest);
+            self.push(&Message::Wave { aeon, digest, wave: (&wave[..]).into() })?;
+        }
+        self.flush().await?;
+        self.shared.metrics.waves_sent.add(waves.len() as u64);
+        outflow.waves_sent(end);
+        Ok(())
+    }
+}
+
+fn storage_failed(error: &crate::error::StorageError) -> Stop {
+    warn!(%error, "a subscription cannot be served");
+    Stop::Refused(Refusal::Storage)
+}

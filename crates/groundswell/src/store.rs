@@ -1,0 +1,397 @@
+//! Storage: one redb file a node. docs/storage.md tells its tables and the life of a row.
+
+mod backing;
+mod rows;
+mod tables;
+
+pub(crate) use backing::Backing;
+pub(crate) use rows::{TideKey, TideRow};
+pub(crate) use tables::META_PORT;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use groundswell_core::{
+    Aeon, Epoch, LakeId, Name,
+    encoding::{decode, encode},
+    limits::ROCK_CHUNK_BYTES,
+    tide::{Changes, RockInfo},
+};
+use iroh::EndpointAddr;
+use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
+
+use crate::{
+    error::{OpenError, StorageError, panic_message},
+    limits::STORE_CACHE_BYTES,
+    metrics::Metrics,
+    source::{PeerId, Source},
+    sync::{read, write},
+};
+
+/// The format of the tables. A newer one is refused, an older one would be converted here.
+pub(crate) const FORMAT: u32 = 1;
+
+/// One change to storage. A list of them is one transaction.
+pub(crate) enum Write<'a> {
+    /// A tide's own row.
+    Tide { id: u64, row: &'a TideRow },
+    /// What a tide's changes put and drop. `rocks` holds the encodings of the rocks that the
+    /// changes name, and perhaps of more.
+    Changes { id: u64, changes: &'a Changes, rocks: &'a [(Aeon, Bytes)] },
+    /// A tide goes, with everything it has.
+    Drop { id: u64 },
+    /// An agent wants to follow a source.
+    Want { agent: &'a Name, source: &'a Source, lake: &'a LakeId },
+    /// It no longer does.
+    Unwant { agent: &'a Name, source: &'a Source },
+    /// Where a peer was reached last.
+    Peer { addr: &'a EndpointAddr },
+    /// A value of the node's own.
+    Meta { key: &'static str, value: &'a [u8] },
+}
+
+/// What storage knows of one tide at its opening.
+pub(crate) struct StoredTide {
+    pub(crate) rocks: BTreeMap<Aeon, RockInfo>,
+    pub(crate) waves: Option<(Aeon, Aeon)>,
+}
+
+/// The storage of a node. The database is replaced by a reopened one after a failure, since
+/// redb refuses everything after an input or output error.
+pub(crate) struct Store {
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
+    /// Closed for good: it is not opened again.
+    closed: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+type Result<T, E = StorageError> = std::result::Result<T, E>;
+
+/// Every error of redb becomes a [`StorageError`] with its text.
+fn failed(error: impl Into<redb::Error>) -> StorageError {
+    StorageError::new(error.into())
+}
+
+/// redb asserts what it reads; a damaged file can make it panic instead of err.
+fn guarded<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(panic_message(&*panic)))
+}
+
+impl Store {
+    pub(crate) fn open(dir: &Path, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let path = dir.join("node.redb");
+        let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
+        let database = guarded(|| open_database(&path).map_err(|error| error.to_string())).map_err(damaged)?;
+        let store =
+            Self { path: path.clone(), database: RwLock::new(Some(database)), closed: AtomicBool::new(false), metrics };
+        let format = guarded(|| store.meta(tables::META_FORMAT).map_err(|error| error.to_string()));
+        let inode = file_number(&path);
+        match format.map_err(damaged)?.as_deref() {
+            None => store.begin(inode).map_err(|error| damaged(error.to_string()))?,
+            Some(bytes) => {
+                let found = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes).unwrap_or(u32::MAX);
+                if found != FORMAT {
+                    return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
+                }
+                let known = store.meta(tables::META_FILE_NUMBER).map_err(|error| damaged(error.to_string()))?;
+                if known.is_some_and(|known| known != inode) {
+                    let renewed = guarded(|| store.renew_epochs(&inode).map_err(|error| error.to_string()));
+                    renewed.map_err(damaged)?;
+                }
+            }
+        }
+        Ok(store)
+    }
+
+    /// The first opening: makes every table, so that no reader meets a missing one.
+    fn begin(&self, file_number: Vec<u8>) -> Result<()> {
+        self.transaction(|txn| {
+            tables::create_all(txn).map_err(failed)?;
+            let mut meta = txn.open_table(tables::META).map_err(failed)?;
+            meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
+            meta.insert(tables::META_FILE_NUMBER, &file_number[..]).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    /// The file is not the one that was last opened here: a backup was restored, perhaps of an
+    /// older day. What readers saw since then is lost, so that every publication goes on in
+    /// a new epoch, never back in the one that it had.
+    fn renew_epochs(&self, file_number: &[u8]) -> Result<()> {
+        tracing::warn!("the storage file is a copy: every publication begins a new epoch");
+        let mut tides = self.tides()?;
+        tides.retain(|(_, row)| matches!(row.key, TideKey::Publication { .. }));
+        for (_, row) in &mut tides {
+            row.epoch = Epoch(rand::random());
+        }
+        let mut writes = vec![Write::Meta { key: tables::META_FILE_NUMBER, value: file_number }];
+        writes.extend(tides.iter().map(|(id, row)| Write::Tide { id: *id, row }));
+        self.write(&writes)
+    }
+
+    /// Makes changes durable, all or none. After a failure the database is opened anew, so that
+    /// what was acknowledged can be read.
+    pub(crate) fn write(&self, writes: &[Write<'_>]) -> Result<()> {
+        let begun = Instant::now();
+        let result = self.transaction(|txn| writes.iter().try_for_each(|one| apply(txn, one)));
+        match &result {
+            Ok(()) => {
+                self.metrics.commits.add(1);
+                let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.metrics.commit_nanoseconds.add(spent);
+            }
+            Err(error) => {
+                self.metrics.commit_failures.add(1);
+                tracing::error!(%error, "storage failed; what was acknowledged stands");
+                self.reopen();
+            }
+        }
+        result
+    }
+
+    fn transaction(&self, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+        if read(&self.database).is_none() {
+            self.reopen();
+        }
+        let guard = read(&self.database);
+        let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
+        let run = || {
+            let txn = database.begin_write().map_err(|error| failed(error).to_string())?;
+            work(&txn).map_err(|error| error.0.to_string())?;
+            txn.commit().map_err(|error| redb::Error::from(error).to_string())
+        };
+        guarded(run).map_err(StorageError::new)
+    }
+
+    /// Closes the file for good; whoever asks afterwards gets an error.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        drop(write(&self.database).take());
+    }
+
+    fn reopen(&self) {
+        let mut database = write(&self.database);
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        // Closed first: the file is locked by who has it open.
+        drop(database.take());
+        match guarded(|| open_database(&self.path).map_err(|error| error.to_string())) {
+            Ok(opened) => *database = Some(opened),
+            Err(error) => tracing::error!(%error, "the storage cannot be opened again yet"),
+        }
+    }
+
+    fn reading<T>(&self, work: impl FnOnce(&redb::ReadTransaction) -> Result<T>) -> Result<T> {
+        let guard = read(&self.database);
+        let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
+        let run = || {
+            let txn = database.begin_read().map_err(|error| redb::Error::from(error).to_string())?;
+            work(&txn).map_err(|error| error.0.to_string())
+        };
+        guarded(run).map_err(StorageError::new)
+    }
+
+    pub(crate) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.reading(|txn| match txn.open_table(tables::META) {
+            Ok(table) => Ok(table.get(key).map_err(failed)?.map(|value| value.value().to_vec())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(failed(error)),
+        })
+    }
+
+    /// Every tide's id and row.
+    pub(crate) fn tides(&self) -> Result<Vec<(u64, TideRow)>> {
+        self.reading(|txn| {
+            let table = txn.open_table(tables::TIDES).map_err(failed)?;
+            let mut tides = Vec::new();
+            for row in table.iter().map_err(failed)? {
+                let (id, row) = row.map_err(failed)?;
+                tides.push((id.value(), decode(row.value()).map_err(StorageError::new)?));
+            }
+            Ok(tides)
+        })
+    }
+
+    /// What an agent wants to follow, of every agent.
+    pub(crate) fn wanted(&self) -> Result<Vec<(Name, Source, LakeId)>> {
+        self.reading(|txn| {
+            let table = txn.open_table(tables::WANTED).map_err(failed)?;
+            let mut wanted = Vec::new();
+            for row in table.iter().map_err(failed)? {
+                let (key, lake) = row.map_err(failed)?;
+                let (agent, source) = decode(key.value()).map_err(StorageError::new)?;
+                wanted.push((agent, source, decode(lake.value()).map_err(StorageError::new)?));
+            }
+            Ok(wanted)
+        })
+    }
+
+    /// Where peers were reached, most of them.
+    pub(crate) fn peers(&self) -> Result<Vec<EndpointAddr>> {
+        self.reading(|txn| {
+            let table = txn.open_table(tables::PEERS).map_err(failed)?;
+            let mut peers = Vec::new();
+            for row in table.iter().map_err(failed)? {
+                let (_, addr) = row.map_err(failed)?;
+                peers.push(decode(addr.value()).map_err(StorageError::new)?);
+            }
+            Ok(peers)
+        })
+    }
+
+    pub(crate) fn peer(&self, peer: PeerId) -> Result<Option<EndpointAddr>> {
+        self.reading(|txn| {
+            let table = txn.open_table(tables::PEERS).map_err(failed)?;
+            let row = table.get(peer.as_bytes().as_slice()).map_err(failed)?;
+            row.map(|addr| decode(addr.value()).map_err(StorageError::new)).transpose()
+        })
+    }
+
+    pub(crate) fn tide(&self, id: u64) -> Result<StoredTide> {
+        self.reading(|txn| {
+            let table = txn.open_table(tables::ROCKS).map_err(failed)?;
+            let mut rocks = BTreeMap::new();
+            for row in table.range(tables::of_tide(id)).map_err(failed)? {
+                let (key, info) = row.map_err(failed)?;
+                rocks.insert(Aeon(key.value().1), decode(info.value()).map_err(StorageError::new)?);
+            }
+            let table = txn.open_table(tables::WAVES).map_err(failed)?;
+            let mut waves = table.range(tables::of_tide(id)).map_err(failed)?;
+            let first = waves.next().transpose().map_err(failed)?.map(|(key, _)| Aeon(key.value().1));
+            let last = waves.next_back().transpose().map_err(failed)?.map(|(key, _)| Aeon(key.value().1));
+            let waves = first.map(|first| (first, last.unwrap_or(first)));
+            Ok(StoredTide { rocks, waves })
+        })
+    }
+
+    /// The waves from `first` to `last`, as far as they fit into so many bytes (one always
+    /// does), and without a gap: fewer where some were pruned meanwhile.
+    pub(crate) fn waves(&self, id: u64, first: Aeon, last: Aeon, max_bytes: usize) -> Result<Vec<Bytes>> {
+        self.reading(|txn| {
+            let table = txn.open_table(tables::WAVES).map_err(failed)?;
+            let (mut waves, mut bytes) = (Vec::new(), 0);
+            for (expected, row) in (first.0..).zip(table.range((id, first.0)..=(id, last.0)).map_err(failed)?) {
+                let (key, wave) = row.map_err(failed)?;
+                let wave = wave.value();
+                bytes += wave.len();
+                if key.value().1 != expected || (bytes > max_bytes && !waves.is_empty()) {
+                    break;
+                }
+                waves.push(Bytes::copy_from_slice(wave));
+            }
+            Ok(waves)
+        })
+    }
+
+    /// One chunk of a rock, or `None` where that rock is gone.
+    pub(crate) fn chunk(&self, id: u64, aeon: Aeon, index: u32) -> Result<Option<Bytes>> {
+        self.reading(|txn| {
+            let table = txn.open_table(tables::CHUNKS).map_err(failed)?;
+            let row = table.get((id, aeon.0, index)).map_err(failed)?;
+            Ok(row.map(|chunk| Bytes::copy_from_slice(chunk.value())))
+        })
+    }
+}
+
+fn open_database(path: &Path) -> Result<Database, redb::Error> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(STORE_CACHE_BYTES);
+    Ok(builder.create(path)?)
+}
+
+/// What tells a file from its copy: its number in the file system, where there is one.
+fn file_number(path: &Path) -> Vec<u8> {
+    #[cfg(unix)]
+    if let Ok(metadata) = std::fs::metadata(path) {
+        return std::os::unix::fs::MetadataExt::ino(&metadata).to_le_bytes().to_vec();
+    }
+    let _ = path;
+    Vec::new()
+}
+
+fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
+    let encoded = |error: groundswell_core::encoding::EncodeError| StorageError::new(error);
+    match one {
+        Write::Tide { id, row } => {
+            let row = encode(row).map_err(encoded)?;
+            txn.open_table(tables::TIDES).map_err(failed)?.insert(id, &row[..]).map_err(failed)?;
+        }
+        Write::Changes { id, changes, rocks } => apply_changes(txn, *id, changes, rocks)?,
+        Write::Drop { id } => {
+            txn.open_table(tables::TIDES).map_err(failed)?.remove(id).map_err(failed)?;
+            drop_history(txn, *id)?;
+        }
+        Write::Want { agent, source, lake } => {
+            let key = encode(&(agent, source)).map_err(encoded)?;
+            let lake = encode(lake).map_err(encoded)?;
+            txn.open_table(tables::WANTED).map_err(failed)?.insert(&key[..], &lake[..]).map_err(failed)?;
+        }
+        Write::Unwant { agent, source } => {
+            let key = encode(&(agent, source)).map_err(encoded)?;
+            txn.open_table(tables::WANTED).map_err(failed)?.remove(&key[..]).map_err(failed)?;
+        }
+        Write::Peer { addr } => {
+            let row = encode(addr).map_err(encoded)?;
+            let key = addr.id.as_bytes().as_slice();
+            txn.open_table(tables::PEERS).map_err(failed)?.insert(key, &row[..]).map_err(failed)?;
+        }
+        Write::Meta { key, value } => {
+            txn.open_table(tables::META).map_err(failed)?.insert(*key, *value).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_changes(txn: &WriteTransaction, id: u64, changes: &Changes, bodies: &[(Aeon, Bytes)]) -> Result<()> {
+    if changes.reset().is_some() {
+        drop_history(txn, id)?;
+    }
+    let mut waves = txn.open_table(tables::WAVES).map_err(failed)?;
+    for (aeon, wave) in changes.waves() {
+        waves.insert((id, aeon.0), &wave[..]).map_err(failed)?;
+    }
+    let dropped = changes.dropped_waves();
+    if !dropped.is_empty() {
+        waves.retain_in((id, dropped.start.0)..(id, dropped.end.0), |_, _| false).map_err(failed)?;
+    }
+    if changes.rocks().is_empty() && changes.dropped_rocks().is_empty() {
+        return Ok(());
+    }
+    let mut rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
+    let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    for (aeon, info) in changes.rocks() {
+        let Some((_, body)) = bodies.iter().find(|(at, _)| at == aeon) else {
+            return Err(StorageError::new("a rock without its bytes was to be stored"));
+        };
+        let row = encode(info).map_err(StorageError::new)?;
+        rocks.insert((id, aeon.0), &row[..]).map_err(failed)?;
+        for (index, chunk) in (0u32..).zip(body.chunks(ROCK_CHUNK_BYTES)) {
+            chunks.insert((id, aeon.0, index), chunk).map_err(failed)?;
+        }
+    }
+    for aeon in changes.dropped_rocks() {
+        rocks.remove((id, aeon.0)).map_err(failed)?;
+        chunks.retain_in((id, aeon.0, 0)..=(id, aeon.0, u32::MAX), |_, _| false).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn drop_history(txn: &WriteTransaction, id: u64) -> Result<()> {
+    let nothing = |_, _: &[u8]| false;
+    txn.open_table(tables::WAVES).map_err(failed)?.retain_in(tables::of_tide(id), nothing).map_err(failed)?;
+    txn.open_table(tables::ROCKS).map_err(failed)?.retain_in(tables::of_tide(id), nothing).map_err(failed)?;
+    let chunks = (id, 0, 0)..=(id, u64::MAX, u32::MAX);
+    txn.open_table(tables::CHUNKS).map_err(failed)?.retain_in(chunks, |_, _| false).map_err(failed)?;
+    Ok(())
+}

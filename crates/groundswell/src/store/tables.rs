@@ -1,0 +1,43 @@
+//! The tables, their keys and values. Changing one means a new [`super::FORMAT`].
+
+use std::ops::RangeInclusive;
+
+use redb::{TableDefinition, WriteTransaction};
+
+/// The node's own values by name.
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// Tide id -> its encoded row.
+pub(super) const TIDES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tides");
+/// (tide id, aeon) -> the encoded wave that leads to that aeon.
+pub(super) const WAVES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("waves");
+/// (tide id, aeon) -> size and digest of the rock at that aeon.
+pub(super) const ROCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("rocks");
+/// (tide id, aeon, index) -> a chunk of that rock.
+pub(super) const CHUNKS: TableDefinition<'_, (u64, u64, u32), &[u8]> = TableDefinition::new("chunks");
+/// Encoded (agent, source) -> the encoded identity of the lake that it is followed as.
+pub(super) const WANTED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("wanted");
+/// Peer id -> its encoded addresses.
+pub(super) const PEERS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("peers");
+
+/// In [`META`]: the format of these tables, four bytes, little-endian.
+pub(super) const META_FORMAT: &str = "format";
+/// In [`META`]: the file's own number, by which a copy that was put in its place is known.
+pub(super) const META_FILE_NUMBER: &str = "file_number";
+/// In [`META`]: the UDP port that the node had last, two bytes, little-endian.
+pub(crate) const META_PORT: &str = "port";
+
+/// Every key of one tide.
+pub(super) fn of_tide(id: u64) -> RangeInclusive<(u64, u64)> {
+    (id, 0)..=(id, u64::MAX)
+}
+
+pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), redb::TableError> {
+    txn.open_table(META)?;
+    txn.open_table(TIDES)?;
+    txn.open_table(WAVES)?;
+    txn.open_table(ROCKS)?;
+    txn.open_table(CHUNKS)?;
+    txn.open_table(WANTED)?;
+    txn.open_table(PEERS)?;
+    Ok(())
+}
