@@ -79,10 +79,6 @@ async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send:
         connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
         return;
     };
-    let Some(_counted) = Counted::within(peer, |peer| &peer.served, MAX_SUBSCRIPTIONS_OF_PEER) else {
-        let _ = writer.refuse(Refusal::TooManySubscriptions { limit: MAX_SUBSCRIPTIONS_OF_PEER }).await;
-        return;
-    };
     let span = info_span!("serve", peer = %peer.id.fmt_short(), agent = %surf.agent, path = %surf.path);
     let key = TideKey::Publication { agent: surf.agent.clone(), path: surf.path.clone() };
     let cell = shared.catalog.cell(&key);
@@ -113,38 +109,40 @@ async fn flow(
 ) -> Stop {
     let mut outflow = Outflow::new(surf.cursor);
     let mut changes = cell.watch();
-    let mut parked: Option<(Counted, Option<Refusal>)> = None;
+    let mut place = Place::None;
     loop {
         changes.borrow_and_update();
         let next = cell.remote_next(&outflow, &surf.lake);
-        let refusal = match &next {
-            RemoteNext::Step { step: Step::Wait, .. } => match wait(shared, &mut changes, reader).await {
-                None => continue,
-                Some(stop) => return stop,
-            },
-            RemoteNext::Step { .. } => None,
-            RemoteNext::Nothing => Some(None),
-            RemoteNext::LakeDiffers(published) => Some(Some(Refusal::LakeDiffers { published: published.clone() })),
-        };
-        let Some(why) = refusal else {
-            parked = None;
-            let RemoteNext::Step { step, recent, backing } = next else { continue };
-            match writer.step(&mut outflow, step, recent, backing, cell).await {
-                Ok(()) => continue,
-                Err(stop) => return stop,
+        let why = match next {
+            RemoteNext::Step { step, recent, backing } => {
+                if let Err(refusal) = place.serve(peer) {
+                    return Stop::Refused(refusal);
+                }
+                if step == Step::Wait {
+                    match wait(shared, &mut changes, reader).await {
+                        None => continue,
+                        Some(stop) => return stop,
+                    }
+                }
+                match writer.step(&mut outflow, step, recent, backing, cell).await {
+                    Ok(()) => continue,
+                    Err(stop) => return stop,
+                }
             }
+            RemoteNext::Nothing => None,
+            RemoteNext::LakeDiffers(published) => Some(Refusal::LakeDiffers { published }),
         };
-        // Parked: said once, then nothing is sent until it can begin, from the cursor that was asked with.
-        if parked.as_ref().is_none_or(|(_, told)| *told != why) {
-            let Some(counted) = Counted::within(peer, |peer| &peer.parked, MAX_PARKED_OF_PEER) else {
-                return Stop::Refused(Refusal::TooManyParked { limit: MAX_PARKED_OF_PEER });
-            };
-            let message = why.clone().map_or(Message::NotAvailable, Message::Refused);
-            if let Err(stop) = writer.send(&message).await {
-                return stop;
+        match place.park(peer, &why) {
+            // Said once, then nothing is sent until it can begin, from where the reader stands.
+            Ok(true) => {
+                let message = why.map_or(Message::NotAvailable, Message::Refused);
+                if let Err(stop) = writer.send(&message).await {
+                    return stop;
+                }
+                outflow = Outflow::new(outflow.cursor());
             }
-            parked = Some((counted, why));
-            outflow = Outflow::new(outflow.cursor());
+            Ok(false) => {}
+            Err(refusal) => return Stop::Refused(refusal),
         }
         shared.metrics.parked_readers_now.add(1);
         let waited = wait(shared, &mut changes, reader).await;
@@ -152,6 +150,40 @@ async fn flow(
         if let Some(stop) = waited {
             return stop;
         }
+    }
+}
+
+/// Which of a peer's places a subscription takes.
+enum Place {
+    None,
+    Served { _counted: Counted },
+    Parked { _counted: Counted, why: Option<Refusal> },
+}
+
+impl Place {
+    /// Takes a place among those that are served, if this one has none.
+    fn serve(&mut self, peer: &Arc<Peer>) -> Result<(), Refusal> {
+        if !matches!(self, Self::Served { .. }) {
+            let limit = MAX_SUBSCRIPTIONS_OF_PEER;
+            let counted = Counted::within(peer, |peer| &peer.served, limit);
+            let _counted = counted.ok_or(Refusal::TooManySubscriptions { limit })?;
+            *self = Self::Served { _counted };
+        }
+        Ok(())
+    }
+
+    /// Takes a place among those that are parked; true where the reason is news to the peer.
+    fn park(&mut self, peer: &Arc<Peer>, why: &Option<Refusal>) -> Result<bool, Refusal> {
+        if let Self::Parked { why: told, .. } = self {
+            let news = told != why;
+            told.clone_from(why);
+            return Ok(news);
+        }
+        let limit = MAX_PARKED_OF_PEER;
+        let counted = Counted::within(peer, |peer| &peer.parked, limit);
+        let _counted = counted.ok_or(Refusal::TooManyParked { limit })?;
+        *self = Self::Parked { _counted, why: why.clone() };
+        Ok(true)
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the tests of nodes share: nodes on loopback, and waiting for conditions.
 #![allow(dead_code, unreachable_pub)] // each test binary uses some of it
 
+pub mod raw;
+
 use std::{path::Path, time::Duration};
 
 use groundswell::{Aeon, Event, Lake, Node, Update, Updates};
