@@ -38,6 +38,8 @@ struct State {
     /// the source has not said that this is everything.
     caught_up: Option<Aeon>,
     current_at: Option<SystemTime>,
+    /// How many times the source was live and then was not, so that no reader misses one.
+    away: u64,
     ended: Option<Ended>,
 }
 
@@ -67,6 +69,7 @@ pub(crate) struct Standing {
     pub(crate) freshness: Freshness,
     pub(crate) caught_up: Option<Aeon>,
     pub(crate) current_at: Option<SystemTime>,
+    pub(crate) away: u64,
     pub(crate) ended: Option<Ended>,
 }
 
@@ -87,7 +90,7 @@ impl TideCell {
             TideKey::Publication { .. } => Freshness::NotAvailable,
             TideKey::Replica(_) => Freshness::Connecting,
         };
-        let state = State { body: None, freshness, caught_up: None, current_at: None, ended: None };
+        let state = State { body: None, freshness, caught_up: None, current_at: None, away: 0, ended: None };
         Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
     }
 
@@ -118,6 +121,7 @@ impl TideCell {
             freshness: state.freshness.clone(),
             caught_up: state.caught_up,
             current_at: state.current_at,
+            away: state.away,
             ended: state.ended.clone(),
         }
     }
@@ -213,6 +217,7 @@ impl TideCell {
         }
         if state.freshness == Freshness::Live {
             state.current_at = Some(SystemTime::now());
+            state.away += 1;
         }
         if freshness != Freshness::Live {
             state.caught_up = None;

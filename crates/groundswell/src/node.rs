@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, RwLock},
     time::Instant,
 };
 
@@ -96,7 +96,7 @@ impl NodeBuilder {
         let shared = Arc::new(Shared {
             id: endpoint.id(),
             boot: BootId(rand::random()),
-            endpoint: endpoint.clone(),
+            endpoint: RwLock::new(Some(endpoint.clone())),
             network: self.network,
             store,
             driver,
@@ -108,13 +108,20 @@ impl NodeBuilder {
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
+        let ticket = PeerTicket(network::own_address(&endpoint));
         let router = Router::builder(endpoint).accept(ALPN, Surfs(shared.clone())).spawn();
         for addr in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
             let told = peers::announce(shared.clone(), addr);
             shared.tasks.spawn(told);
         }
         info!(id = %shared.id, "the node is up");
-        let running = Running { shared, router, thread: Mutex::new(Some(thread)), dir: Mutex::new(Some(dir)) };
+        let running = Running {
+            shared,
+            router: Mutex::new(Some(router)),
+            ticket: Mutex::new(ticket),
+            thread: Mutex::new(Some(thread)),
+            dir: Mutex::new(Some(dir)),
+        };
         Ok(Node(Arc::new(running)))
     }
 }
@@ -154,7 +161,9 @@ pub struct Node(Arc<Running>);
 
 struct Running {
     shared: Arc<Shared>,
-    router: Router,
+    router: Mutex<Option<Router>>,
+    /// What the ticket said last, for when the endpoint is gone.
+    ticket: Mutex<PeerTicket>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     dir: Mutex<Option<DataDir>>,
 }
@@ -251,7 +260,11 @@ impl Node {
     /// The node's ticket: its id and the addresses where it can be reached now. Where public
     /// look-up is used, the id alone is enough.
     pub fn ticket(&self) -> PeerTicket {
-        PeerTicket(network::own_address(&self.0.shared.endpoint))
+        let mut ticket = lock(&self.0.ticket);
+        if let Some(endpoint) = self.0.shared.endpoint() {
+            *ticket = PeerTicket(network::own_address(&endpoint));
+        }
+        ticket.clone()
     }
 
     /// Remembers the addresses of a ticket, for good.
@@ -396,10 +409,14 @@ impl Node {
         // 5.
         shared.peers.close_all();
         shared.closed.cancel();
+        let router = lock(&self.0.router).take();
+        shared.drop_endpoint();
         note(
             "closing connections",
-            within(deadline, 0.3, async {
-                let _ = self.0.router.shutdown().await;
+            within(deadline, 0.7, async {
+                if let Some(router) = router {
+                    let _ = router.shutdown().await;
+                }
             })
             .await,
         );

@@ -295,7 +295,11 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     if !free {
         return Err("as many connections as are allowed are being made already".to_owned());
     }
-    let connected = timeout(DIAL_TIMEOUT, shared.endpoint.connect(addr, ALPN)).await;
+    let Some(endpoint) = shared.endpoint() else {
+        lock(&peer.state).greeting -= 1;
+        return Err("the node is shut down".to_owned());
+    };
+    let connected = timeout(DIAL_TIMEOUT, endpoint.connect(addr, ALPN)).await;
     let connection = match connected {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {

@@ -76,6 +76,8 @@ pub struct Updates<L: Lake> {
     /// Waves that were read and not yet handed out, with the aeon of the first.
     waves: VecDeque<Bytes>,
     told_caught_up: bool,
+    /// How often the source had been away when this reader looked last.
+    away: u64,
     told: Option<Freshness>,
     ended: bool,
     metrics: Arc<Metrics>,
@@ -101,6 +103,7 @@ impl<L: Lake> Updates<L> {
             cursor,
             waves: VecDeque::new(),
             told_caught_up: false,
+            away: 0,
             told: None,
             ended: false,
             metrics,
@@ -192,6 +195,9 @@ impl<L: Lake> Updates<L> {
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
         let standing = self.cell.standing();
+        if std::mem::replace(&mut self.away, standing.away) != standing.away {
+            self.told_caught_up = false;
+        }
         if let Some(wave) = self.waves.pop_front() {
             return self.wave(&wave, &standing);
         }
@@ -232,9 +238,6 @@ impl<L: Lake> Updates<L> {
         if self.told.as_ref() != Some(&standing.freshness) {
             let first = self.told.is_none();
             self.told = Some(standing.freshness.clone());
-            if standing.freshness.is_stale() {
-                self.told_caught_up = false;
-            }
             // That a source is live from the start is told by the caught-up that follows.
             if !(first && standing.freshness == Freshness::Live) {
                 return Step::Event(Event::Freshness(standing.freshness));

@@ -130,7 +130,9 @@ impl Driver {
         for intake in intakes {
             outcome = match intake {
                 Intake::Wave { aeon, digest, wave } => {
-                    apply_wave(entry, staged, aeon, digest, wave.into(), &self.metrics)
+                    let result = apply_wave(entry, staged, aeon, digest, wave.into(), &self.metrics);
+                    applied += u64::from(result.is_ok());
+                    result
                 }
                 Intake::Rock { at, rock, .. } => apply_rock(entry, staged, at, rock, &self.metrics),
                 _ => Ok(()),
@@ -138,7 +140,6 @@ impl Driver {
             if outcome.is_err() {
                 break;
             }
-            applied += 1;
         }
         let metrics = self.metrics.clone();
         batch.answers.push(Box::new(move |result| {
