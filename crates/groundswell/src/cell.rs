@@ -205,6 +205,7 @@ impl TideCell {
         let mut state = write(&self.state);
         state.freshness = Freshness::Live;
         state.caught_up = Some(aeon);
+        state.current_at = None;
         drop(state);
         self.wake();
     }

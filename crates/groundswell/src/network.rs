@@ -1,7 +1,10 @@
 //! The endpoint of a node: how it is bound, found, and kept alive; and the codes that close
 //! its connections.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use groundswell_core::wire::PROTOCOL_VERSION;
 use iroh::{
@@ -18,6 +21,10 @@ use crate::{
 /// The protocol of subscriptions. Its messages carry a version of their own, so that two
 /// versions can refuse each other politely; this changes only when that could not work.
 pub(crate) const ALPN: &[u8] = b"groundswell/surf";
+
+/// How often, and how far apart, the port of the last run is tried before another is taken.
+const PORT_TRIES: u32 = 5;
+const PORT_WAIT: Duration = Duration::from_millis(50);
 
 /// Why a connection is closed: the codes on the wire. They are part of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +87,14 @@ pub(crate) async fn bind(
     key: SecretKey,
     last_port: Option<u16>,
 ) -> Result<Endpoint, OpenError> {
-    if let Some(port) = last_port
-        && let Ok(endpoint) = bind_port(config, key.clone(), port).await
-    {
-        return Ok(endpoint);
+    if let Some(port) = last_port {
+        // A process that has just ended may hold it for a moment longer.
+        for _ in 0..PORT_TRIES {
+            if let Ok(endpoint) = bind_port(config, key.clone(), port).await {
+                return Ok(endpoint);
+            }
+            tokio::time::sleep(PORT_WAIT).await;
+        }
     }
     bind_port(config, key, 0).await.map_err(OpenError::Network)
 }

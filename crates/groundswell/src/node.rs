@@ -92,7 +92,8 @@ impl NodeBuilder {
         let catalog = Arc::<Catalog>::default();
         let started = Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone());
         let (driver, thread) = started.map_err(damaged)?;
-        let known = store.peers().map_err(damaged)?;
+        let mut known = store.peers().map_err(damaged)?;
+        known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
         let shared = Arc::new(Shared {
             id: endpoint.id(),
             boot: BootId(rand::random()),
@@ -105,12 +106,14 @@ impl NodeBuilder {
             metrics,
             reader_permits: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             closing: CancellationToken::new(),
+            parting: CancellationToken::new(),
+            following: tokio::sync::Mutex::new(()),
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
         let router = Router::builder(endpoint).accept(ALPN, Surfs(shared.clone())).spawn();
-        for addr in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
+        for (addr, _) in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
             let told = peers::announce(shared.clone(), addr);
             shared.tasks.spawn(told);
         }
@@ -171,6 +174,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.shared.closing.cancel();
+        self.shared.parting.cancel();
         self.shared.closed.cancel();
     }
 }
@@ -272,7 +276,8 @@ impl Node {
         let shared = &self.0.shared;
         if !ticket.0.is_empty() && ticket.peer() != shared.id {
             let addr = shared.peers.learn(&ticket.0);
-            shared.driver.tell(Command::Peer { addr }).await;
+            let asked = shared.driver.ask(|reply| Command::Peer { addr, reply: Some(reply) }).await;
+            asked.map_err(|_| StorageError::new("the node is shut down"))??;
         }
         Ok(ticket.peer())
     }
@@ -393,7 +398,8 @@ impl Node {
             }
         };
         note("committing", within(deadline, 0.4, stopped).await);
-        // 3. Those who serve have seen the token, and finish by themselves.
+        // 3.
+        shared.parting.cancel();
         shared.tasks.close();
         let delivered = async {
             while shared.metrics.remote_readers_now.get() > 0 {

@@ -31,10 +31,14 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// One permit a stream of updates.
     pub(crate) reader_permits: Arc<Semaphore>,
-    /// Set when the node begins to shut down: nothing new is begun, and who sends finishes.
+    /// Set when the node begins to shut down: nothing new is begun.
     pub(crate) closing: CancellationToken,
+    /// Set when nothing more will be committed: who serves sends what is, says goodbye, and ends.
+    pub(crate) parting: CancellationToken,
     /// Set when the time to finish is over: every task ends where it stands.
     pub(crate) closed: CancellationToken,
+    /// Held while an agent begins or ends to follow a source, so that the two never cross.
+    pub(crate) following: tokio::sync::Mutex<()>,
     /// Every task of the node.
     pub(crate) tasks: TaskTracker,
 }

@@ -93,6 +93,7 @@ mod tests {
         golden("wanted_key", &(Name::new("main").unwrap(), source));
         golden("wanted_lake", &lake);
         let addr = EndpointAddr::new(peer).with_ip_addr("192.0.2.1:4433".parse().unwrap());
-        golden("peer", &addr.with_relay_url("https://relay.example".parse().unwrap()));
+        let seen = 1_700_000_000u64;
+        golden("peer", &(addr.with_relay_url("https://relay.example".parse().unwrap()), seen));
     }
 }

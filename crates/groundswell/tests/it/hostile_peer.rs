@@ -1,10 +1,8 @@
 //! Peers that break the protocol, on either side: each gets a typed refusal, the node goes on.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{raw, spawn_node, until, within};
+use crate::common::{raw, spawn_node, until, within};
 use groundswell::{Aeon, Cursor, Epoch, Event, Freshness, Node, Publications, Source, lakes::Log};
 use groundswell_core::{Digest, limits::MAX_FRAME_BYTES, wire::Message};
 use iroh::{
@@ -47,9 +45,9 @@ impl Target {
         let inbox = honest.agent("main").unwrap().subscriptions::<Log>("/log/*").await.unwrap();
         let source = Source::new(self.node.id(), "main", "/log/a").unwrap();
         let mut updates = inbox.surf(source).await.unwrap();
-        common::until_caught_up(&mut updates).await;
+        crate::common::until_caught_up(&mut updates).await;
         self.logs.give("/log/a", "alive".to_owned()).await.unwrap();
-        assert_eq!(common::next_update(&mut updates).await.wave.as_deref(), Some("alive"));
+        assert_eq!(crate::common::next_update(&mut updates).await.wave.as_deref(), Some("alive"));
         honest.shutdown().await.unwrap();
         self.node.shutdown().await.unwrap();
     }

@@ -45,11 +45,13 @@ pub fn message_frame(message: &Message<'_>) -> Vec<u8> {
     frame
 }
 
-/// Says something in place of hello.
+/// Says something in place of hello, unless the node closes the connection first.
 pub async fn say(connection: &Connection, bytes: &[u8]) {
-    let mut stream = connection.open_uni().await.unwrap();
-    stream.write_all(bytes).await.unwrap();
-    stream.finish().unwrap();
+    if let Ok(mut stream) = connection.open_uni().await
+        && stream.write_all(bytes).await.is_ok()
+    {
+        let _ = stream.finish();
+    }
 }
 
 /// Says hello as one should.

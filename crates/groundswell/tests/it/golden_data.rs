@@ -1,11 +1,9 @@
 //! A data directory that an earlier build wrote is opened by this one: its publications,
 //! its replica and what it wanted are all there.
 
-mod common;
-
 use std::{fs, path::PathBuf};
 
-use common::{spawn_node, until_caught_up};
+use crate::common::{spawn_node, until_caught_up};
 use groundswell::{
     Aeon, Source,
     lakes::{Json, JsonPatch, Log, Sum},

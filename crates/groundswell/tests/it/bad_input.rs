@@ -1,11 +1,9 @@
 //! What bad input gets: a typed error that names the limit or the remedy, nothing stored,
 //! nothing sent, the node alive.
 
-mod common;
-
 use std::{convert::Infallible, fs};
 
-use common::{Pair, spawn_node};
+use crate::common::{Pair, spawn_node};
 use groundswell::{
     Aeon, DeclareError, GiveError, Lake, Node, OpenError, PathError, Source, SurfError,
     lakes::{Json, JsonPatch, Log, Sum},
@@ -166,7 +164,7 @@ async fn lake_that_differs_between_the_sides_parks_and_recovers() {
     let inbox = pair.follower.agent("main").unwrap().subscriptions::<Log>("/log/*").await.unwrap();
     let source = Source::new(pair.publisher.id(), "main", "/log/a").unwrap();
     let updates = inbox.surf(source.clone()).await.unwrap();
-    common::until("the refusal", || {
+    crate::common::until("the refusal", || {
         matches!(updates.freshness(), groundswell::Freshness::Refused(groundswell::Refusal::LakeDiffers { .. }))
     })
     .await;

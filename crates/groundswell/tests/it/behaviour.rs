@@ -1,10 +1,8 @@
 //! How it must behave: each claim is a test that names it.
 
-mod common;
-
 use std::fs;
 
-use common::{Pair, next, next_update, raw, spawn_node, until, until_caught_up, within};
+use crate::common::{Pair, next, next_update, raw, spawn_node, until, until_caught_up, within};
 use groundswell::{
     Aeon, Durability, Event, Freshness, Node, Publications, Source, Update, Updates,
     lakes::{Log, Sum},
@@ -294,7 +292,8 @@ async fn a_publisher_that_finds_a_reader_ahead_of_it_begins_a_new_epoch() {
     let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
     sums.give_all("/sum", [1, 2, 3]).await.unwrap();
     publisher.shutdown().await.unwrap();
-    let backup = fs::read(publisher_dir.path().join("node.redb")).unwrap();
+    let files = ["node.redb", "node.run"].map(|name| publisher_dir.path().join(name));
+    let backup = files.each_ref().map(|file| fs::read(file).unwrap());
     let publisher = spawn_node(publisher_dir.path()).await;
     follower.add_peer(&publisher.ticket()).await.unwrap();
     let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
@@ -305,7 +304,9 @@ async fn a_publisher_that_finds_a_reader_ahead_of_it_begins_a_new_epoch() {
     let before = updates.cursor().unwrap();
     publisher.shutdown().await.unwrap();
     // In place, as a disk image that is rolled back: nothing tells the file from itself.
-    fs::write(publisher_dir.path().join("node.redb"), backup).unwrap();
+    for (file, bytes) in files.iter().zip(backup) {
+        fs::write(file, bytes).unwrap();
+    }
     let publisher = spawn_node(publisher_dir.path()).await;
     let _sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
     within("a new epoch", async {
@@ -421,7 +422,12 @@ async fn a_publisher_that_comes_back_at_another_port_is_found_without_any_look_u
     let old = publisher.ticket();
     publisher.shutdown().await.unwrap();
     // Someone else takes the port meanwhile.
-    let taken = std::net::UdpSocket::bind(raw::address(&old).ip_addrs().next().unwrap()).unwrap();
+    let mut taken = None;
+    until("the port", || {
+        taken = std::net::UdpSocket::bind(raw::address(&old).ip_addrs().next().unwrap()).ok();
+        taken.is_some()
+    })
+    .await;
     let publisher = spawn_node(publisher_dir.path()).await;
     assert_ne!(publisher.ticket(), old);
     let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
