@@ -57,6 +57,12 @@ pub(crate) enum ToolError {
     NotAvailable { path: Path },
     #[error("{path} can't be reached within {seconds} s: is the peer up? Leave out --no-wait to wait for it")]
     NotReached { path: Path, seconds: u64 },
+    #[error("cannot make a temporary directory in {path}: {source}; set TMPDIR to one that can be written", path = path.display())]
+    TempDir { path: PathBuf, source: io::Error },
+    #[error("the demo could not go on: {0}")]
+    Demo(String),
+    #[error("the demo found something wrong: {0}; please report it, with what GROUNDSWELL_LOG=debug says")]
+    DemoFailed(String),
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]

@@ -44,9 +44,13 @@ fn run(args: Args) -> Result<(), ToolError> {
     result
 }
 
+/// What is logged unless the environment says otherwise. What the network library warns of is
+/// mostly that a peer has gone, which the commands tell in their own words.
+const DEFAULT_LOG: &str = "error,groundswell=warn";
+
 /// The log goes to standard error, so that standard output is the command's own.
 fn start_log() {
     let from_env = ["GROUNDSWELL_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    let filter = EnvFilter::new(from_env.as_deref().unwrap_or("warn"));
+    let filter = EnvFilter::new(from_env.as_deref().unwrap_or(DEFAULT_LOG));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -31,6 +31,11 @@ impl Output {
         self.out.write_all(b"\n").await.map_err(ToolError::Output)
     }
 
+    /// Writes a piece of text as it is.
+    pub(crate) async fn text(&mut self, text: &str) -> Result<(), ToolError> {
+        self.out.write_all(text.as_bytes()).await.map_err(ToolError::Output)
+    }
+
     /// Writes one JSON object.
     pub(crate) async fn object(&mut self, value: &impl Serialize) -> Result<(), ToolError> {
         let line = serde_json::to_vec(value).map_err(|error| ToolError::Answer(error.to_string()))?;
