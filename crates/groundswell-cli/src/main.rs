@@ -1,1 +1,56 @@
-fn main() {}
+//! `groundswell`: the command-line tool. Each command but `up` and `demo` speaks to the node that
+//! runs in a data directory; the node is `up`.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod builtin;
+mod commands;
+mod control;
+mod data_dir;
+mod error;
+mod lines;
+mod output;
+mod registry;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::{args::Args, error::ToolError};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_log();
+    let json = args.json;
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads our output has had enough: that is no error.
+        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
+        Err(error) => {
+            output::say_error(json, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), ToolError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ToolError::Runtime)?;
+    let result = runtime.block_on(commands::run(args));
+    // A thread that waits for standard input or output is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// What is logged unless the environment says otherwise. What the network library warns of is
+/// mostly that a peer has gone, which the commands tell in their own words.
+const DEFAULT_LOG: &str = "error,groundswell=warn";
+
+/// The log goes to standard error, so that standard output is the command's own.
+fn start_log() {
+    let from_env = ["GROUNDSWELL_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let filter = EnvFilter::new(from_env.as_deref().unwrap_or(DEFAULT_LOG));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -188,6 +188,13 @@ impl<L: Lake> Publications<L> {
         self.send(path, encoded).await
     }
 
+    /// Takes the declaration back, so that the agent can declare anew on these paths, for another
+    /// lake if nothing is published there. What is published goes on, and clones of this
+    /// handle go on working.
+    pub fn withdraw(self) {
+        self.shared.catalog.undeclare(&self.declared.agent, Direction::Out, &self.declared.pattern);
+    }
+
     async fn send(&self, path: &str, waves: Vec<Bytes>) -> Result<Aeon, GiveError> {
         if self.shared.closing.is_cancelled() {
             return Err(GiveError::ShutDown);
@@ -281,6 +288,12 @@ impl<L: Lake> Subscriptions<L> {
     /// more; its replica then goes, in memory and on disk.
     pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
         Agent::new(self.shared.clone(), self.declared.agent.clone()).quit(source).await
+    }
+
+    /// Takes the declaration back, so that the agent can declare anew on these paths. What is
+    /// followed stays followed, and clones of this handle go on working.
+    pub fn withdraw(self) {
+        self.shared.catalog.undeclare(&self.declared.agent, Direction::In, &self.declared.pattern);
     }
 
     /// The states that are followed under this declaration, by source.

@@ -77,6 +77,8 @@ pub struct Updates<L: Lake> {
     cursor: Option<Cursor>,
     /// Waves that were read and not yet handed out, with the aeon of the first.
     waves: VecDeque<Bytes>,
+    /// An update whose rock is being waited for, so that nothing is lost if the wait is dropped.
+    waiting: Option<Update<L::Wave>>,
     told_caught_up: bool,
     /// How often the source had been away when this reader looked last.
     away: u64,
@@ -107,6 +109,7 @@ impl<L: Lake> Updates<L> {
             cell,
             cursor,
             waves: VecDeque::new(),
+            waiting: None,
             told_caught_up: false,
             away: 0,
             told: None,
@@ -135,6 +138,9 @@ impl<L: Lake> Updates<L> {
 
     /// The next event; `None` after [`Event::Ended`].
     pub async fn next(&mut self) -> Option<Event<L::Wave>> {
+        if let Some(update) = self.waiting.take() {
+            return Some(Event::Update(update));
+        }
         loop {
             match self.step() {
                 Step::Event(event) => return Some(event),
@@ -167,16 +173,35 @@ impl<L: Lake> Updates<L> {
     /// The next update and, in the same moment, the rock that it led to: `look` gets both.
     /// A reader that has fallen behind gets the newest rock with no wave, in place of the
     /// updates between; so does the first call. Other events are given to `look` without
-    /// a rock. `None` after the stream has ended.
+    /// a rock. `None` after the stream has ended. It is cancel safe, as [`Updates::next`] is.
     ///
     /// `look` must not take long: who gives a wave waits for it, up to 5 ms, before
     /// the rock is copied.
     pub async fn next_with_rock<T>(&mut self, look: impl FnOnce(Event<L::Wave>, Option<&L::Rock>) -> T) -> Option<T> {
         let event = self.next().await?;
-        let Event::Update(mut update) = event else { return Some(look(event, None)) };
+        self.with_its_rock(event, look).await
+    }
+
+    /// The same, but only an update that comes with no wave comes with its rock. So every wave
+    /// that is kept is seen, one by one, and no rock is looked at for it.
+    pub async fn next_or_rock<T>(&mut self, look: impl FnOnce(Event<L::Wave>, Option<&L::Rock>) -> T) -> Option<T> {
+        match self.next().await? {
+            event @ Event::Update(Update { wave: None, .. }) => self.with_its_rock(event, look).await,
+            event => Some(look(event, None)),
+        }
+    }
+
+    async fn with_its_rock<T>(
+        &mut self,
+        event: Event<L::Wave>,
+        look: impl FnOnce(Event<L::Wave>, Option<&L::Rock>) -> T,
+    ) -> Option<T> {
+        let Event::Update(update) = event else { return Some(look(event, None)) };
         let Ok(Some(slot)) = self.cell.slot::<L>() else { return Some(look(Event::Update(update), None)) };
+        self.waiting = Some(update);
         let current = slot.current();
         let held = current.read().await;
+        let mut update = self.waiting.take()?;
         if let Some(at) = held.at
             && at != update.cursor
         {

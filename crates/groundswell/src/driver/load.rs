@@ -103,9 +103,15 @@ impl Driver {
     /// Notes that an agent follows a source, and returns the source's cell, its replica loaded.
     pub(super) async fn want(&mut self, declared: &Declared, source: Source) -> Result<Arc<TideCell>, SurfError> {
         if source.peer == self.id {
-            // Its own publication needs no replica.
+            // Its own publication needs no replica. A wish for the wrong lake is refused before
+            // it is noted: noted, it would be in the way of the right one at each start.
+            let key = TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() };
+            let loaded = self.catalog.existing(&key).and_then(|cell| cell.lake());
+            let stored = loaded.or_else(|| self.stored.get(&key).map(|(_, row)| row.lake.clone()));
+            if let Some(stored) = stored.filter(|stored| *stored != declared.lake) {
+                return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
+            }
             self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
-            let key = TideKey::Publication { agent: source.agent, path: source.path };
             return Ok(self.catalog.cell(&key));
         }
         let key = TideKey::Replica(source.clone());

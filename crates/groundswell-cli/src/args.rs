@@ -1,0 +1,263 @@
+//! What can be written on the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args as Arguments, Parser, Subcommand};
+use groundswell::{Cursor, Name, Path, Pattern, PeerTicket};
+
+use crate::builtin::Builtin;
+
+/// Real-time replicated state between peers: what one publishes, any number follow.
+#[derive(Debug, Parser)]
+#[command(name = "groundswell", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Where the node keeps its key and its state [default: the platform's data directory].
+    #[arg(long, value_name = "DIR", env = "GROUNDSWELL_DATA", global = true, hide_env_values = true)]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Print one JSON object a line, and nothing else, on standard output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  groundswell demo                                   see it work, with nothing to set up
+  groundswell up                                     run a node; it prints its ticket
+  groundswell give /log/today 'hello' --lake log     publish a line, in another terminal
+  groundswell surf TICKET /log/today --lake log      follow it, on another machine
+
+Exit status: 0, or 1 for an error said in one line on standard error, or 2 for wrong usage.
+The log goes to standard error; GROUNDSWELL_LOG (or RUST_LOG) says how much of it, as in
+GROUNDSWELL_LOG=groundswell=debug.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(Up),
+    Give(Give),
+    Open(Open),
+    Surf(Surf),
+    Read(Read),
+    Quit(Quit),
+    Status(Status),
+    Demo(Demo),
+}
+
+/// Run the node of a data directory until SIGINT or SIGTERM.
+///
+/// What earlier runs published and followed goes on by itself.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell up
+  groundswell up --data ./shop --offline
+  groundswell up --bind 127.0.0.1:0 --offline --json | head -1")]
+pub(crate) struct Up {
+    /// Do without public relays and look-up: peers are found by their tickets and on the local network.
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// Bind this address alone instead of every interface; port 0 takes the last one that was free.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bind: Option<SocketAddr>,
+}
+
+/// Publish waves on a path; print the aeon that they lead to, once they are durable.
+///
+/// Where a wave is refused, those before it are given, and the error says which one it was.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell give /log/today 'first line' 'second line' --lake log
+  groundswell give /till -5 --lake sum
+  groundswell give /menu '[{\"op\":\"add\",\"path\":\"\",\"value\":{\"tea\":2}}]' --lake json
+  groundswell give /log/all --lake log -- '-a line that begins with -'
+  tail -f access.log | groundswell give /log/access - --lake log")]
+pub(crate) struct Give {
+    /// Where to publish, such as /log/today.
+    pub(crate) path: Path,
+
+    /// The waves: lines for a log, whole numbers for a sum, JSON Patches for json. `-` reads waves
+    /// from standard input, one a line.
+    #[arg(required = true, value_name = "WAVE", allow_negative_numbers = true)]
+    pub(crate) waves: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) kind: Kind,
+
+    /// The agent that publishes.
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) agent: Name,
+
+    /// Print the aeon each time that some waves are durable, instead of once at the end.
+    #[arg(long)]
+    pub(crate) acks: bool,
+}
+
+/// Publish the default state of a lake (no lines, 0, null) on a path, before any wave.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell open /log/today --lake log")]
+pub(crate) struct Open {
+    /// Where to publish, such as /log/today.
+    pub(crate) path: Path,
+
+    #[command(flatten)]
+    pub(crate) kind: Kind,
+
+    /// The agent that publishes.
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) agent: Name,
+}
+
+/// Follow a state: print what it is, then each change. It waits for what is not there yet.
+///
+/// The node goes on following it when this command ends, and after a restart, until `quit`.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell surf TICKET /log/today --lake log
+  groundswell surf TICKET /till --lake sum --rock --json
+  groundswell surf PEER-ID /till --lake sum --count 1 --no-wait
+  groundswell surf PEER-ID /till --lake sum --from CURSOR --json   with the cursor of an earlier line
+
+A line an update, with the wave that led to it, or with the rock (the whole state) where there is
+no wave: at first, and where this reader was too far behind.")]
+pub(crate) struct Surf {
+    /// The ticket of the publishing node, or its id if it is known here.
+    pub(crate) peer: PeerTicket,
+
+    /// The path on that node.
+    pub(crate) path: Path,
+
+    #[command(flatten)]
+    pub(crate) kind: Kind,
+
+    /// The agent that publishes it.
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) agent: Name,
+
+    /// End after so many updates.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// End with status 1 where there is nothing to follow, instead of waiting for it.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// Print the rock with every update. One that lags then gets the newest rock, not every wave.
+    #[arg(long)]
+    pub(crate) rock: bool,
+
+    /// Print no rock anywhere.
+    #[arg(long, conflicts_with = "rock")]
+    pub(crate) bare: bool,
+
+    /// Go on after the update that had this cursor, if its waves are still kept.
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) from: Option<Cursor>,
+}
+
+/// Print states as they are now: one's own and those that are followed.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell read
+  groundswell read /log/today
+  groundswell read '/log/*' --source PEER-ID --json")]
+pub(crate) struct Read {
+    /// Only this path; with /* at its end, this path and all below it.
+    pub(crate) path: Option<Pattern>,
+
+    /// Only what this peer publishes, by ticket or id.
+    #[arg(long, value_name = "PEER")]
+    pub(crate) source: Option<PeerTicket>,
+}
+
+/// Stop following a state, and drop what is stored of it here.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell quit PEER-ID /log/today")]
+pub(crate) struct Quit {
+    /// The publishing node, by ticket or id.
+    pub(crate) peer: PeerTicket,
+
+    /// The path on that node.
+    pub(crate) path: Path,
+
+    /// The agent that publishes it.
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) agent: Name,
+}
+
+/// Print what the node is doing: its ticket, its peers, what it publishes and follows.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell status
+  groundswell status --json | head -1")]
+pub(crate) struct Status {}
+
+/// Show it all in one process: three machines that publish, one follower, real connections.
+///
+/// Nothing has to be set up, and nothing is left behind. It ends with a summary, and with status 1
+/// if the states on both sides differ.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell demo
+  groundswell demo --for 10 --json")]
+pub(crate) struct Demo {
+    /// End after so many seconds [default: at Ctrl-C; 30 where the output is no terminal].
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: Option<u64>,
+}
+
+/// Which kind of state it is.
+#[derive(Debug, Clone, Copy, Arguments)]
+pub(crate) struct Kind {
+    /// The kind of state.
+    #[arg(long, value_name = "LAKE")]
+    pub(crate) lake: Builtin,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn waves(line: &[&str]) -> Vec<String> {
+        match Args::try_parse_from(line).unwrap().command {
+            Command::Give(give) => give.waves,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Args::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("groundswell "), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn waves_may_be_negative_or_standard_input_or_begin_with_a_dash() {
+        assert_eq!(waves(&["groundswell", "give", "/a", "-5", "7", "--lake", "sum"]), ["-5", "7"]);
+        assert_eq!(waves(&["groundswell", "give", "/a", "--lake", "sum", "--", "-5"]), ["-5"]);
+        assert_eq!(waves(&["groundswell", "give", "/a", "-", "--lake", "log"]), ["-"]);
+        assert_eq!(waves(&["groundswell", "give", "/a", "--lake", "log", "--", "-x", "--y"]), ["-x", "--y"]);
+        assert!(Args::try_parse_from(["groundswell", "give", "/a", "-x", "--lake", "log"]).is_err());
+    }
+}

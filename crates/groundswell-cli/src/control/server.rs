@@ -1,0 +1,124 @@
+//! The node's side of the control protocol: the socket, and a task for each client.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::session::Session;
+use crate::{data_dir, error::ToolError, registry::Registry};
+
+/// The most commands that may talk to the node at once. Each holds two buffers of 64 KiB and
+/// a wave at most.
+const MAX_CLIENTS: usize = 256;
+
+/// How long a client that is already answered may take to read its last lines when the node stops.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long the server waits when the system has no more files to open.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The socket of a node, until it is dropped.
+pub(crate) struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    uid: u32,
+}
+
+impl Server {
+    /// Binds the socket of a data directory that this process holds. What a dead process has
+    /// left there is replaced.
+    pub(crate) fn bind(dir: &Path) -> Result<Self, ToolError> {
+        let unnamed = |source| ToolError::Listen { path: dir.to_owned(), source };
+        let path = data_dir::socket_path(dir).map_err(unnamed)?;
+        data_dir::prepare_socket_dir(dir, &path)?;
+        let failed = |source| ToolError::Listen { path: path.clone(), source };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let uid = data_dir::own_uid().map_err(failed)?;
+        Ok(Self { listener, path, uid })
+    }
+
+    /// Serves clients until `closing` is set, then lets those that are there come to their end.
+    pub(crate) async fn run(self, registry: Arc<Registry>, closing: CancellationToken) {
+        let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+        let tasks = TaskTracker::new();
+        let cut = CancellationToken::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = closing.cancelled() => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "no command can be accepted for a moment");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            };
+            if !self.is_ours(&stream) {
+                warn!("a command of another user was turned away");
+                continue;
+            }
+            let Ok(permit) = clients.clone().try_acquire_owned() else {
+                refuse(stream);
+                continue;
+            };
+            let session = Session::new(stream, registry.clone(), closing.clone());
+            let cut = cut.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    ended = session.run() => {
+                        if let Err(error) = ended {
+                            debug!(%error, "a command has gone");
+                        }
+                    }
+                    () = cut.cancelled() => {}
+                }
+                drop(permit);
+            });
+        }
+        tasks.close();
+        if timeout(LAST_LINES, tasks.wait()).await.is_err() {
+            cut.cancel();
+            tasks.wait().await;
+        }
+    }
+
+    /// The socket's permissions say so too; where it lies in a directory of others, this says it again.
+    fn is_ours(&self, stream: &UnixStream) -> bool {
+        stream.peer_cred().is_ok_and(|peer| peer.uid() == self.uid || peer.uid() == 0)
+    }
+}
+
+/// Says that there are too many. The line fits the empty socket, so that nothing is waited for.
+fn refuse(mut stream: UnixStream) {
+    let line = format!("{{\"error\":\"{MAX_CLIENTS} commands talk to this node already: end some of them\"}}\n");
+    let mut written = std::pin::pin!(stream.write_all(line.as_bytes()));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let _ = written.as_mut().poll(&mut context);
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that stays does no harm: the next node replaces it.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a command failed, said in one line that says what to do next.
+
+use std::{io, path::PathBuf};
+
+use groundswell::{
+    CursorError, DeclareError, GiveError, Name, OpenError, Path, PathError, ReadError, ShutdownError, StorageError,
+    SurfError, TicketError,
+};
+
+use crate::builtin::Builtin;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ToolError {
+    #[error("cannot start: {0}; are there too many processes or open files?")]
+    Runtime(io::Error),
+    #[error("no data directory: neither --data, GROUNDSWELL_DATA, XDG_DATA_HOME nor HOME says where; give --data DIR")]
+    NoDataDir,
+    #[error("no node runs in {dir}: start one with `groundswell up --data {dir}`", dir = dir.display())]
+    NoNode { dir: PathBuf },
+    #[error("cannot talk to the node in {dir}: {source}; is it this user's?", dir = dir.display())]
+    Connect { dir: PathBuf, source: io::Error },
+    #[error(
+        "cannot listen on {path}: {source}; check that this user may write there", path = path.display()
+    )]
+    Listen { path: PathBuf, source: io::Error },
+    #[error("{path} belongs to another user: remove it, or set TMPDIR to a directory of your own", path = path.display())]
+    ForeignSocketDir { path: PathBuf },
+    #[error("the node stopped before it had answered: look at its log, and start it again with `groundswell up`")]
+    Lost,
+    #[error("the node answers in a way that this tool does not know ({0}): are both of the same version?")]
+    Answer(String),
+    #[error("the node does not know this request ({0}): are the tool and the node of the same version?")]
+    Request(String),
+    /// The node refused, in these words.
+    #[error("{0}")]
+    Said(String),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error("cannot read standard input: {0}")]
+    Input(io::Error),
+    #[error("{what} {number} was refused: {reason}; {given}")]
+    WaveRefused { what: &'static str, number: u64, reason: String, given: String },
+    #[error("{path} is a {held} on agent {agent}: use --lake {held}, or another path")]
+    PublishedAs { agent: Name, path: Path, held: Builtin },
+    #[error("{path} is followed as a {held} here: use --lake {held}, or `groundswell quit PEER {path}` first")]
+    FollowedAs { path: Path, held: Builtin },
+    #[error(
+        "no address is known for peer {peer}: give its ticket instead of its id once (its `groundswell status` shows it)"
+    )]
+    UnknownPeer { peer: String },
+    #[error("{path} of agent {agent} on {peer} is not followed here: `groundswell status` lists what is")]
+    NotFollowed { peer: String, agent: Name, path: Path },
+    #[error("there is no state on {0} here: `groundswell status` lists what there is")]
+    NothingToRead(String),
+    #[error("{path} is not available at that peer (yet): leave out --no-wait to wait for it")]
+    NotAvailable { path: Path },
+    #[error("{path} can't be reached within {seconds} s: is the peer up? Leave out --no-wait to wait for it")]
+    NotReached { path: Path, seconds: u64 },
+    #[error("cannot make a temporary directory in {path}: {source}; set TMPDIR to one that can be written", path = path.display())]
+    TempDir { path: PathBuf, source: io::Error },
+    #[error("the demo could not go on: {0}")]
+    Demo(String),
+    #[error("the demo found something wrong: {0}; please report it, with what GROUNDSWELL_LOG=debug says")]
+    DemoFailed(String),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Declare(#[from] DeclareError),
+    #[error(transparent)]
+    Give(#[from] GiveError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Surf(SurfError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Shutdown(#[from] ShutdownError),
+}
+
+impl ToolError {
+    /// Whether it only says that who read our output reads no more.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<SurfError> for ToolError {
+    fn from(error: SurfError) -> Self {
+        match error {
+            SurfError::UnknownPeer { peer } => Self::UnknownPeer { peer: peer.to_string() },
+            other => Self::Surf(other),
+        }
+    }
+}
