@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Lake, LakeId,
+    Aeon, Cursor, Digest, Epoch, Lake, LakeId,
     limits::READ_BATCH_BYTES,
     publisher::{Outflow, Step},
     tide::{Changes, Next, Tide},
@@ -33,6 +33,8 @@ pub(crate) struct TideCell {
 
 struct State {
     body: Option<Body>,
+    /// The history is about to be replaced in storage: what is read there may be of either.
+    replacing: bool,
     freshness: Freshness,
     /// What of the state counts as the catch-up; later waves are live. `None` while
     /// the source has not said that this is everything.
@@ -90,7 +92,7 @@ impl TideCell {
             TideKey::Publication { .. } => Freshness::NotAvailable,
             TideKey::Replica(_) => Freshness::Connecting,
         };
-        let state = State { body: None, freshness, caught_up: None, current_at: None, away: 0, ended: None };
+        let state = State { body: None, replacing: false, freshness, caught_up: None, current_at: None, away: 0, ended: None };
         Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
     }
 
@@ -182,6 +184,19 @@ impl TideCell {
         self.with_tide(digests).unwrap_or_default()
     }
 
+    /// Storage is about to replace the history by another. Said before, and taken back by
+    /// [`TideCell::commit`] or with `false`.
+    pub(crate) fn set_replacing(&self, replacing: bool) {
+        write(&self.state).replacing = replacing;
+    }
+
+    /// Whether what has just been read from storage is of this epoch: aeons alone do not tell,
+    /// since a history that replaces another has them too.
+    pub(crate) fn is_still(&self, epoch: Epoch) -> bool {
+        let state = read(&self.state);
+        !state.replacing && state.body.as_ref().is_some_and(|body| body.tide.cursor().epoch == epoch)
+    }
+
     /// Gives the cell its state. Readers are woken by [`TideCell::wake`].
     pub(crate) fn begin(&self, body: Body) {
         let mut state = write(&self.state);
@@ -195,7 +210,9 @@ impl TideCell {
     /// Makes durable changes visible. Readers are woken by [`TideCell::wake`], once the rock
     /// can be read too.
     pub(crate) fn commit(&self, changes: Changes) {
-        if let Some(body) = &mut write(&self.state).body {
+        let mut state = write(&self.state);
+        state.replacing = false;
+        if let Some(body) = &mut state.body {
             body.tide.commit(changes);
         }
     }

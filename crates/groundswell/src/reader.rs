@@ -146,8 +146,10 @@ impl<L: Lake> Updates<L> {
                 Step::Event(event) => return Some(event),
                 Step::Finished => return None,
                 Step::Read { first, last, backing } => match stored_waves(backing, first, last).await {
-                    // They were pruned in this moment: the rock takes their place.
-                    Ok(waves) if waves.is_empty() => self.cursor = None,
+                    // They were pruned or replaced in this moment: the rock takes their place.
+                    Ok(waves) if waves.is_empty() || !self.cursor.is_some_and(|at| self.cell.is_still(at.epoch)) => {
+                        self.cursor = None;
+                    }
                     Ok(waves) => self.waves = waves.into(),
                     Err(error) => {
                         self.ended = true;

@@ -314,10 +314,14 @@ impl Writer<'_> {
     ) -> Result<(), Stop> {
         let waves = match recent {
             Some(waves) => waves,
-            None => stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?,
+            None => {
+                let waves = stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?;
+                let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
+                if same { waves } else { Vec::new() }
+            }
         };
         let Some(end) = first.0.checked_add(waves.len() as u64).filter(|end| *end > first.0) else {
-            // They were pruned in this moment: the rock takes their place.
+            // They were pruned or replaced in this moment: the rock takes their place.
             *outflow = Outflow::new(None);
             return Ok(());
         };

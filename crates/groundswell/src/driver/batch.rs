@@ -171,6 +171,11 @@ impl Driver {
                 entry.with_tide(staged, |tide, staged| staged.changes.prune(tide));
             }
         }
+        for (key, staged) in &batch.staged {
+            if let Some(entry) = self.entries.get(key).filter(|_| staged.changes.reset().is_some()) {
+                entry.cell.set_replacing(true);
+            }
+        }
         let result = self.write(&batch);
         match &result {
             Ok(()) => self.show(batch.staged),
@@ -214,6 +219,7 @@ impl Driver {
                     tide.commit(staged.changes);
                     let (lake, backing) = (entry.row.lake.clone(), entry.backing.clone());
                     entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot() });
+                    entry.cell.set_replacing(false);
                 }
                 None => entry.cell.commit(staged.changes),
             }
@@ -232,6 +238,7 @@ impl Driver {
                 entry.row.epoch = at.epoch;
                 entry.epoch_renewed = false;
             }
+            entry.cell.set_replacing(false);
             let loaded = entry.load_committed();
             entry.broken = loaded.is_err();
             if let Err(error) = loaded {
