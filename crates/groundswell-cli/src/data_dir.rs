@@ -39,12 +39,12 @@ pub(crate) fn socket_path(dir: &Path) -> std::io::Result<PathBuf> {
 }
 
 /// Makes sure that the directory of the socket is there, and no one else's: in the directory
-/// for temporary files anyone could have made it before us.
-pub(crate) fn prepare_socket_dir(data_dir: &Path, socket: &Path) -> Result<(), ToolError> {
-    let Some(dir) = socket.parent() else { return Ok(()) };
+/// for temporary files anyone could have made it before us. True where it is outside the data directory.
+pub(crate) fn prepare_socket_dir(data_dir: &Path, socket: &Path) -> Result<bool, ToolError> {
+    let Some(dir) = socket.parent() else { return Ok(false) };
     let io = |source| ToolError::Listen { path: socket.to_owned(), source };
     if fs::canonicalize(data_dir).map_err(io)? == dir {
-        return Ok(());
+        return Ok(false);
     }
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(error)),
@@ -54,7 +54,8 @@ pub(crate) fn prepare_socket_dir(data_dir: &Path, socket: &Path) -> Result<(), T
     if !found.is_dir() || found.uid() != own_uid().map_err(io)? {
         return Err(ToolError::ForeignSocketDir { path: dir.to_owned() });
     }
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io)
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io)?;
+    Ok(true)
 }
 
 /// The user who runs this process. A pair of sockets knows it without any unsafe call.
@@ -83,7 +84,7 @@ mod tests {
     async fn a_socket_directory_of_someone_else_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("sockets");
-        prepare_socket_dir(temp.path(), &dir.join(SOCKET)).unwrap();
+        assert!(prepare_socket_dir(temp.path(), &dir.join(SOCKET)).unwrap());
         assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         let elsewhere = temp.path().join("link");
         std::os::unix::fs::symlink(&dir, &elsewhere).unwrap();

@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use groundswell::Node;
 use tempfile::TempDir;
 use tokio::{
     sync::watch,
@@ -57,21 +56,21 @@ pub(super) async fn run(demo: Demo, output: &mut Output) -> Result<(), ToolError
     let terminal = std::io::stdout().is_terminal();
     let length = demo.seconds.map(Duration::from_secs).or((!terminal).then_some(UNATTENDED));
     let mut screen = Screen::new(output, terminal);
-    screen.note("three machines and a follower are being started, with nothing set up before").await?;
+    screen.note("three machines and a follower start, with nothing set up before").await?;
 
     let ledger = Arc::new(Ledger::new(MACHINES));
     let plugs: Vec<watch::Sender<Plug>> = (0..MACHINES).map(|_| watch::Sender::new(Plug::In)).collect();
-    let follower_dir = temp_dir()?;
-    let mut follower = Follower::start(follower_dir.path()).await?;
+    // Held here, so that nothing is left behind however the demo ends.
+    let dir = temp_dir()?;
+    let mut follower = Follower::start(&dir.path().join("follower")).await?;
     let mut machines = JoinSet::new();
     for (number, plug) in plugs.iter().enumerate() {
-        let machine = Machine::start(number, temp_dir()?, ledger.clone()).await?;
+        let machine = Machine::start(number, dir.path().join(format!("machine-{number}")), ledger.clone()).await?;
         follower.follow(number, machine.ticket(), &ledger).await?;
         machines.spawn(machine.run(plug.subscribe()));
     }
     let begun = Instant::now();
-    let story = tell(&mut screen, &mut stop, &plugs, &mut machines, &follower, &ledger, length);
-    let restarts = story.await?;
+    let told = tell(&mut screen, &mut stop, &plugs, &mut machines, &follower, &ledger, length).await;
 
     for plug in &plugs {
         plug.send_replace(Plug::Done);
@@ -81,12 +80,29 @@ pub(super) async fn run(demo: Demo, output: &mut Output) -> Result<(), ToolError
         finished.push(joined.map_err(|error| ToolError::Demo(error.to_string()))??);
     }
     let lasted = begun.elapsed();
-    // One that does not settle in time is reported as what it is: a difference.
-    let _ = timeout(SETTLE, ledger.settled()).await;
-    let differences = follower.differences(&finished).await?;
-    let summary = Summary::new(&ledger, lasted, restarts, &differences);
-    screen.summary(&summary).await?;
+    let outcome = match told {
+        Ok(restarts) => sum_up(&mut screen, &follower, &finished, &ledger, lasted, restarts).await,
+        Err(error) => Err(error),
+    };
+    // However it went, the nodes end as they should.
     shut_down(follower, finished).await;
+    outcome
+}
+
+/// Compares both sides, and says what came of it.
+async fn sum_up(
+    screen: &mut Screen<'_>,
+    follower: &Follower,
+    machines: &[Machine],
+    ledger: &Ledger,
+    lasted: Duration,
+    restarts: u64,
+) -> Result<(), ToolError> {
+    // What does not settle in time is reported as what it is: a difference.
+    let _ = timeout(SETTLE, ledger.settled()).await;
+    let differences = follower.differences(machines).await?;
+    let summary = Summary::new(ledger, lasted, restarts, &differences);
+    screen.summary(&summary).await?;
     if summary.is_good() { Ok(()) } else { Err(ToolError::DemoFailed(summary.problems())) }
 }
 
@@ -144,12 +160,10 @@ async fn until(end: Option<Instant>) {
 
 async fn shut_down(follower: Follower, machines: Vec<Machine>) {
     let mut ending = JoinSet::new();
-    let nodes: Vec<(Node, TempDir)> = machines.into_iter().map(Machine::into_parts).collect();
-    for (node, dir) in nodes {
+    for node in machines.into_iter().map(Machine::into_node) {
         ending.spawn(async move {
             // What is temporary is not worth a complaint.
             let _ = node.shutdown().await;
-            drop(dir);
         });
     }
     follower.end().await;

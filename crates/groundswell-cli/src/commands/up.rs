@@ -44,10 +44,13 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
     // A node whose first words no one reads runs on.
     let _ = say_ready(&node, &dir, output).await;
     stop.asked().await;
+    // The socket goes before the data directory is let go of: the next node's is not ours to remove.
     closing.cancel();
+    let clients = serving.await;
     let ended = node.shutdown().await;
-    // Commands get their last lines while the node ends, and are cut off soon after.
-    let _ = serving.await;
+    if let Ok(clients) = clients {
+        clients.end().await;
+    }
     Ok(ended?)
 }
 

@@ -34,6 +34,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// Whether it lies in a directory of its own, outside the data directory.
+    elsewhere: bool,
     uid: u32,
 }
 
@@ -43,7 +45,7 @@ impl Server {
     pub(crate) fn bind(dir: &Path) -> Result<Self, ToolError> {
         let unnamed = |source| ToolError::Listen { path: dir.to_owned(), source };
         let path = data_dir::socket_path(dir).map_err(unnamed)?;
-        data_dir::prepare_socket_dir(dir, &path)?;
+        let elsewhere = data_dir::prepare_socket_dir(dir, &path)?;
         let failed = |source| ToolError::Listen { path: path.clone(), source };
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -52,11 +54,12 @@ impl Server {
         let listener = UnixListener::bind(&path).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let uid = data_dir::own_uid().map_err(failed)?;
-        Ok(Self { listener, path, uid })
+        Ok(Self { listener, path, elsewhere, uid })
     }
 
-    /// Serves clients until `closing` is set, then lets those that are there come to their end.
-    pub(crate) async fn run(self, registry: Arc<Registry>, closing: CancellationToken) {
+    /// Serves clients until `closing` is set. Then the socket is gone, and those that are there
+    /// come to their end.
+    pub(crate) async fn run(self, registry: Arc<Registry>, closing: CancellationToken) -> LastClients {
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
@@ -96,15 +99,28 @@ impl Server {
             });
         }
         tasks.close();
-        if timeout(LAST_LINES, tasks.wait()).await.is_err() {
-            cut.cancel();
-            tasks.wait().await;
-        }
+        LastClients { tasks, cut }
     }
 
     /// The socket's permissions say so too; where it lies in a directory of others, this says it again.
     fn is_ours(&self, stream: &UnixStream) -> bool {
         stream.peer_cred().is_ok_and(|peer| peer.uid() == self.uid || peer.uid() == 0)
+    }
+}
+
+/// The clients that are still there when no more are accepted.
+pub(crate) struct LastClients {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl LastClients {
+    /// Lets them read their last lines, and cuts off who does not.
+    pub(crate) async fn end(self) {
+        if timeout(LAST_LINES, self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
     }
 }
 
@@ -118,7 +134,10 @@ fn refuse(mut stream: UnixStream) {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that stays does no harm: the next node replaces it.
+        // What stays does no harm: the next node replaces it.
         let _ = fs::remove_file(&self.path);
+        if let (true, Some(dir)) = (self.elsewhere, self.path.parent()) {
+            let _ = fs::remove_dir(dir);
+        }
     }
 }

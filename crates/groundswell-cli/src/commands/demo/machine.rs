@@ -1,12 +1,15 @@
 //! A machine of the demo: a node that sells things and publishes what it sells.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use groundswell::{
     Aeon, Node, PeerId, PeerTicket, Publications,
     lakes::{Json, JsonPatch, Log, Sum},
 };
-use tempfile::TempDir;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -38,7 +41,7 @@ pub(super) enum Plug {
 /// A machine that is on.
 pub(super) struct Machine {
     number: usize,
-    dir: TempDir,
+    dir: PathBuf,
     ledger: Arc<Ledger>,
     node: Node,
     sales: Publications<Log>,
@@ -50,7 +53,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Switches a new machine on.
-    pub(super) async fn start(number: usize, dir: TempDir, ledger: Arc<Ledger>) -> Result<Self, ToolError> {
+    pub(super) async fn start(number: usize, dir: PathBuf, ledger: Arc<Ledger>) -> Result<Self, ToolError> {
         let (node, sales, till, state) = switch_on(&dir).await?;
         Ok(Self { number, dir, ledger, node, sales, till, state, stock: FULL_STOCK, sold: 0 })
     }
@@ -67,9 +70,9 @@ impl Machine {
         self.node.id()
     }
 
-    /// Takes it apart. The directory lasts for as long as it is held.
-    pub(super) fn into_parts(self) -> (Node, TempDir) {
-        (self.node, self.dir)
+    /// Takes its node, to be shut down.
+    pub(super) fn into_node(self) -> Node {
+        self.node
     }
 
     /// Sells while there is power, until it is done; then the machine is on.
@@ -156,10 +159,8 @@ async fn rock<L: ToolLake>(publications: &Publications<L>, path: &str) -> Result
     Ok((aeon, rock.map_err(|error| ToolError::Answer(error.to_string()))?.to_string()))
 }
 
-async fn switch_on(
-    dir: &TempDir,
-) -> Result<(Node, Publications<Log>, Publications<Sum>, Publications<Json>), ToolError> {
-    let node = Node::builder().data_dir(dir.path()).offline().bind(super::LOOPBACK).spawn().await?;
+async fn switch_on(dir: &Path) -> Result<(Node, Publications<Log>, Publications<Sum>, Publications<Json>), ToolError> {
+    let node = Node::builder().data_dir(dir).offline().bind(super::LOOPBACK).spawn().await?;
     let agent = node.agent("main")?;
     let sales = agent.publications(PATHS[0]).await?;
     let till = agent.publications(PATHS[1]).await?;
