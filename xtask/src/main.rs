@@ -9,6 +9,7 @@ mod code;
 mod policy;
 mod test;
 mod tidy;
+mod tools;
 
 use std::env;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ usage: cargo xtask NAME
   test     everything a change has to pass, in order, as CI runs it
   tidy     the house rules over the files of this repository
   policy   one version of each load-bearing crate, and accepted licences only
+  tools    installs what tests need beyond the toolchain
   help     this text
 ";
 
@@ -34,6 +36,7 @@ fn run(arguments: &[&str]) -> ExitCode {
         ["test"] => test::run(&root()),
         ["tidy"] => tidy::run(&root()),
         ["policy"] => policy::run(&root()),
+        ["tools"] => tools::run(&root()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{cargo, policy, tidy};
+use crate::{cargo, policy, tidy, tools};
 
 struct Step {
     name: &'static str,
@@ -43,6 +43,7 @@ fn steps(nextest: bool, deny: bool) -> Vec<Step> {
         step("fmt", "fmt --all --check"),
         chore("tidy", tidy::run),
         chore("policy", policy::run),
+        chore("tools", tools::run),
         step("build", "build --release --workspace --all-targets --locked"),
         if nextest {
             Step { note: NEXTEST, ..step("tests", "nextest run --cargo-profile release --workspace --locked") }

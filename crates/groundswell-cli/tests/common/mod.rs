@@ -120,8 +120,14 @@ impl Node {
     /// Starts a node on loopback and waits until it serves commands.
     #[track_caller]
     pub fn up(dir: &Path) -> Self {
+        Self::up_as(dir, tool())
+    }
+
+    /// The same, by a command that becomes the tool.
+    #[track_caller]
+    pub fn up_as(dir: &Path, mut tool: Command) -> Self {
         let log = File::options().create(true).append(true).open(dir.with_extension("log")).unwrap();
-        let mut child = tool()
+        let mut child = tool
             .arg("--data")
             .arg(dir)
             .args(["--json", "up", "--offline", "--bind", "127.0.0.1:0"])
@@ -299,6 +305,17 @@ impl Surfing {
     #[track_caller]
     pub fn next(&mut self) -> Value {
         self.lines.next_within(PATIENCE).expect("another line")
+    }
+
+    /// The next line for which this holds, whatever comes before it.
+    #[track_caller]
+    pub fn until(&mut self, holds: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.next();
+            if holds(&line) {
+                return line;
+            }
+        }
     }
 
     /// The next line of this kind, whatever comes before it.

@@ -1,5 +1,7 @@
 //! The tests of the node, in one program: each module is named after what it shows.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests are not inside a #[test], and fail as one
+
 mod bad_input;
 mod behaviour;
 mod common;
