@@ -9,6 +9,8 @@ use groundswell_core::{
     limits::{MAX_GIVE_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     catalog::Direction,
     cell::TideCell,
@@ -84,6 +86,7 @@ impl Agent {
 
     /// Stops following a source, whatever its lake, declared or not: see [`Subscriptions::quit`].
     pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
+        let _one_at_a_time = self.shared.following.lock().await;
         let last = self.shared.catalog.unfollow(source, &self.name);
         let (agent, source) = (self.name.clone(), source.clone());
         let asked = self.shared.driver.ask(|reply| Command::Unwant { agent, source, last, reply }).await;
@@ -101,6 +104,8 @@ impl Agent {
         }
         let pattern = Pattern::new(pattern)?;
         let lake = LakeId::of::<L>()?;
+        // If the lake's Default panics, it does so here, at its owner's, and not in the driver.
+        drop(L::Rock::default());
         self.shared.catalog.declare(&self.name, direction, &pattern)?;
         Ok(Arc::new(Declared { agent: self.name.clone(), pattern, lake, new_fold: new_fold::<L>, durability }))
     }
@@ -274,9 +279,9 @@ impl<L: Lake> Subscriptions<L> {
     pub async fn surf_from(&self, source: Source, cursor: Option<Cursor>) -> Result<Updates<L>, SurfError> {
         let permit = self.shared.reader_permits.clone().try_acquire_owned();
         let permit = permit.map_err(|_| SurfError::TooManySubscriptions)?;
-        let cell = self.want(&source).await?;
+        let (cell, quit) = self.want(&source).await?;
         let lake = self.declared.lake.clone();
-        Ok(Updates::new(source, lake, cell, cursor, self.shared.metrics.clone(), permit))
+        Ok(Updates::new(source, lake, cell, cursor, quit, self.shared.metrics.clone(), permit))
     }
 
     /// Stops following a source. Streams of it end when no agent of this node follows it any
@@ -322,7 +327,7 @@ impl<L: Lake> Subscriptions<L> {
     }
 
     /// Notes that the source is followed, and sees that it is.
-    async fn want(&self, source: &Source) -> Result<Arc<TideCell>, SurfError> {
+    async fn want(&self, source: &Source) -> Result<(Arc<TideCell>, CancellationToken), SurfError> {
         if self.shared.closing.is_cancelled() {
             return Err(SurfError::ShutDown);
         }
@@ -334,17 +339,21 @@ impl<L: Lake> Subscriptions<L> {
         if !own && !self.shared.network.can_look_up() && !self.shared.peers.knows_address(source.peer) {
             self.learn_stored(source)?;
         }
+        let _one_at_a_time = self.shared.following.lock().await;
+        if let Some(cell) = self.shared.catalog.existing(&self.key(source))
+            && let Err(lake) = cell.slot::<L>()
+        {
+            return Err(SurfError::LakeType { lake });
+        }
         let (declared, wanted) = (self.declared.clone(), source.clone());
         let cell = self.shared.driver.ask(|reply| Command::Want { declared, source: wanted, reply }).await;
         let cell = cell.map_err(|_| SurfError::ShutDown)??;
-        if let Err(lake) = cell.slot::<L>() {
-            return Err(SurfError::LakeType { lake });
+        let (first, quit) = self.shared.catalog.follow(source, &self.declared.agent);
+        if first && !own {
+            let (cell, lake) = (cell.clone(), self.declared.lake.clone());
+            follow::spawn(&self.shared, cell, source.clone(), lake, quit.clone());
         }
-        let first = self.shared.catalog.follow(source, &self.declared.agent);
-        if let Some(quit) = first.filter(|_| !own) {
-            follow::spawn(&self.shared, cell.clone(), source.clone(), self.declared.lake.clone(), quit);
-        }
-        Ok(cell)
+        Ok((cell, quit))
     }
 
     fn learn_stored(&self, source: &Source) -> Result<(), SurfError> {

@@ -86,14 +86,14 @@ impl Catalog {
         }
     }
 
-    /// Notes that an agent follows a source. Where no agent did, the caller has to begin, and
-    /// to stop when this token says so.
-    pub(crate) fn follow(&self, source: &Source, agent: &Name) -> Option<CancellationToken> {
+    /// Notes that an agent follows a source; true where no agent did, so that the caller has to
+    /// begin. The token says when no agent does any more.
+    pub(crate) fn follow(&self, source: &Source, agent: &Name) -> (bool, CancellationToken) {
         let mut followers = lock(&self.followers);
         let followers = followers.entry(source.clone()).or_default();
         let first = followers.agents.is_empty();
         followers.agents.insert(agent.clone());
-        first.then(|| followers.quit.clone())
+        (first, followers.quit.clone())
     }
 
     /// Notes that an agent no longer follows a source; true where no agent does any more.

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Lake, LakeId,
+    Aeon, Cursor, Digest, Epoch, Lake, LakeId,
     limits::READ_BATCH_BYTES,
     publisher::{Outflow, Step},
     tide::{Changes, Next, Tide},
@@ -33,11 +33,15 @@ pub(crate) struct TideCell {
 
 struct State {
     body: Option<Body>,
+    /// The history is about to be replaced in storage: what is read there may be of either.
+    replacing: bool,
     freshness: Freshness,
     /// What of the state counts as the catch-up; later waves are live. `None` while
     /// the source has not said that this is everything.
     caught_up: Option<Aeon>,
     current_at: Option<SystemTime>,
+    /// How many times the source was live and then was not, so that no reader misses one.
+    away: u64,
     ended: Option<Ended>,
 }
 
@@ -67,6 +71,7 @@ pub(crate) struct Standing {
     pub(crate) freshness: Freshness,
     pub(crate) caught_up: Option<Aeon>,
     pub(crate) current_at: Option<SystemTime>,
+    pub(crate) away: u64,
     pub(crate) ended: Option<Ended>,
 }
 
@@ -87,7 +92,7 @@ impl TideCell {
             TideKey::Publication { .. } => Freshness::NotAvailable,
             TideKey::Replica(_) => Freshness::Connecting,
         };
-        let state = State { body: None, freshness, caught_up: None, current_at: None, ended: None };
+        let state = State { body: None, replacing: false, freshness, caught_up: None, current_at: None, away: 0, ended: None };
         Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
     }
 
@@ -118,6 +123,7 @@ impl TideCell {
             freshness: state.freshness.clone(),
             caught_up: state.caught_up,
             current_at: state.current_at,
+            away: state.away,
             ended: state.ended.clone(),
         }
     }
@@ -178,6 +184,19 @@ impl TideCell {
         self.with_tide(digests).unwrap_or_default()
     }
 
+    /// Storage is about to replace the history by another. Said before, and taken back by
+    /// [`TideCell::commit`] or with `false`.
+    pub(crate) fn set_replacing(&self, replacing: bool) {
+        write(&self.state).replacing = replacing;
+    }
+
+    /// Whether what has just been read from storage is of this epoch: aeons alone do not tell,
+    /// since a history that replaces another has them too.
+    pub(crate) fn is_still(&self, epoch: Epoch) -> bool {
+        let state = read(&self.state);
+        !state.replacing && state.body.as_ref().is_some_and(|body| body.tide.cursor().epoch == epoch)
+    }
+
     /// Gives the cell its state. Readers are woken by [`TideCell::wake`].
     pub(crate) fn begin(&self, body: Body) {
         let mut state = write(&self.state);
@@ -191,7 +210,9 @@ impl TideCell {
     /// Makes durable changes visible. Readers are woken by [`TideCell::wake`], once the rock
     /// can be read too.
     pub(crate) fn commit(&self, changes: Changes) {
-        if let Some(body) = &mut write(&self.state).body {
+        let mut state = write(&self.state);
+        state.replacing = false;
+        if let Some(body) = &mut state.body {
             body.tide.commit(changes);
         }
     }
@@ -201,6 +222,7 @@ impl TideCell {
         let mut state = write(&self.state);
         state.freshness = Freshness::Live;
         state.caught_up = Some(aeon);
+        state.current_at = None;
         drop(state);
         self.wake();
     }
@@ -213,6 +235,7 @@ impl TideCell {
         }
         if state.freshness == Freshness::Live {
             state.current_at = Some(SystemTime::now());
+            state.away += 1;
         }
         if freshness != Freshness::Live {
             state.caught_up = None;

@@ -63,15 +63,16 @@ pub(crate) enum Command {
     /// Begin a publication, if there is none, and give it these waves, all or none.
     Give { declared: Arc<Declared>, path: Path, waves: Vec<Bytes>, reply: oneshot::Sender<Result<Aeon, GiveError>> },
     /// Begin a new epoch: a reader has seen aeons that this publication has lost.
-    BeginEpoch { cell: Arc<TideCell>, ahead: Cursor },
+    BeginEpoch { cell: Arc<TideCell>, ahead: Cursor, reply: oneshot::Sender<()> },
     /// Note that an agent wants a source, and load its replica if one is stored.
     Want { declared: Arc<Declared>, source: Source, reply: oneshot::Sender<Result<Arc<TideCell>, SurfError>> },
-    /// Note that an agent no longer wants it; without any agent the replica goes.
+    /// Note that an agent no longer wants it. `last` says that no agent of this run does; if none
+    /// of an earlier run does either, the replica goes.
     Unwant { agent: Name, source: Source, last: bool, reply: oneshot::Sender<Result<(), StorageError>> },
     /// Apply what came from a source.
     Apply { cell: Arc<TideCell>, intakes: Vec<Intake>, reply: oneshot::Sender<Result<(), ApplyError>> },
     /// Remember where a peer was reached.
-    Peer { addr: EndpointAddr },
+    Peer { addr: EndpointAddr, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
     /// Finish what was asked before, and stop.
     Stop,
 }
@@ -148,6 +149,8 @@ pub(crate) struct Driver {
     /// Stored tides that no declaration has asked for yet.
     stored: HashMap<TideKey, (u64, crate::store::TideRow)>,
     next_id: u64,
+    /// The peers that are remembered, and when each was seen last, in seconds since 1970.
+    peers: HashMap<PeerId, u64>,
 }
 
 impl Driver {
@@ -161,7 +164,8 @@ impl Driver {
         let tides = store.tides()?;
         let next_id = tides.iter().map(|(id, _)| id + 1).max().unwrap_or(1);
         let stored = tides.into_iter().map(|(id, row)| (row.key.clone(), (id, row))).collect();
-        let driver = Self { id, store, catalog, metrics, entries: HashMap::new(), stored, next_id };
+        let peers = store.peers()?.into_iter().map(|(addr, seen)| (addr.id, seen)).collect();
+        let driver = Self { id, store, catalog, metrics, entries: HashMap::new(), stored, next_id, peers };
         // A runtime of its own, so that no other task can keep the driver waiting.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::new)?;
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
@@ -204,7 +208,12 @@ impl Driver {
             Command::Give { declared, path, waves, reply } => {
                 self.stage_give(batch, &declared, path, waves, reply).await;
             }
-            Command::BeginEpoch { cell, ahead } => self.stage_epoch(batch, &cell, ahead).await,
+            Command::BeginEpoch { cell, ahead, reply } => {
+                self.stage_epoch(batch, &cell, ahead).await;
+                batch.answer(move |_| {
+                    let _ = reply.send(());
+                });
+            }
             Command::Want { declared, source, reply } => {
                 self.finish(std::mem::take(batch)).await;
                 let _ = reply.send(self.want(&declared, source).await);
@@ -214,7 +223,14 @@ impl Driver {
                 let _ = reply.send(self.unwant(&agent, &source, last));
             }
             Command::Apply { cell, intakes, reply } => self.stage_apply(batch, &cell, intakes, reply).await,
-            Command::Peer { addr } => batch.peers.push(addr),
+            Command::Peer { addr, reply } => {
+                batch.peers.push(addr);
+                if let Some(reply) = reply {
+                    batch.answer(move |result| {
+                        let _ = reply.send(result);
+                    });
+                }
+            }
             Command::Stop => {}
         }
     }

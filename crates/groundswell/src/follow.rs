@@ -243,6 +243,7 @@ impl Following {
             Ok(Err(ApplyError::Gone)) => Err(End::Later),
             Ok(Err(ApplyError::Storage(error))) => {
                 warn!(%error, "the replica stands still until storage works again");
+                self.cell.set_freshness(Freshness::Unusable { reason: error.to_string() });
                 Err(End::Later)
             }
             Err(_) => Err(End::Gone),

@@ -14,16 +14,17 @@ pub enum Freshness {
     Connecting,
     /// The state is the source's own, as far as light allows.
     Live,
-    /// The source was reached before, and can't be reached now.
+    /// The source can't be reached.
     Offline {
-        /// Since when, by this device's clock.
+        /// Since when, by this device's clock; since the first attempt, if it never was.
         since: SystemTime,
     },
     /// The source says that there is nothing there for this peer. It will begin by itself.
     NotAvailable,
     /// The source does not serve this subscription, and says why.
     Refused(Refusal),
-    /// What the source sends may not be, and is refused. It is asked again later.
+    /// What the source sends can't be used: it may not be, or storage here fails. It is asked
+    /// again later.
     Unusable {
         /// What is wrong with it.
         reason: String,

@@ -44,3 +44,8 @@ pub use metrics::MetricsSnapshot;
 pub use node::{Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};
+
+/// The README's example is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

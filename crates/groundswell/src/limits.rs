@@ -6,10 +6,11 @@ use std::time::Duration;
 /// The most streams of updates that a node has open at once, for its own agents.
 pub const MAX_SUBSCRIPTIONS: usize = 10_000;
 
-/// The most subscriptions that one remote peer may hold at this node.
+/// The most subscriptions of one remote peer that this node serves.
 pub const MAX_SUBSCRIPTIONS_OF_PEER: u32 = 1_000;
 
-/// The most of them that may wait for a path that is not available.
+/// The most subscriptions of one remote peer that may wait for a path that is not available,
+/// beside those that are served.
 pub const MAX_PARKED_OF_PEER: u32 = 1_000;
 
 /// The most connections that one peer may have with this node at once. One is enough; the
@@ -53,6 +54,10 @@ pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many addresses of a peer are remembered, the newest first.
 pub const MAX_ADDRESSES_OF_PEER: usize = 8;
+
+/// How many peers' addresses are remembered: those that are followed or follow. Beyond it the one
+/// that was seen longest ago is forgotten.
+pub const MAX_REMEMBERED_PEERS: usize = 4_096;
 
 /// How many peers of earlier runs are told that this node is back, when it starts.
 pub const MAX_ANNOUNCED_PEERS: usize = 1_024;

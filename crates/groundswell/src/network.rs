@@ -1,7 +1,10 @@
 //! The endpoint of a node: how it is bound, found, and kept alive; and the codes that close
 //! its connections.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use groundswell_core::wire::PROTOCOL_VERSION;
 use iroh::{
@@ -12,12 +15,16 @@ use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use crate::{
     error::OpenError,
-    limits::{IDLE_TIMEOUT, KEEP_ALIVE, MAX_SUBSCRIPTIONS_OF_PEER},
+    limits::{IDLE_TIMEOUT, KEEP_ALIVE, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER},
 };
 
 /// The protocol of subscriptions. Its messages carry a version of their own, so that two
 /// versions can refuse each other politely; this changes only when that could not work.
 pub(crate) const ALPN: &[u8] = b"groundswell/surf";
+
+/// How often, and how far apart, the port of the last run is tried before another is taken.
+const PORT_TRIES: u32 = 5;
+const PORT_WAIT: Duration = Duration::from_millis(50);
 
 /// Why a connection is closed: the codes on the wire. They are part of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +87,14 @@ pub(crate) async fn bind(
     key: SecretKey,
     last_port: Option<u16>,
 ) -> Result<Endpoint, OpenError> {
-    if let Some(port) = last_port
-        && let Ok(endpoint) = bind_port(config, key.clone(), port).await
-    {
-        return Ok(endpoint);
+    if let Some(port) = last_port {
+        // A process that has just ended may hold it for a moment longer.
+        for _ in 0..PORT_TRIES {
+            if let Ok(endpoint) = bind_port(config, key.clone(), port).await {
+                return Ok(endpoint);
+            }
+            tokio::time::sleep(PORT_WAIT).await;
+        }
     }
     bind_port(config, key, 0).await.map_err(OpenError::Network)
 }
@@ -121,7 +132,7 @@ fn transport() -> Result<QuicTransportConfig, String> {
         .default_path_max_idle_timeout(IDLE_TIMEOUT)
         .default_path_keep_alive_interval(KEEP_ALIVE)
         // A few more than are served, so that one too many is refused in words.
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_SUBSCRIPTIONS_OF_PEER + 16))
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_SUBSCRIPTIONS_OF_PEER + MAX_PARKED_OF_PEER + 16))
         // Hello is the only one.
         .max_concurrent_uni_streams(VarInt::from_u32(4))
         .build())

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, RwLock},
     time::Instant,
 };
 
@@ -92,11 +92,12 @@ impl NodeBuilder {
         let catalog = Arc::<Catalog>::default();
         let started = Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone());
         let (driver, thread) = started.map_err(damaged)?;
-        let known = store.peers().map_err(damaged)?;
+        let mut known = store.peers().map_err(damaged)?;
+        known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
         let shared = Arc::new(Shared {
             id: endpoint.id(),
             boot: BootId(rand::random()),
-            endpoint: endpoint.clone(),
+            endpoint: RwLock::new(Some(endpoint.clone())),
             network: self.network,
             store,
             driver,
@@ -105,16 +106,25 @@ impl NodeBuilder {
             metrics,
             reader_permits: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             closing: CancellationToken::new(),
+            parting: CancellationToken::new(),
+            following: tokio::sync::Mutex::new(()),
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
+        let ticket = PeerTicket(network::own_address(&endpoint));
         let router = Router::builder(endpoint).accept(ALPN, Surfs(shared.clone())).spawn();
-        for addr in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
+        for (addr, _) in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
             let told = peers::announce(shared.clone(), addr);
             shared.tasks.spawn(told);
         }
         info!(id = %shared.id, "the node is up");
-        let running = Running { shared, router, thread: Mutex::new(Some(thread)), dir: Mutex::new(Some(dir)) };
+        let running = Running {
+            shared,
+            router: Mutex::new(Some(router)),
+            ticket: Mutex::new(ticket),
+            thread: Mutex::new(Some(thread)),
+            dir: Mutex::new(Some(dir)),
+        };
         Ok(Node(Arc::new(running)))
     }
 }
@@ -154,7 +164,9 @@ pub struct Node(Arc<Running>);
 
 struct Running {
     shared: Arc<Shared>,
-    router: Router,
+    router: Mutex<Option<Router>>,
+    /// What the ticket said last, for when the endpoint is gone.
+    ticket: Mutex<PeerTicket>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     dir: Mutex<Option<DataDir>>,
 }
@@ -162,6 +174,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.shared.closing.cancel();
+        self.shared.parting.cancel();
         self.shared.closed.cancel();
     }
 }
@@ -251,7 +264,11 @@ impl Node {
     /// The node's ticket: its id and the addresses where it can be reached now. Where public
     /// look-up is used, the id alone is enough.
     pub fn ticket(&self) -> PeerTicket {
-        PeerTicket(network::own_address(&self.0.shared.endpoint))
+        let mut ticket = lock(&self.0.ticket);
+        if let Some(endpoint) = self.0.shared.endpoint() {
+            *ticket = PeerTicket(network::own_address(&endpoint));
+        }
+        ticket.clone()
     }
 
     /// Remembers the addresses of a ticket, for good.
@@ -259,7 +276,8 @@ impl Node {
         let shared = &self.0.shared;
         if !ticket.0.is_empty() && ticket.peer() != shared.id {
             let addr = shared.peers.learn(&ticket.0);
-            shared.driver.tell(Command::Peer { addr }).await;
+            let asked = shared.driver.ask(|reply| Command::Peer { addr, reply: Some(reply) }).await;
+            asked.map_err(|_| StorageError::new("the node is shut down"))??;
         }
         Ok(ticket.peer())
     }
@@ -380,7 +398,8 @@ impl Node {
             }
         };
         note("committing", within(deadline, 0.4, stopped).await);
-        // 3. Those who serve have seen the token, and finish by themselves.
+        // 3.
+        shared.parting.cancel();
         shared.tasks.close();
         let delivered = async {
             while shared.metrics.remote_readers_now.get() > 0 {
@@ -396,10 +415,14 @@ impl Node {
         // 5.
         shared.peers.close_all();
         shared.closed.cancel();
+        let router = lock(&self.0.router).take();
+        shared.drop_endpoint();
         note(
             "closing connections",
-            within(deadline, 0.3, async {
-                let _ = self.0.router.shutdown().await;
+            within(deadline, 0.7, async {
+                if let Some(router) = router {
+                    let _ = router.shutdown().await;
+                }
             })
             .await,
         );

@@ -122,7 +122,8 @@ impl Peers {
     fn reap(&self, peer: &Arc<Peer>) {
         let mut peers = lock(&self.0);
         let state = lock(&peer.state);
-        if state.wants == 0 && !state.dialling && state.connections.is_empty() && state.greeting == 0 {
+        let idle = state.wants == 0 && !state.dialling && state.connections.is_empty() && state.greeting == 0;
+        if idle && peers.get(&peer.id).is_some_and(|known| Arc::ptr_eq(known, peer)) {
             peers.remove(&peer.id);
         }
     }
@@ -295,21 +296,18 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     if !free {
         return Err("as many connections as are allowed are being made already".to_owned());
     }
-    let connected = timeout(DIAL_TIMEOUT, shared.endpoint.connect(addr, ALPN)).await;
+    // Given back if this future is dropped while it dials.
+    let greeting = Greeting(peer.clone());
+    let Some(endpoint) = shared.endpoint() else { return Err("the node is shut down".to_owned()) };
+    let connected = timeout(DIAL_TIMEOUT, endpoint.connect(addr, ALPN)).await;
     let connection = match connected {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
-            lock(&peer.state).greeting -= 1;
-            return Err(error.to_string());
-        }
-        Err(_) => {
-            lock(&peer.state).greeting -= 1;
-            return Err("no answer".to_owned());
-        }
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("no answer".to_owned()),
     };
     let mut link = peer.link();
     link.mark_unchanged();
-    adopt(shared, peer.clone(), connection.clone());
+    adopt(shared, peer.clone(), connection.clone(), greeting);
     // Adopted means greeted, or closed.
     tokio::select! {
         () = until_up(&mut link) => Ok(()),
@@ -352,19 +350,20 @@ pub(crate) fn accept(shared: &Arc<Shared>, connection: Connection) {
         shared.peers.reap(&peer);
         return;
     }
-    adopt(shared, peer, connection);
+    let greeting = Greeting(peer.clone());
+    adopt(shared, peer, connection, greeting);
 }
 
 /// Runs a connection in a task of its own, to its end. Whatever happens in it, a panic included,
 /// ends this one connection.
-fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection) {
+fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting: Greeting) {
     let span = info_span!("connection", peer = %peer.id.fmt_short(), id = connection.stable_id());
     let (shared, task_shared) = (shared.clone(), shared.clone());
     shared.tasks.spawn(
         async move {
             let shared = task_shared;
             shared.metrics.connections_now.add(1);
-            let run = tokio::spawn(run(shared.clone(), peer.clone(), connection.clone()).in_current_span());
+            let run = tokio::spawn(run(shared.clone(), peer.clone(), connection.clone(), greeting).in_current_span());
             let ended = run.await;
             if ended.is_err() {
                 warn!("the handler of a connection panicked; that connection ends");
@@ -378,8 +377,7 @@ fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection) {
     );
 }
 
-async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection) {
-    let greeting = Greeting(&peer);
+async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting: Greeting) {
     let hello = tokio::select! {
         hello = timeout(HELLO_TIMEOUT, greet(&shared, &connection)) => hello.unwrap_or(Err(CloseCode::Hello)),
         _ = connection.closed() => return,
@@ -397,7 +395,10 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection) {
     drop(greeting);
     peer.greeted(&connection, hello.boot);
     info!("connected");
-    remember(&shared, &peer, &connection).await;
+    let wanted = lock(&peer.state).wants > 0;
+    if wanted {
+        remember(&shared, &peer, &connection).await;
+    }
     loop {
         tokio::select! {
             stream = connection.accept_bi() => match stream {
@@ -413,9 +414,9 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection) {
 }
 
 /// A place among the connections that are being greeted.
-struct Greeting<'a>(&'a Peer);
+struct Greeting(Arc<Peer>);
 
-impl Drop for Greeting<'_> {
+impl Drop for Greeting {
     fn drop(&mut self) {
         lock(&self.0.state).greeting -= 1;
     }
@@ -444,11 +445,12 @@ async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, CloseC
     }
 }
 
-/// Remembers where the peer was reached, in memory and on disk.
-async fn remember(shared: &Shared, peer: &Peer, connection: &Connection) {
+/// Remembers where a peer was reached, in memory and on disk: one that is followed, or that
+/// follows. Strangers leave nothing.
+pub(crate) async fn remember(shared: &Shared, peer: &Peer, connection: &Connection) {
     let reached: Vec<TransportAddr> = connection.paths().iter().map(|path| path.remote_addr().clone()).collect();
     let addr = lock(&peer.state).learn(&EndpointAddr::from_parts(peer.id, reached));
-    shared.driver.tell(Command::Peer { addr }).await;
+    shared.driver.tell(Command::Peer { addr, reply: None }).await;
 }
 
 /// Counts something of a peer for as long as it lives.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cell::{LocalNext, TideCell, stored_waves},
@@ -66,7 +67,8 @@ impl<W> Update<W> {
 /// Dropping it ends it at once and frees all it held; the replica stays, and is kept up to date,
 /// until the agent quits the source. [`Updates::next`] may be dropped while it waits (it is
 /// cancel safe: no event is lost). When the node shuts down, the stream yields what was
-/// committed, then [`Event::Ended`], then nothing.
+/// committed (as far as it is among the newest waves, which are in memory), then
+/// [`Event::Ended`], then nothing.
 pub struct Updates<L: Lake> {
     source: Source,
     lake: LakeId,
@@ -78,8 +80,12 @@ pub struct Updates<L: Lake> {
     /// An update whose rock is being waited for, so that nothing is lost if the wait is dropped.
     waiting: Option<Update<L::Wave>>,
     told_caught_up: bool,
+    /// How often the source had been away when this reader looked last.
+    away: u64,
     told: Option<Freshness>,
     ended: bool,
+    /// Set when no agent of this node follows the source any more.
+    quit: CancellationToken,
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
     _lake: std::marker::PhantomData<fn() -> L>,
@@ -91,6 +97,7 @@ impl<L: Lake> Updates<L> {
         lake: LakeId,
         cell: Arc<TideCell>,
         cursor: Option<Cursor>,
+        quit: CancellationToken,
         metrics: Arc<Metrics>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
@@ -104,8 +111,10 @@ impl<L: Lake> Updates<L> {
             waves: VecDeque::new(),
             waiting: None,
             told_caught_up: false,
+            away: 0,
             told: None,
             ended: false,
+            quit,
             metrics,
             _permit: permit,
             _lake: std::marker::PhantomData,
@@ -137,17 +146,26 @@ impl<L: Lake> Updates<L> {
                 Step::Event(event) => return Some(event),
                 Step::Finished => return None,
                 Step::Read { first, last, backing } => match stored_waves(backing, first, last).await {
-                    // Nothing: they were pruned in this moment. The question is asked again.
+                    // They were pruned or replaced in this moment: the rock takes their place.
+                    Ok(waves) if waves.is_empty() || !self.cursor.is_some_and(|at| self.cell.is_still(at.epoch)) => {
+                        self.cursor = None;
+                    }
                     Ok(waves) => self.waves = waves.into(),
                     Err(error) => {
                         self.ended = true;
-                        return Some(Event::Ended(Ended::Storage(error.to_string())));
+                        let ended = self.cell.standing().ended;
+                        return Some(Event::Ended(ended.unwrap_or_else(|| Ended::Storage(error.to_string()))));
                     }
                 },
                 Step::Wait => {
-                    // The cell lives as long as this reader, so that its sender is never gone.
-                    if self.changes.changed().await.is_err() {
-                        return None;
+                    tokio::select! {
+                        changed = self.changes.changed() => {
+                            // The cell lives as long as this reader, so that its sender is never gone.
+                            if changed.is_err() {
+                                return None;
+                            }
+                        }
+                        () = self.quit.cancelled() => {}
                     }
                 }
             }
@@ -214,9 +232,16 @@ impl<L: Lake> Updates<L> {
         if self.ended {
             return Step::Finished;
         }
+        if self.quit.is_cancelled() {
+            self.ended = true;
+            return Step::Event(Event::Ended(Ended::Quit));
+        }
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
         let standing = self.cell.standing();
+        if std::mem::replace(&mut self.away, standing.away) != standing.away {
+            self.told_caught_up = false;
+        }
         if let Some(wave) = self.waves.pop_front() {
             return self.wave(&wave, &standing);
         }
@@ -257,9 +282,6 @@ impl<L: Lake> Updates<L> {
         if self.told.as_ref() != Some(&standing.freshness) {
             let first = self.told.is_none();
             self.told = Some(standing.freshness.clone());
-            if standing.freshness.is_stale() {
-                self.told_caught_up = false;
-            }
             // That a source is live from the start is told by the caught-up that follows.
             if !(first && standing.freshness == Freshness::Live) {
                 return Step::Event(Event::Freshness(standing.freshness));

@@ -20,10 +20,11 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::{
     cell::{RemoteNext, TideCell, stored_chunk, stored_waves},
     driver::Command,
+    error::StorageError,
     frames::FrameReader,
     limits::{HELLO_TIMEOUT, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER},
     network::CloseCode,
-    peers::{Counted, Peer},
+    peers::{Counted, Peer, remember},
     shared::Shared,
     store::{Backing, TideKey},
 };
@@ -63,7 +64,7 @@ pub(crate) fn spawn(
 
 async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send: SendStream, recv: RecvStream) {
     let mut reader = FrameReader::new(recv);
-    let mut writer = Writer { stream: send, shared, buffer: Vec::new() };
+    let mut writer = Writer { stream: send, shared, buffer: Vec::new(), lost_rock: None };
     let surf = match timeout(HELLO_TIMEOUT, reader.next()).await {
         Ok(Ok(body)) => decode::<Surf>(&body),
         _ => {
@@ -76,19 +77,15 @@ async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send:
         warn!(peer = %peer.id.fmt_short(), "a request that is none; the connection is closed");
         shared.metrics.violations.add(1);
         let _ = writer.refuse(Refusal::Malformed).await;
+        let _ = timeout(HELLO_TIMEOUT, writer.stream.stopped()).await;
         connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
-        return;
-    };
-    let Some(_counted) = Counted::within(peer, |peer| &peer.served, MAX_SUBSCRIPTIONS_OF_PEER) else {
-        let _ = writer.refuse(Refusal::TooManySubscriptions { limit: MAX_SUBSCRIPTIONS_OF_PEER }).await;
         return;
     };
     let span = info_span!("serve", peer = %peer.id.fmt_short(), agent = %surf.agent, path = %surf.path);
     let key = TideKey::Publication { agent: surf.agent.clone(), path: surf.path.clone() };
     let cell = shared.catalog.cell(&key);
     shared.metrics.remote_readers_now.add(1);
-    let stop = flow(shared, peer, &cell, surf, &mut reader, &mut writer).instrument(span.clone()).await;
-    shared.metrics.remote_readers_now.less(1);
+    let stop = flow(shared, peer, connection, &cell, surf, &mut reader, &mut writer).instrument(span.clone()).await;
     shared.catalog.release(cell);
     match stop {
         Stop::Gone => {}
@@ -98,14 +95,18 @@ async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send:
         Stop::ShutDown => {
             let _ = writer.send(&Message::ShuttingDown).await;
             let _ = writer.stream.finish();
+            // Until the peer has it: the connection is closed after the last reader is gone.
+            let _ = writer.stream.stopped().await;
         }
     }
+    shared.metrics.remote_readers_now.less(1);
     debug!(parent: &span, "ended");
 }
 
 async fn flow(
     shared: &Shared,
     peer: &Arc<Peer>,
+    connection: &Connection,
     cell: &Arc<TideCell>,
     surf: Surf,
     reader: &mut FrameReader,
@@ -113,38 +114,42 @@ async fn flow(
 ) -> Stop {
     let mut outflow = Outflow::new(surf.cursor);
     let mut changes = cell.watch();
-    let mut parked: Option<(Counted, Option<Refusal>)> = None;
+    let mut place = Place::None;
     loop {
         changes.borrow_and_update();
         let next = cell.remote_next(&outflow, &surf.lake);
-        let refusal = match &next {
-            RemoteNext::Step { step: Step::Wait, .. } => match wait(shared, &mut changes, reader).await {
-                None => continue,
-                Some(stop) => return stop,
-            },
-            RemoteNext::Step { .. } => None,
-            RemoteNext::Nothing => Some(None),
-            RemoteNext::LakeDiffers(published) => Some(Some(Refusal::LakeDiffers { published: published.clone() })),
-        };
-        let Some(why) = refusal else {
-            parked = None;
-            let RemoteNext::Step { step, recent, backing } = next else { continue };
-            match writer.step(&mut outflow, step, recent, backing, cell).await {
-                Ok(()) => continue,
-                Err(stop) => return stop,
+        let why = match next {
+            RemoteNext::Step { step, recent, backing } => {
+                match place.serve(peer) {
+                    Ok(true) => remember(shared, peer, connection).await,
+                    Ok(false) => {}
+                    Err(refusal) => return Stop::Refused(refusal),
+                }
+                if step == Step::Wait {
+                    match wait(shared, &mut changes, reader).await {
+                        None => continue,
+                        Some(stop) => return stop,
+                    }
+                }
+                match writer.step(&mut outflow, step, recent, backing, cell).await {
+                    Ok(()) => continue,
+                    Err(stop) => return stop,
+                }
             }
+            RemoteNext::Nothing => None,
+            RemoteNext::LakeDiffers(published) => Some(Refusal::LakeDiffers { published }),
         };
-        // Parked: said once, then nothing is sent until it can begin, from the cursor that was asked with.
-        if parked.as_ref().is_none_or(|(_, told)| *told != why) {
-            let Some(counted) = Counted::within(peer, |peer| &peer.parked, MAX_PARKED_OF_PEER) else {
-                return Stop::Refused(Refusal::TooManyParked { limit: MAX_PARKED_OF_PEER });
-            };
-            let message = why.clone().map_or(Message::NotAvailable, Message::Refused);
-            if let Err(stop) = writer.send(&message).await {
-                return stop;
+        match place.park(peer, &why) {
+            // Said once, then nothing is sent until it can begin, from where the reader stands.
+            Ok(true) => {
+                let message = why.map_or(Message::NotAvailable, Message::Refused);
+                if let Err(stop) = writer.send(&message).await {
+                    return stop;
+                }
+                outflow = Outflow::new(outflow.cursor());
             }
-            parked = Some((counted, why));
-            outflow = Outflow::new(outflow.cursor());
+            Ok(false) => {}
+            Err(refusal) => return Stop::Refused(refusal),
         }
         shared.metrics.parked_readers_now.add(1);
         let waited = wait(shared, &mut changes, reader).await;
@@ -155,6 +160,41 @@ async fn flow(
     }
 }
 
+/// Which of a peer's places a subscription takes.
+enum Place {
+    None,
+    Served { _counted: Counted },
+    Parked { _counted: Counted, why: Option<Refusal> },
+}
+
+impl Place {
+    /// Takes a place among those that are served; true where this one had none.
+    fn serve(&mut self, peer: &Arc<Peer>) -> Result<bool, Refusal> {
+        if matches!(self, Self::Served { .. }) {
+            return Ok(false);
+        }
+        let limit = MAX_SUBSCRIPTIONS_OF_PEER;
+        let counted = Counted::within(peer, |peer| &peer.served, limit);
+        let _counted = counted.ok_or(Refusal::TooManySubscriptions { limit })?;
+        *self = Self::Served { _counted };
+        Ok(true)
+    }
+
+    /// Takes a place among those that are parked; true where the reason is news to the peer.
+    fn park(&mut self, peer: &Arc<Peer>, why: &Option<Refusal>) -> Result<bool, Refusal> {
+        if let Self::Parked { why: told, .. } = self {
+            let news = told != why;
+            told.clone_from(why);
+            return Ok(news);
+        }
+        let limit = MAX_PARKED_OF_PEER;
+        let counted = Counted::within(peer, |peer| &peer.parked, limit);
+        let _counted = counted.ok_or(Refusal::TooManyParked { limit })?;
+        *self = Self::Parked { _counted, why: why.clone() };
+        Ok(true)
+    }
+}
+
 /// Waits for news; or says that there will be none.
 async fn wait(
     shared: &Shared,
@@ -162,9 +202,11 @@ async fn wait(
     reader: &mut FrameReader,
 ) -> Option<Stop> {
     tokio::select! {
+        // In this order: what is committed is sent before the goodbye.
+        biased;
         changed = changes.changed() => changed.is_err().then_some(Stop::Gone),
         () = reader.ended() => Some(Stop::Gone),
-        () = shared.closing.cancelled() => Some(Stop::ShutDown),
+        () = shared.parting.cancelled() => Some(Stop::ShutDown),
     }
 }
 
@@ -173,6 +215,8 @@ struct Writer<'a> {
     stream: SendStream,
     shared: &'a Shared,
     buffer: Vec<u8>,
+    /// The rock that was gone when its chunk was to be read.
+    lost_rock: Option<Aeon>,
 }
 
 impl Writer<'_> {
@@ -231,7 +275,14 @@ impl Writer<'_> {
                     self.send(&Message::Chunk((&chunk[..]).into())).await?;
                     outflow.chunk_sent(chunk.len() as u64);
                 }
-                Ok(None) => outflow.rock_gone(),
+                // A newer one has taken its place; if none has, storage has lost it.
+                Ok(None) if self.lost_rock == Some(aeon) => {
+                    return Err(storage_failed(&StorageError::new("a rock is missing")));
+                }
+                Ok(None) => {
+                    self.lost_rock = Some(aeon);
+                    outflow.rock_gone();
+                }
                 Err(error) => return Err(storage_failed(&error)),
             },
             Step::Waves { first, last } => self.waves(outflow, first, last, recent, backing, cell).await?,
@@ -242,7 +293,8 @@ impl Writer<'_> {
             Step::Wait => {}
             Step::Ahead => {
                 let Some(ahead) = outflow.cursor() else { return Ok(()) };
-                self.shared.driver.tell(Command::BeginEpoch { cell: cell.clone(), ahead }).await;
+                let cell = cell.clone();
+                let _ = self.shared.driver.ask(|reply| Command::BeginEpoch { cell, ahead, reply }).await;
                 // If no new epoch was begun (once a run is enough), the reader is told the newest
                 // rock as to a new reader; it refuses to go back, and asks again later.
                 *outflow = Outflow::new(None);
@@ -262,10 +314,17 @@ impl Writer<'_> {
     ) -> Result<(), Stop> {
         let waves = match recent {
             Some(waves) => waves,
-            None => stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?,
+            None => {
+                let waves = stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?;
+                let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
+                if same { waves } else { Vec::new() }
+            }
         };
-        // None: they were pruned in this moment. The tide is asked again.
-        let Some(end) = first.0.checked_add(waves.len() as u64).filter(|end| *end > first.0) else { return Ok(()) };
+        let Some(end) = first.0.checked_add(waves.len() as u64).filter(|end| *end > first.0) else {
+            // They were pruned or replaced in this moment: the rock takes their place.
+            *outflow = Outflow::new(None);
+            return Ok(());
+        };
         let end = Aeon(end - 1);
         let digests = cell.digests(first, end);
         let mut digests = digests.into_iter().peekable();
@@ -280,7 +339,7 @@ impl Writer<'_> {
     }
 }
 
-fn storage_failed(error: &crate::error::StorageError) -> Stop {
+fn storage_failed(error: &StorageError) -> Stop {
     warn!(%error, "a subscription cannot be served");
     Stop::Refused(Refusal::Storage)
 }

@@ -1,6 +1,6 @@
 //! What every part of a node shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use groundswell_core::wire::BootId;
 use iroh::Endpoint;
@@ -8,14 +8,21 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    catalog::Catalog, driver::DriverHandle, metrics::Metrics, network::NetworkConfig, peers::Peers, source::PeerId,
+    catalog::Catalog,
+    driver::DriverHandle,
+    metrics::Metrics,
+    network::NetworkConfig,
+    peers::Peers,
+    source::PeerId,
     store::Store,
+    sync::{read, write},
 };
 
 pub(crate) struct Shared {
     pub(crate) id: PeerId,
     pub(crate) boot: BootId,
-    pub(crate) endpoint: Endpoint,
+    /// Until it is closed: its port is free only when the last handle is gone.
+    pub(crate) endpoint: RwLock<Option<Endpoint>>,
     pub(crate) network: NetworkConfig,
     pub(crate) store: Arc<Store>,
     pub(crate) driver: DriverHandle,
@@ -24,10 +31,26 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// One permit a stream of updates.
     pub(crate) reader_permits: Arc<Semaphore>,
-    /// Set when the node begins to shut down: nothing new is begun, and who sends finishes.
+    /// Set when the node begins to shut down: nothing new is begun.
     pub(crate) closing: CancellationToken,
+    /// Set when nothing more will be committed: who serves sends what is, says goodbye, and ends.
+    pub(crate) parting: CancellationToken,
     /// Set when the time to finish is over: every task ends where it stands.
     pub(crate) closed: CancellationToken,
+    /// Held while an agent begins or ends to follow a source, so that the two never cross.
+    pub(crate) following: tokio::sync::Mutex<()>,
     /// Every task of the node.
     pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// The endpoint, until the node is shut down.
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        read(&self.endpoint).clone()
+    }
+
+    /// Lets go of the endpoint.
+    pub(crate) fn drop_endpoint(&self) {
+        write(&self.endpoint).take();
+    }
 }

@@ -1,12 +1,15 @@
 //! Storage: one redb file a node. docs/storage.md tells its tables and the life of a row.
 
 mod backing;
+mod marks;
 mod rows;
 mod tables;
 
 pub(crate) use backing::Backing;
 pub(crate) use rows::{TideKey, TideRow};
 pub(crate) use tables::META_PORT;
+
+use marks::RunMarks;
 
 use std::{
     collections::BTreeMap,
@@ -53,8 +56,10 @@ pub(crate) enum Write<'a> {
     Want { agent: &'a Name, source: &'a Source, lake: &'a LakeId },
     /// It no longer does.
     Unwant { agent: &'a Name, source: &'a Source },
-    /// Where a peer was reached last.
-    Peer { addr: &'a EndpointAddr },
+    /// Where a peer was reached last, and when, in seconds since 1970.
+    Peer { addr: &'a EndpointAddr, seen: u64 },
+    /// A peer is forgotten.
+    ForgetPeer { peer: PeerId },
     /// A value of the node's own.
     Meta { key: &'static str, value: &'a [u8] },
 }
@@ -95,47 +100,51 @@ impl Store {
         let store =
             Self { path: path.clone(), database: RwLock::new(Some(database)), closed: AtomicBool::new(false), metrics };
         let format = guarded(|| store.meta(tables::META_FORMAT).map_err(|error| error.to_string()));
-        let inode = file_number(&path);
         match format.map_err(damaged)?.as_deref() {
-            None => store.begin(inode).map_err(|error| damaged(error.to_string()))?,
+            None => store.begin().map_err(|error| damaged(error.to_string()))?,
             Some(bytes) => {
                 let found = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes).unwrap_or(u32::MAX);
                 if found != FORMAT {
                     return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
                 }
-                let known = store.meta(tables::META_FILE_NUMBER).map_err(|error| damaged(error.to_string()))?;
-                if known.is_some_and(|known| known != inode) {
-                    let renewed = guarded(|| store.renew_epochs(&inode).map_err(|error| error.to_string()));
-                    renewed.map_err(damaged)?;
-                }
             }
         }
+        let mark = guarded(|| store.meta(tables::META_MARK).map_err(|error| error.to_string())).map_err(damaged)?;
+        let marks = RunMarks::read(dir)?;
+        if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
+            guarded(|| store.renew_epochs().map_err(|error| error.to_string())).map_err(damaged)?;
+        }
+        // The file beside the storage is written first and knows both marks, so that a crash in
+        // between is no restoration.
+        let next = marks.next(mark, &path);
+        next.write(dir)?;
+        store
+            .write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }])
+            .map_err(|error| damaged(error.to_string()))?;
         Ok(store)
     }
 
     /// The first opening: makes every table, so that no reader meets a missing one.
-    fn begin(&self, file_number: Vec<u8>) -> Result<()> {
+    fn begin(&self) -> Result<()> {
         self.transaction(|txn| {
             tables::create_all(txn).map_err(failed)?;
             let mut meta = txn.open_table(tables::META).map_err(failed)?;
             meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
-            meta.insert(tables::META_FILE_NUMBER, &file_number[..]).map_err(failed)?;
             Ok(())
         })
     }
 
-    /// The file is not the one that was last opened here: a backup was restored, perhaps of an
-    /// older day. What readers saw since then is lost, so that every publication goes on in
+    /// The storage is not the one that this directory had last: a backup was restored, perhaps
+    /// of an older day. What readers saw since then is lost, so that every publication goes on in
     /// a new epoch, never back in the one that it had.
-    fn renew_epochs(&self, file_number: &[u8]) -> Result<()> {
-        tracing::warn!("the storage file is a copy: every publication begins a new epoch");
+    fn renew_epochs(&self) -> Result<()> {
+        tracing::warn!("the storage is a restored copy: every publication begins a new epoch");
         let mut tides = self.tides()?;
         tides.retain(|(_, row)| matches!(row.key, TideKey::Publication { .. }));
         for (_, row) in &mut tides {
             row.epoch = Epoch(rand::random());
         }
-        let mut writes = vec![Write::Meta { key: tables::META_FILE_NUMBER, value: file_number }];
-        writes.extend(tides.iter().map(|(id, row)| Write::Tide { id: *id, row }));
+        let writes: Vec<Write<'_>> = tides.iter().map(|(id, row)| Write::Tide { id: *id, row }).collect();
         self.write(&writes)
     }
 
@@ -193,6 +202,9 @@ impl Store {
     }
 
     fn reading<T>(&self, work: impl FnOnce(&redb::ReadTransaction) -> Result<T>) -> Result<T> {
+        if read(&self.database).is_none() {
+            self.reopen();
+        }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
         let run = || {
@@ -237,8 +249,8 @@ impl Store {
         })
     }
 
-    /// Where peers were reached, most of them.
-    pub(crate) fn peers(&self) -> Result<Vec<EndpointAddr>> {
+    /// Where peers were reached last, and when, in seconds since 1970.
+    pub(crate) fn peers(&self) -> Result<Vec<(EndpointAddr, u64)>> {
         self.reading(|txn| {
             let table = txn.open_table(tables::PEERS).map_err(failed)?;
             let mut peers = Vec::new();
@@ -254,7 +266,8 @@ impl Store {
         self.reading(|txn| {
             let table = txn.open_table(tables::PEERS).map_err(failed)?;
             let row = table.get(peer.as_bytes().as_slice()).map_err(failed)?;
-            row.map(|addr| decode(addr.value()).map_err(StorageError::new)).transpose()
+            let decoded = row.map(|row| decode::<(EndpointAddr, u64)>(row.value()).map_err(StorageError::new));
+            Ok(decoded.transpose()?.map(|(addr, _)| addr))
         })
     }
 
@@ -310,16 +323,6 @@ fn open_database(path: &Path) -> Result<Database, redb::Error> {
     Ok(builder.create(path)?)
 }
 
-/// What tells a file from its copy: its number in the file system, where there is one.
-fn file_number(path: &Path) -> Vec<u8> {
-    #[cfg(unix)]
-    if let Ok(metadata) = std::fs::metadata(path) {
-        return std::os::unix::fs::MetadataExt::ino(&metadata).to_le_bytes().to_vec();
-    }
-    let _ = path;
-    Vec::new()
-}
-
 fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
     let encoded = |error: groundswell_core::encoding::EncodeError| StorageError::new(error);
     match one {
@@ -341,8 +344,11 @@ fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
             let key = encode(&(agent, source)).map_err(encoded)?;
             txn.open_table(tables::WANTED).map_err(failed)?.remove(&key[..]).map_err(failed)?;
         }
-        Write::Peer { addr } => {
-            let row = encode(addr).map_err(encoded)?;
+        Write::ForgetPeer { peer } => {
+            txn.open_table(tables::PEERS).map_err(failed)?.remove(peer.as_bytes().as_slice()).map_err(failed)?;
+        }
+        Write::Peer { addr, seen } => {
+            let row = encode(&(addr, seen)).map_err(encoded)?;
             let key = addr.id.as_bytes().as_slice();
             txn.open_table(tables::PEERS).map_err(failed)?.insert(key, &row[..]).map_err(failed)?;
         }

@@ -1,6 +1,6 @@
 //! One batch of commands: staged one by one, made durable together, then shown and answered.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use groundswell_core::{
@@ -19,6 +19,8 @@ use crate::{
     cell::{Body, TideCell},
     error::{GiveError, StorageError},
     fold::WashError,
+    freshness::milliseconds,
+    limits::MAX_REMEMBERED_PEERS,
     metrics::Metrics,
     store::{TideKey, TideRow, Write},
 };
@@ -31,6 +33,13 @@ pub(crate) struct Batch {
     staged: HashMap<TideKey, Staged>,
     answers: Vec<Answer>,
     pub(super) peers: Vec<EndpointAddr>,
+}
+
+impl Batch {
+    /// Answers when the transaction is over.
+    pub(super) fn answer(&mut self, answer: impl FnOnce(Result<(), StorageError>) + Send + 'static) {
+        self.answers.push(Box::new(answer));
+    }
 }
 
 impl Driver {
@@ -69,12 +78,12 @@ impl Driver {
         match give(entry, staged, &waves, &self.metrics) {
             Ok(aeon) => {
                 let (metrics, count) = (self.metrics.clone(), waves.len() as u64);
-                batch.answers.push(Box::new(move |result| {
+                batch.answer(move |result| {
                     if result.is_ok() {
                         metrics.waves_given.add(count);
                     }
                     let _ = reply.send(result.map(|()| aeon).map_err(GiveError::Storage));
-                }));
+                });
             }
             Err(error) => {
                 self.metrics.waves_refused.add(1);
@@ -130,7 +139,9 @@ impl Driver {
         for intake in intakes {
             outcome = match intake {
                 Intake::Wave { aeon, digest, wave } => {
-                    apply_wave(entry, staged, aeon, digest, wave.into(), &self.metrics)
+                    let result = apply_wave(entry, staged, aeon, digest, wave.into(), &self.metrics);
+                    applied += u64::from(result.is_ok());
+                    result
                 }
                 Intake::Rock { at, rock, .. } => apply_rock(entry, staged, at, rock, &self.metrics),
                 _ => Ok(()),
@@ -138,15 +149,14 @@ impl Driver {
             if outcome.is_err() {
                 break;
             }
-            applied += 1;
         }
         let metrics = self.metrics.clone();
-        batch.answers.push(Box::new(move |result| {
+        batch.answer(move |result| {
             if result.is_ok() {
                 metrics.waves_applied.add(applied);
             }
             let _ = reply.send(result.map_err(ApplyError::Storage).and(outcome));
-        }));
+        });
     }
 
     /// Makes a batch durable, shows it, and answers.
@@ -161,6 +171,11 @@ impl Driver {
                 entry.with_tide(staged, |tide, staged| staged.changes.prune(tide));
             }
         }
+        for (key, staged) in &batch.staged {
+            if let Some(entry) = self.entries.get(key).filter(|_| staged.changes.reset().is_some()) {
+                entry.cell.set_replacing(true);
+            }
+        }
         let result = self.write(&batch);
         match &result {
             Ok(()) => self.show(batch.staged),
@@ -171,8 +186,15 @@ impl Driver {
         }
     }
 
-    fn write(&self, batch: &Batch) -> Result<(), StorageError> {
-        let mut writes: Vec<Write<'_>> = batch.peers.iter().map(|addr| Write::Peer { addr }).collect();
+    fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        let seen = milliseconds(SystemTime::now()) / 1_000;
+        let mut writes: Vec<Write<'_>> = batch.peers.iter().map(|addr| Write::Peer { addr, seen }).collect();
+        self.peers.extend(batch.peers.iter().map(|addr| (addr.id, seen)));
+        while self.peers.len() > MAX_REMEMBERED_PEERS {
+            let Some((&peer, _)) = self.peers.iter().min_by_key(|(_, seen)| **seen) else { break };
+            self.peers.remove(&peer);
+            writes.push(Write::ForgetPeer { peer });
+        }
         for (key, staged) in &batch.staged {
             let Some(entry) = self.entries.get(key) else { continue };
             let Some(id) = entry.backing.disk_id() else { continue };
@@ -197,6 +219,7 @@ impl Driver {
                     tide.commit(staged.changes);
                     let (lake, backing) = (entry.row.lake.clone(), entry.backing.clone());
                     entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot() });
+                    entry.cell.set_replacing(false);
                 }
                 None => entry.cell.commit(staged.changes),
             }
@@ -211,9 +234,11 @@ impl Driver {
     async fn take_back(&mut self, staged: HashMap<TideKey, Staged>) {
         for (key, _) in staged {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if let Some(at) = entry.cell.cursor() {
+            if let Some(at) = entry.cell.cursor().filter(|at| at.epoch != entry.row.epoch) {
                 entry.row.epoch = at.epoch;
+                entry.epoch_renewed = false;
             }
+            entry.cell.set_replacing(false);
             let loaded = entry.load_committed();
             entry.broken = loaded.is_err();
             if let Err(error) = loaded {

@@ -17,6 +17,9 @@ use crate::{
     store::{Backing, TideKey, TideRow, Write},
 };
 
+/// The epoch of a replica that has received no rock yet; nothing is stored of it.
+const NO_EPOCH: Epoch = Epoch([0; 16]);
+
 impl Driver {
     /// Loads every stored publication that the declaration covers. All of them can be loaded,
     /// or none is published.
@@ -139,8 +142,7 @@ impl Driver {
         }
         // Nothing is stored of a replica before its first rock.
         let backing = self.new_backing(Durability::Disk);
-        let row =
-            TideRow { key: key.clone(), lake: declared.lake.clone(), epoch: Epoch([0; 16]), rule: Rule::default() };
+        let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch: NO_EPOCH, rule: Rule::default() };
         let cell = self.catalog.cell(&key);
         let fold = (declared.new_fold)();
         let entry = Entry { cell: cell.clone(), fold, row, backing, epoch_renewed: false, broken: false };
@@ -152,20 +154,25 @@ impl Driver {
     pub(super) fn unwant(&mut self, agent: &Name, source: &Source, last: bool) -> Result<(), StorageError> {
         let key = TideKey::Replica(source.clone());
         let mut writes = vec![Write::Unwant { agent, source }];
-        let last = last && source.peer != self.id;
-        if last {
-            let loaded = self.entries.get(&key).and_then(|entry| entry.backing.disk_id());
-            let id = loaded.or_else(|| self.stored.get(&key).map(|(id, _)| *id));
-            writes.extend(id.map(|id| Write::Drop { id }));
+        if !last || source.peer == self.id {
+            return self.store.write(&writes);
+        }
+        // An agent that an earlier run had, and that this one has not declared yet, still wants it.
+        let wanted = self.store.wanted()?.iter().any(|(other, from, _)| from == source && other != agent);
+        let loaded = self.entries.get(&key).and_then(|entry| Some((entry.backing.disk_id()?, entry.row.clone())));
+        let stored = loaded.filter(|(_, row)| row.epoch != NO_EPOCH).or_else(|| self.stored.get(&key).cloned());
+        if let (Some((id, _)), false) = (&stored, wanted) {
+            writes.push(Write::Drop { id: *id });
         }
         self.store.write(&writes)?;
-        if last {
-            self.stored.remove(&key);
-            if let Some(entry) = self.entries.remove(&key) {
-                entry.cell.end(Ended::Quit);
-            }
-            self.catalog.forget(&key);
+        if let Some(entry) = self.entries.remove(&key) {
+            entry.cell.end(Ended::Quit);
         }
+        self.catalog.forget(&key);
+        match stored.filter(|_| wanted) {
+            Some(stored) => self.stored.insert(key, stored),
+            None => self.stored.remove(&key),
+        };
         Ok(())
     }
 

@@ -40,3 +40,60 @@ pub(crate) struct TideRow {
     pub(crate) epoch: Epoch,
     pub(crate) rule: Rule,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, fs, path::PathBuf};
+
+    use groundswell_core::{
+        Digest, Frequency,
+        encoding::{decode, encode},
+        tide::RockInfo,
+    };
+    use iroh::EndpointAddr;
+
+    use super::*;
+    use crate::source::PeerId;
+
+    /// Compares an encoded row with its golden file; UPDATE_GOLDEN=1 writes the file anew.
+    fn golden<T: Serialize + for<'de> Deserialize<'de> + PartialEq + fmt::Debug>(name: &str, row: &T) {
+        let bytes = encode(row).unwrap();
+        assert_eq!(decode::<T>(&bytes).unwrap(), *row, "{name}");
+        let mut text = format!("# {row:?}\n");
+        for line in bytes.chunks(32) {
+            line.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+            text.push('\n');
+        }
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/rows/{name}.golden"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, &text).unwrap();
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(text, expected, "the bytes of {name} changed: a new storage format? (UPDATE_GOLDEN=1 writes it)");
+    }
+
+    #[test]
+    fn rows_are_what_they_were() {
+        let peer: PeerId = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
+        let source = Source::new(peer, "main", "/log/today").unwrap();
+        let lake = LakeId { name: Name::new("log").unwrap(), version: 3 };
+        let epoch = Epoch([7; 16]);
+        let publication = TideRow {
+            key: TideKey::Publication { agent: Name::new("main").unwrap(), path: "/log/today".parse().unwrap() },
+            lake: lake.clone(),
+            epoch,
+            rule: Rule::default(),
+        };
+        golden("tide_publication", &publication);
+        let frequency = Frequency::Every(300.try_into().unwrap());
+        let rule = Rule { frequency, horizon: None };
+        golden("tide_replica", &TideRow { key: TideKey::Replica(source.clone()), lake: lake.clone(), epoch, rule });
+        golden("rock", &RockInfo { bytes: 100_000, digest: Digest([9; 32]) });
+        golden("wanted_key", &(Name::new("main").unwrap(), source));
+        golden("wanted_lake", &lake);
+        let addr = EndpointAddr::new(peer).with_ip_addr("192.0.2.1:4433".parse().unwrap());
+        let seen = 1_700_000_000u64;
+        golden("peer", &(addr.with_relay_url("https://relay.example".parse().unwrap()), seen));
+    }
+}

@@ -21,8 +21,8 @@ pub(super) const PEERS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 
 /// In [`META`]: the format of these tables, four bytes, little-endian.
 pub(super) const META_FORMAT: &str = "format";
-/// In [`META`]: the file's own number, by which a copy that was put in its place is known.
-pub(super) const META_FILE_NUMBER: &str = "file_number";
+/// In [`META`]: the mark of the newest run: see [`super::marks`].
+pub(super) const META_MARK: &str = "mark";
 /// In [`META`]: the UDP port that the node had last, two bytes, little-endian.
 pub(crate) const META_PORT: &str = "port";
 

@@ -1,16 +1,25 @@
 //! What the tests of nodes share: nodes on loopback, and waiting for conditions.
 #![allow(dead_code, unreachable_pub)] // each test binary uses some of it
 
+pub mod raw;
+
 use std::{path::Path, time::Duration};
 
 use groundswell::{Aeon, Event, Lake, Node, Update, Updates};
 use tempfile::TempDir;
 
 /// How long a test waits for something before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Logs to the test's output, as far as RUST_LOG says.
+pub fn init_log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
 
 /// A node on loopback.
 pub async fn spawn_node(dir: &Path) -> Node {
+    init_log();
     Node::builder().data_dir(dir).offline().bind("127.0.0.1:0".parse().unwrap()).spawn().await.unwrap()
 }
 
@@ -53,7 +62,10 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// The next event of a stream that has not ended.
 pub async fn next<L: Lake>(updates: &mut Updates<L>) -> Event<L::Wave> {
-    within("an event", updates.next()).await.expect("the stream has ended")
+    match tokio::time::timeout(PATIENCE, updates.next()).await {
+        Ok(event) => event.expect("the stream has ended"),
+        Err(_) => panic!("waited {PATIENCE:?} for an event at {:?}, {:?}", updates.cursor(), updates.freshness()),
+    }
 }
 
 /// The next update, whatever else comes before it.

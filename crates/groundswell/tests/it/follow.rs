@@ -1,8 +1,6 @@
 //! Two nodes in one process, over real connections on loopback.
 
-mod common;
-
-use common::Pair;
+use crate::common::Pair;
 use groundswell::{Aeon, Event, Source, lakes::Log};
 
 #[tokio::test]
@@ -15,10 +13,10 @@ async fn a_follower_gets_the_rock_then_waves_then_live() {
     let inbox = pair.follower.agent("main").unwrap().subscriptions::<Log>("/log/*").await.unwrap();
     let source = Source::new(pair.publisher.id(), "main", "/log/a").unwrap();
     let mut updates = inbox.surf(source.clone()).await.unwrap();
-    let caught_up = common::until_caught_up(&mut updates).await;
+    let caught_up = crate::common::until_caught_up(&mut updates).await;
     assert_eq!(caught_up, Aeon(5));
     logs.give("/log/a", "live".to_owned()).await.unwrap();
-    let update = common::next_update(&mut updates).await;
+    let update = crate::common::next_update(&mut updates).await;
     assert_eq!(update.wave.as_deref(), Some("live"));
     assert!(update.live && !update.stale);
     let lines = inbox.with_rock(&source, |rock, aeon| (rock.clone(), aeon)).await.unwrap();

@@ -1,0 +1,140 @@
+//! What every part of a world shares: the time, the events to come, chance, and the checkers.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
+
+use crate::{Report, bug::Bug, checkers::Checkers, link::Side, rng::Rng};
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The world does something: gives waves, changes a rule, lets something fail.
+    Act,
+    /// A frame has arrived.
+    Arrive {
+        subscriber: usize,
+        connection: u64,
+        to: Side,
+    },
+    /// One side learns that a connection is gone.
+    Closed {
+        subscriber: usize,
+        connection: u64,
+        side: Side,
+    },
+    /// A subscriber asks for what it wants, if it does not already.
+    Connect {
+        subscriber: usize,
+    },
+    PublisherUp,
+    /// The publisher's disk has an answer, if this run of it still goes on.
+    PublisherSynced {
+        run: u64,
+    },
+    /// A stream goes on.
+    Pump {
+        subscriber: usize,
+        connection: u64,
+    },
+    /// The publisher lets a subscriber at its path again.
+    Unblock {
+        subscriber: usize,
+    },
+    SubscriberUp {
+        subscriber: usize,
+    },
+    SubscriberSynced {
+        subscriber: usize,
+        run: u64,
+    },
+    /// A local reader of a replica reads on.
+    Read {
+        subscriber: usize,
+        run: u64,
+        reader: usize,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Timed {
+    at: u64,
+    /// Events of one time happen in the order in which they were made.
+    number: u64,
+    event: Event,
+}
+
+impl Ord for Timed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+pub(crate) struct Context {
+    pub(crate) now: u64,
+    pub(crate) rng: Rng,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) checkers: Checkers,
+    pub(crate) report: Report,
+    queue: BinaryHeap<Reverse<Timed>>,
+    events: u64,
+    trace: Option<Vec<String>>,
+}
+
+impl Context {
+    pub(crate) fn new(rng: Rng, bug: Option<Bug>, trace: bool) -> Self {
+        Self {
+            now: 0,
+            rng,
+            bug,
+            checkers: Checkers::default(),
+            report: Report::default(),
+            queue: BinaryHeap::new(),
+            events: 0,
+            trace: trace.then(Vec::new),
+        }
+    }
+
+    /// Whether this deliberate bug is on.
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Lets something happen at a time.
+    pub(crate) fn at(&mut self, at: u64, event: Event) {
+        self.events += 1;
+        self.queue.push(Reverse(Timed { at, number: self.events, event }));
+    }
+
+    /// Lets something happen after at most so long.
+    pub(crate) fn after(&mut self, most: u64, event: Event) {
+        let at = self.now + self.rng.within(1..=most);
+        self.at(at, event);
+    }
+
+    /// Goes on to the next event.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        let Reverse(timed) = self.queue.pop()?;
+        self.now = timed.at;
+        self.report.events += 1;
+        Some(timed.event)
+    }
+
+    /// Writes down what happens, where someone wants to read it.
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>9} {}", self.now, what()));
+        }
+    }
+
+    pub(crate) fn into_trace(self) -> Vec<String> {
+        self.trace.unwrap_or_default()
+    }
+}

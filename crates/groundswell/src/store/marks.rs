@@ -1,0 +1,78 @@
+//! Marks of runs: how a restored backup of the storage is told from the storage itself.
+//!
+//! Each run writes a random mark into the storage and, with the one before, into a file beside
+//! it that also holds the storage file's number in the file system. A storage whose mark that
+//! file does not know, or that is another file, was put in place of the one that was there.
+//!
+//! A whole directory that is rolled back in place (a disk image) can't be told so. Then
+//! a reader that is ahead of a publication gives it away.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::Path,
+};
+
+use crate::error::OpenError;
+
+const MARKS_FILE: &str = "node.run";
+const MARK_BYTES: usize = 16;
+
+/// The marks of the newest two runs, the newest first, and the number of the storage file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct RunMarks {
+    marks: Vec<u8>,
+    file_number: [u8; 8],
+}
+
+impl RunMarks {
+    pub(super) fn read(dir: &Path) -> Result<Self, OpenError> {
+        let path = dir.join(MARKS_FILE);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let (file_number, marks) = bytes.split_first_chunk().map_or(([0; 8], &[][..]), |(a, b)| (*a, b));
+                Ok(Self { marks: marks.to_vec(), file_number })
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(OpenError::Io { path, source }),
+        }
+    }
+
+    /// Whether the storage with this mark is the one that was here last.
+    pub(super) fn vouch_for(&self, mark: &[u8], storage: &Path) -> bool {
+        self.marks.chunks(MARK_BYTES).any(|known| known == mark) && self.file_number == file_number(storage)
+    }
+
+    /// The marks of a new run, after one with this mark.
+    pub(super) fn next(&self, last: Option<Vec<u8>>, storage: &Path) -> Self {
+        let mut marks = rand::random::<[u8; MARK_BYTES]>().to_vec();
+        marks.extend(last.unwrap_or_default());
+        Self { marks, file_number: file_number(storage) }
+    }
+
+    pub(super) fn newest(&self) -> &[u8] {
+        &self.marks[..self.marks.len().min(MARK_BYTES)]
+    }
+
+    /// Writes the file beside its place, makes it durable, and renames it.
+    pub(super) fn write(&self, dir: &Path) -> Result<(), OpenError> {
+        let path = dir.join(MARKS_FILE);
+        let io = |source| OpenError::Io { path: path.clone(), source };
+        let draft = path.with_extension("run.new");
+        let mut file = File::create(&draft).map_err(io)?;
+        file.write_all(&self.file_number).and_then(|()| file.write_all(&self.marks)).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        fs::rename(&draft, &path).map_err(io)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
+    }
+}
+
+/// A file's number in the file system, where it has one.
+fn file_number(path: &Path) -> [u8; 8] {
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(path) {
+        return std::os::unix::fs::MetadataExt::ino(&metadata).to_le_bytes();
+    }
+    let _ = path;
+    [0; 8]
+}

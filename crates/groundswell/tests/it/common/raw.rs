@@ -1,0 +1,98 @@
+//! A peer that speaks the protocol by hand, so that it can break it.
+
+use groundswell::{LakeId, Name, PeerTicket};
+use groundswell_core::{
+    Cursor,
+    encoding::decode,
+    wire::{BootId, Hello, Message, PROTOCOL_VERSION, Surf, encode_frame},
+};
+use iroh::{
+    Endpoint, EndpointAddr,
+    endpoint::{Connection, RecvStream, SendStream, presets},
+};
+
+pub const ALPN: &[u8] = b"groundswell/surf";
+
+/// An endpoint on loopback, for our protocol.
+pub async fn endpoint() -> Endpoint {
+    let builder = Endpoint::builder(presets::Minimal).alpns(vec![ALPN.to_vec()]).clear_ip_transports();
+    builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
+}
+
+/// The address in a node's ticket.
+pub fn address(ticket: &PeerTicket) -> EndpointAddr {
+    use iroh_tickets::Ticket as _;
+    iroh_tickets::endpoint::EndpointTicket::decode_string(&ticket.to_string()).unwrap().endpoint_addr().clone()
+}
+
+/// The ticket of a raw endpoint.
+pub fn ticket(endpoint: &Endpoint) -> PeerTicket {
+    use iroh_tickets::Ticket as _;
+    let addr = EndpointAddr::new(endpoint.id()).with_ip_addr(endpoint.bound_sockets()[0]);
+    iroh_tickets::endpoint::EndpointTicket::new(addr).encode_string().parse().unwrap()
+}
+
+/// A frame with any body.
+pub fn frame(body: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+    frame.extend_from_slice(body);
+    frame
+}
+
+pub fn message_frame(message: &Message<'_>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode_frame(message, &mut frame).unwrap();
+    frame
+}
+
+/// Says something in place of hello, unless the node closes the connection first.
+pub async fn say(connection: &Connection, bytes: &[u8]) {
+    if let Ok(mut stream) = connection.open_uni().await
+        && stream.write_all(bytes).await.is_ok()
+    {
+        let _ = stream.finish();
+    }
+}
+
+/// Says hello as one should.
+pub async fn hello(connection: &Connection) {
+    let mut frame = Vec::new();
+    encode_frame(&Hello { protocol: PROTOCOL_VERSION, boot: BootId([9; 16]) }, &mut frame).unwrap();
+    say(connection, &frame).await;
+}
+
+pub fn surf(agent: &str, path: &str, lake: &str, cursor: Option<Cursor>) -> Surf {
+    let lake = LakeId { name: Name::new(lake).unwrap(), version: 1 };
+    Surf { agent: Name::new(agent).unwrap(), path: path.parse().unwrap(), lake, cursor }
+}
+
+/// Asks for a subscription.
+pub async fn ask(connection: &Connection, surf: &Surf) -> (SendStream, RecvStream) {
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    let mut frame = Vec::new();
+    encode_frame(surf, &mut frame).unwrap();
+    send.write_all(&frame).await.unwrap();
+    (send, recv)
+}
+
+/// Reads one frame's body.
+pub async fn read_frame(recv: &mut RecvStream) -> Option<Vec<u8>> {
+    let mut header = [0; 4];
+    recv.read_exact(&mut header).await.ok()?;
+    let mut body = vec![0; u32::from_le_bytes(header) as usize];
+    recv.read_exact(&mut body).await.ok()?;
+    Some(body)
+}
+
+/// Reads one frame as a message, and shows it.
+pub async fn read_message(recv: &mut RecvStream) -> Option<String> {
+    let body = read_frame(recv).await?;
+    let (message, rest) = postcard::take_from_bytes::<Message<'_>>(&body).unwrap();
+    assert!(rest.is_empty());
+    Some(format!("{message:?}"))
+}
+
+/// Reads the request of a subscriber.
+pub async fn read_surf(recv: &mut RecvStream) -> Surf {
+    decode(&read_frame(recv).await.unwrap()).unwrap()
+}
