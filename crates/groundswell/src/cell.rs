@@ -92,7 +92,8 @@ impl TideCell {
             TideKey::Publication { .. } => Freshness::NotAvailable,
             TideKey::Replica(_) => Freshness::Connecting,
         };
-        let state = State { body: None, replacing: false, freshness, caught_up: None, current_at: None, away: 0, ended: None };
+        let state =
+            State { body: None, replacing: false, freshness, caught_up: None, current_at: None, away: 0, ended: None };
         Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
     }
 
