@@ -9,7 +9,7 @@ use crate::builtin::Builtin;
 
 /// Real-time replicated state between peers: what one publishes, any number follow.
 #[derive(Debug, Parser)]
-#[command(name = "groundswell", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+#[command(name = "groundswell", version, after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Where the node keeps its key and its state [default: the platform's data directory].
     #[arg(long, value_name = "DIR", env = "GROUNDSWELL_DATA", global = true, hide_env_values = true)]

@@ -26,7 +26,9 @@ pub(crate) enum ToolError {
     Listen { path: PathBuf, source: io::Error },
     #[error("{path} belongs to another user: remove it, or set TMPDIR to a directory of your own", path = path.display())]
     ForeignSocketDir { path: PathBuf },
-    #[error("the node stopped before it had answered: look at its log, and start it again with `groundswell up`")]
+    #[error(
+        "the node stopped before it had answered: start it again with `groundswell up`; what it acknowledged is there"
+    )]
     Lost,
     #[error("the node answers in a way that this tool does not know ({0}): are both of the same version?")]
     Answer(String),

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Ended, Giving, Node, PATIENCE};
+use common::{Ended, Giving, Node, PATIENCE, Surfing};
 
 /// How many waves the feed has. Each wave is its own aeon, written out.
 const WAVES: u64 = 100_000;
@@ -176,12 +176,7 @@ fn subscribe(dir: &Path, peer: &str, ticket: &str, progress: &Progress) -> Node 
     let mut seen = Seen::default();
     for kill in 0..KILLS {
         let mut node = Node::up(dir);
-        let mut arguments = vec![if kill == 0 { ticket } else { peer }, PATH, "--lake", "log", "--bare"];
-        let cursor = seen.cursor.clone();
-        if let Some(cursor) = &cursor {
-            arguments.extend(["--from", cursor]);
-        }
-        let mut surfing = node.surf(&arguments);
+        let mut surfing = seen.surf(&node, peer, ticket);
         let at = kill * BETWEEN_KILLS + chance.below(BETWEEN_KILLS);
         progress.until("the publisher", |acknowledged| acknowledged >= at);
         // A moment more or less: at a random point of a catch-up, a commit or a line. Time is under test.
@@ -198,8 +193,7 @@ fn subscribe(dir: &Path, peer: &str, ticket: &str, progress: &Progress) -> Node 
         }
     }
     let node = Node::up(dir);
-    let cursor = seen.cursor.clone().expect("a cursor");
-    let mut surfing = node.surf(&[peer, PATH, "--lake", "log", "--bare", "--from", &cursor]);
+    let mut surfing = seen.surf(&node, peer, ticket);
     while seen.aeon < WAVES {
         seen.take(&surfing.next());
     }
@@ -217,6 +211,14 @@ struct Seen {
 }
 
 impl Seen {
+    /// Goes on where the stream was. The ticket is given until it is known to have been taken.
+    fn surf(&self, node: &Node, peer: &str, ticket: &str) -> Surfing {
+        match &self.cursor {
+            None => node.surf(&[ticket, PATH, "--lake", "log", "--bare"]),
+            Some(cursor) => node.surf(&[peer, PATH, "--lake", "log", "--bare", "--from", cursor]),
+        }
+    }
+
     /// Checks that a line follows from the one before: no gap, no repeat, and no step back.
     fn take(&mut self, line: &serde_json::Value) {
         if line["type"] != "update" {

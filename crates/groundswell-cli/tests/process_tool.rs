@@ -5,7 +5,11 @@ mod common;
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    io::{BufRead, BufReader, Write},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -100,7 +104,9 @@ fn a_data_directory_is_held_by_one_process_and_is_private() {
     let second = node.run(&["up", "--offline", "--bind", "127.0.0.1:0"]).error();
     assert!(second.contains(&format!("is in use by process {}", node.process())), "{second}");
     assert_eq!(mode(&node.dir), 0o700);
-    assert_eq!(mode(&node.dir.join("secret.key")), 0o600);
+    for file in ["secret.key", "node.redb", "node.lock"] {
+        assert_eq!(mode(&node.dir.join(file)), 0o600, "{file}");
+    }
     let socket = node.dir.join("control.sock");
     assert_eq!(mode(&socket), 0o600);
     assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
@@ -115,6 +121,63 @@ fn a_data_directory_with_a_long_path_has_its_socket_elsewhere() {
     assert!(!deep.join("control.sock").exists());
     assert_eq!(node.run(&["give", "/a", "x", "--lake", "log"]).only(), json!({"aeon": 1}));
     node.stop();
+}
+
+#[test]
+fn without_a_name_the_data_directory_is_the_platforms() {
+    let world = World::new();
+    let mut command = tool();
+    command.args(["--json", "status"]).env("XDG_DATA_HOME", world.dir("share"));
+    assert!(run(command, b"").error().contains(&world.dir("share").join("groundswell").display().to_string()));
+    let mut command = tool();
+    command.args(["--json", "status"]).env_remove("HOME");
+    assert!(run(command, b"").error().starts_with("no data directory"));
+}
+
+/// The last line that a node answers to these bytes.
+fn answer(node: &Node, request: &[u8]) -> Value {
+    let mut socket = UnixStream::connect(node.dir.join("control.sock")).unwrap();
+    socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    // A node that has heard enough may have closed already.
+    let _ = socket.write_all(request);
+    let last = BufReader::new(socket).lines().last().unwrap().unwrap();
+    serde_json::from_str(&last).unwrap()
+}
+
+#[test]
+fn a_request_that_is_none_is_refused() {
+    let world = World::new();
+    let node = world.up("a");
+    let long = [vec![b' '; 64 * 1024 + 1], b"\n".to_vec()].concat();
+    for request in [b"sing\n".as_slice(), b"{\"request\":\"sing\"}\n", b"\xff\n", &long] {
+        let error = answer(&node, request)["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("does not know this request"), "{error}");
+    }
+    let longest = [vec![b' '; 64 * 1024 - 20], b"{\"request\":\"status\"}\n".to_vec()].concat();
+    assert_eq!(answer(&node, &longest), json!({"done": true}));
+    // Half a wave, from a command that was killed, is none.
+    let half = b"{\"request\":\"give\",\"path\":\"/a\",\"lake\":\"sum\",\"agent\":\"main\"}\n\"1\"\n\"23";
+    let mut socket = UnixStream::connect(node.dir.join("control.sock")).unwrap();
+    socket.write_all(half).unwrap();
+    drop(socket);
+    until("the first wave", || node.aeon("/a") == Some(1));
+    assert_eq!(node.run(&["give", "/a", "10", "--lake", "sum"]).only(), json!({"aeon": 2}));
+    assert_eq!(node.rock("/a"), "11");
+}
+
+#[test]
+fn as_many_commands_as_may_talk_to_a_node_and_no_more() {
+    const MOST: usize = 256;
+    let world = World::new();
+    let node = world.up("a");
+    let connect = || UnixStream::connect(node.dir.join("control.sock")).unwrap();
+    let mut idle: Vec<UnixStream> = (0..MOST - 1).map(|_| connect()).collect();
+    node.run(&["status"]).well();
+    idle.push(connect());
+    let refused = node.run(&["status"]).error();
+    assert_eq!(refused, "256 commands talk to this node already: end some of them");
+    idle.clear();
+    until("a place to be free", || node.run(&["status"]).code == Some(0));
 }
 
 #[test]
@@ -206,7 +269,6 @@ fn acknowledgements_come_as_waves_are_durable() {
     let node = world.up("a");
     let mut giving = Giving::start(&node, "/a", "log");
     for aeon in 1..=3 {
-        use std::io::Write;
         writeln!(giving.input.as_mut().unwrap(), "line {aeon}").unwrap();
         let ack = giving.acks.next_within(common::PATIENCE).unwrap();
         assert_eq!(ack, json!({"aeon": aeon}));
@@ -320,6 +382,9 @@ fn a_node_follows_itself() {
     assert!(other.contains("the source is held here as lake log"), "{other}");
     assert_eq!(node.run(&["surf", &node.id, "/b", "--lake", "log", "--count", "1"]).objects()[0]["rock"], json!(["x"]));
     assert_eq!(node.run(&["read"]).objects().len(), 2, "what is followed of oneself is listed once");
+    node.run(&["quit", &node.id, "/a"]).well();
+    assert_eq!(surfing.next_of("ended")["reason"], "quit");
+    assert_eq!(node.read("/a")["rock"], json!(["x", "y"]), "what one publishes stays");
 }
 
 #[test]

@@ -343,7 +343,12 @@ impl<L: Lake> Subscriptions<L> {
         if let Some(cell) = self.shared.catalog.existing(&self.key(source))
             && let Err(lake) = cell.slot::<L>()
         {
-            return Err(SurfError::LakeType { lake });
+            // Another lake is of another type too; that it is another lake is what helps.
+            let declared = self.declared.lake.clone();
+            return Err(match lake == declared {
+                true => SurfError::LakeType { lake },
+                false => SurfError::LakeVersion { stored: lake, declared },
+            });
         }
         let (declared, wanted) = (self.declared.clone(), source.clone());
         let cell = self.shared.driver.ask(|reply| Command::Want { declared, source: wanted, reply }).await;

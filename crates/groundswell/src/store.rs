@@ -13,6 +13,7 @@ use marks::RunMarks;
 
 use std::{
     collections::BTreeMap,
+    fs::OpenOptions,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -30,10 +31,11 @@ use groundswell_core::{
     tide::{Changes, RockInfo},
 };
 use iroh::EndpointAddr;
-use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction, backends::FileBackend};
 
 use crate::{
     error::{OpenError, StorageError, panic_message},
+    identity::private,
     limits::STORE_CACHE_BYTES,
     metrics::Metrics,
     source::{PeerId, Source},
@@ -320,7 +322,9 @@ impl Store {
 fn open_database(path: &Path) -> Result<Database, redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(STORE_CACHE_BYTES);
-    Ok(builder.create(path)?)
+    // The data directory may be one that others can look into; its files are not theirs to read.
+    let file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)?;
+    Ok(builder.create_with_backend(FileBackend::new(file)?)?)
 }
 
 fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
