@@ -29,6 +29,10 @@ pub const ROCK_CHUNK_BYTES: usize = 64 * 1024;
 /// The most bytes of one frame's body: the largest wave and room for what goes with it.
 pub const MAX_FRAME_BYTES: usize = MAX_WAVE_BYTES + 1024;
 
+/// The most bytes of a hello's or a request's frame (8 KiB): a path, two names and a cursor fit
+/// twice. They come before a peer has any place here, so that they are kept small.
+pub const MAX_REQUEST_BYTES: usize = 8 * 1024;
+
 /// The most waves that one `give_all` may hold: all of them go into one transaction.
 pub const MAX_WAVES_AT_ONCE: usize = 65_536;
 

@@ -244,6 +244,13 @@ fn encode_wave<L: Lake>(wave: &L::Wave) -> Result<Bytes, GiveError> {
     Ok(bytes.into())
 }
 
+/// When an agent asked for a source: in this run, which is told what is wrong with it, or before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Now,
+    Before,
+}
+
 /// What an agent follows under one declaration.
 pub struct Subscriptions<L: Lake> {
     shared: Arc<Shared>,
@@ -279,7 +286,7 @@ impl<L: Lake> Subscriptions<L> {
     pub async fn surf_from(&self, source: Source, cursor: Option<Cursor>) -> Result<Updates<L>, SurfError> {
         let permit = self.shared.reader_permits.clone().try_acquire_owned();
         let permit = permit.map_err(|_| SurfError::TooManySubscriptions)?;
-        let (cell, quit) = self.want(&source).await?;
+        let (cell, quit) = self.want(&source, Asked::Now).await?;
         let lake = self.declared.lake.clone();
         Ok(Updates::new(source, lake, cell, cursor, quit, self.shared.metrics.clone(), permit))
     }
@@ -327,7 +334,7 @@ impl<L: Lake> Subscriptions<L> {
     }
 
     /// Notes that the source is followed, and sees that it is.
-    async fn want(&self, source: &Source) -> Result<(Arc<TideCell>, CancellationToken), SurfError> {
+    async fn want(&self, source: &Source, asked: Asked) -> Result<(Arc<TideCell>, CancellationToken), SurfError> {
         if self.shared.closing.is_cancelled() {
             return Err(SurfError::ShutDown);
         }
@@ -336,7 +343,11 @@ impl<L: Lake> Subscriptions<L> {
             return Err(SurfError::NotDeclared { path, pattern });
         }
         let own = source.peer == self.shared.id;
-        if !own && !self.shared.network.can_look_up() && !self.shared.peers.knows_address(source.peer) {
+        if asked == Asked::Now
+            && !own
+            && !self.shared.network.can_look_up()
+            && !self.shared.peers.knows_address(source.peer)
+        {
             self.learn_stored(source)?;
         }
         let _one_at_a_time = self.shared.following.lock().await;
@@ -382,9 +393,10 @@ impl<L: Lake> Subscriptions<L> {
                 return Err(DeclareError::LakeVersion { path: source.path, stored, declared });
             }
             let path = source.path.clone();
-            match self.want(&source).await {
-                // A peer whose address is lost is found again when its ticket is given.
-                Ok(_) | Err(SurfError::UnknownPeer { .. }) => {}
+            // A peer whose address is lost is followed all the same: it may come by itself, or
+            // its ticket be given.
+            match self.want(&source, Asked::Before).await {
+                Ok(_) => {}
                 Err(SurfError::ShutDown) => return Err(DeclareError::ShutDown),
                 Err(SurfError::Storage(error)) => return Err(DeclareError::Storage(error)),
                 Err(error) => return Err(DeclareError::Damaged { path, reason: error.to_string() }),

@@ -61,6 +61,8 @@ impl Catalog {
         if !cell.has_state() && Arc::strong_count(&cell) <= 2 {
             cells.remove(cell.key());
         }
+        // Let go of under the lock, so that of two who do so at once the second sees it.
+        drop(cell);
     }
 
     /// Notes a declaration, or refuses it where it overlaps another of the same agent and direction.

@@ -15,7 +15,11 @@ mod batch;
 mod entry;
 mod load;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use groundswell_core::{Aeon, Cursor, LakeId, Name, Path, Pattern, subscriber::Intake};
@@ -25,9 +29,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     catalog::Catalog,
     cell::TideCell,
-    error::{DeclareError, GiveError, StorageError, SurfError},
+    error::{DeclareError, GiveError, StorageError, SurfError, panic_message},
     fold::NewFold,
-    limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS},
+    freshness::Ended,
+    limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_REMEMBERED_PEERS},
     metrics::Metrics,
     source::{PeerId, Source},
     store::{Store, TideKey},
@@ -72,7 +77,7 @@ pub(crate) enum Command {
     /// Apply what came from a source.
     Apply { cell: Arc<TideCell>, intakes: Vec<Intake>, reply: oneshot::Sender<Result<(), ApplyError>> },
     /// Remember where a peer was reached.
-    Peer { addr: EndpointAddr, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
+    Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
     /// Finish what was asked before, and stop.
     Stop,
 }
@@ -171,7 +176,16 @@ impl Driver {
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new()
             .name("groundswell-driver".to_owned())
-            .spawn(move || runtime.block_on(driver.run(commands)))
+            .spawn(move || {
+                let catalog = driver.catalog.clone();
+                let run = AssertUnwindSafe(|| runtime.block_on(driver.run(commands)));
+                if let Err(panic) = catch_unwind(run) {
+                    // No stream hangs silently: without the driver nothing more will come.
+                    let why = format!("the driver panicked ({}): restart the node", panic_message(&*panic));
+                    tracing::error!("{why}");
+                    catalog.cells().iter().for_each(|cell| cell.end(Ended::Storage(why.clone())));
+                }
+            })
             .map_err(StorageError::new)?;
         Ok((DriverHandle(sender), thread))
     }
@@ -223,8 +237,12 @@ impl Driver {
                 let _ = reply.send(self.unwant(&agent, &source, last));
             }
             Command::Apply { cell, intakes, reply } => self.stage_apply(batch, &cell, intakes, reply).await,
-            Command::Peer { addr, reply } => {
-                batch.peers.push(addr);
+            Command::Peer { addr, wanted, reply } => {
+                // Who is not followed takes no other's place.
+                let room = self.peers.len() + batch.peers.len() < MAX_REMEMBERED_PEERS;
+                if wanted || room || self.peers.contains_key(&addr.id) {
+                    batch.peers.push(addr);
+                }
                 if let Some(reply) = reply {
                     batch.answer(move |result| {
                         let _ = reply.send(result);

@@ -23,7 +23,7 @@ pub enum OpenError {
         holder: String,
     },
     /// A file or directory can't be read or written.
-    #[error("cannot use {path}: {source}; check that it exists and that this user may read and write it")]
+    #[error("cannot use {path}: {source}; it has to be a directory (or in one) that this user may read and write")]
     Io {
         /// Which one.
         path: PathBuf,

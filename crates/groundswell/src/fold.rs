@@ -87,7 +87,9 @@ impl<L: Lake> TypedFold<L> {
         }
         // A reader is slow. It keeps the rock it reads; a copy takes that rock's place.
         let held = current.read().await;
-        let copy = encode(&held.rock).ok().and_then(|bytes| decode(&bytes).ok());
+        // The lake's own code runs here, and may panic.
+        let copy = AssertUnwindSafe(|| encode(&held.rock).ok().and_then(|bytes| decode(&bytes).ok()));
+        let copy: Option<L::Rock> = catch_unwind(copy).unwrap_or_default();
         let Some(rock) = copy else {
             // The rock does not survive its own encoding, which giving would have refused.
             drop(held);

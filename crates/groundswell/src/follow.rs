@@ -11,7 +11,7 @@ use std::{
 
 use groundswell_core::{
     LakeId,
-    limits::READ_BATCH_BYTES,
+    limits::{MAX_FRAME_BYTES, READ_BATCH_BYTES},
     subscriber::{Inflow, Intake},
     wire::{Message, Retry, Surf, encode_frame},
 };
@@ -25,6 +25,7 @@ use crate::{
     frames::{FrameReader, ReadFrameError},
     freshness::Freshness,
     limits::{BACKOFF_FIRST, BACKOFF_LAST},
+    metrics::Metrics,
     peers::{Link, Want, jittered},
     shared::Shared,
     source::Source,
@@ -49,7 +50,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, cell: Arc<TideCell>, source: Source, l
     shared.metrics.replicas_now.add(1);
     shared.tasks.spawn(
         async move {
-            let following = Following { shared: task.clone(), cell, source, lake, heal: false };
+            let following = Following { shared: task.clone(), cell, source, lake, heal: false, caught_up: false };
             tokio::select! {
                 () = following.run() => {}
                 () = quit.cancelled() => {}
@@ -68,6 +69,24 @@ struct Following {
     lake: LakeId,
     /// Ask with no cursor: the replica differs from its source.
     heal: bool,
+    /// The stream has caught up once: what ends it later is no failure to begin.
+    caught_up: bool,
+}
+
+/// Counts a stream for as long as it is read.
+struct Followed(Arc<Metrics>);
+
+impl Followed {
+    fn begin(metrics: &Arc<Metrics>) -> Self {
+        metrics.streams_followed_now.add(1);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.streams_followed_now.less(1);
+    }
 }
 
 impl Following {
@@ -110,6 +129,9 @@ impl Following {
                 }
                 continue;
             }
+            if std::mem::take(&mut self.caught_up) {
+                wait = BACKOFF_FIRST;
+            }
             // The connection stands, so that asking again at once would be a busy loop.
             self.pause(&mut link, wait).await;
             wait = (wait * 2).min(BACKOFF_LAST);
@@ -147,10 +169,8 @@ impl Following {
         };
         // The sending half is kept: ending it would end the subscription.
         let Some((_send, recv)) = opened.await else { return End::Lost };
-        self.shared.metrics.streams_followed_now.add(1);
-        let end = self.receive(FrameReader::new(recv), Inflow::new(cursor, seen)).await;
-        self.shared.metrics.streams_followed_now.less(1);
-        end
+        let _counted = Followed::begin(&self.shared.metrics);
+        self.receive(FrameReader::new(recv, MAX_FRAME_BYTES), Inflow::new(cursor, seen)).await
     }
 
     async fn receive(&mut self, mut reader: FrameReader, mut inflow: Inflow) -> End {
@@ -198,6 +218,10 @@ impl Following {
                     if let Err(end) = self.apply(&mut pending).await {
                         return end;
                     }
+                    // After a gap the replica is catching up again, until the publisher says otherwise.
+                    if self.cell.standing().freshness == Freshness::Live {
+                        self.cell.set_freshness(Freshness::Connecting);
+                    }
                     pending.push(intake);
                     if let Err(end) = self.apply(&mut pending).await {
                         return end;
@@ -210,6 +234,7 @@ impl Following {
                         return end;
                     }
                     self.cell.caught_up(aeon);
+                    self.caught_up = true;
                 }
                 Intake::NotAvailable => self.cell.set_freshness(Freshness::NotAvailable),
                 Intake::Refused(refusal) => {

@@ -29,11 +29,13 @@ pub(crate) struct FrameReader {
     stream: RecvStream,
     buffer: Vec<u8>,
     start: usize,
+    max: usize,
 }
 
 impl FrameReader {
-    pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { stream, buffer: Vec::new(), start: 0 }
+    /// Reads frames whose bodies have at most so many bytes.
+    pub(crate) fn new(stream: RecvStream, max: usize) -> Self {
+        Self { stream, buffer: Vec::new(), start: 0, max }
     }
 
     /// The body of the next frame, if all of it has been read already.
@@ -42,6 +44,9 @@ impl FrameReader {
             return Ok(None);
         };
         let length = frame_length(*header)?;
+        if length > self.max {
+            return Err(FrameError::TooLong(length as u64));
+        }
         if body.len() < length {
             return Ok(None);
         }
@@ -55,7 +60,7 @@ impl FrameReader {
         self.buffer.drain(..self.start);
         self.start = 0;
         let cut = !self.buffer.is_empty();
-        match self.stream.read_chunk(READ_BYTES).await? {
+        match self.stream.read_chunk(READ_BYTES.min(self.max)).await? {
             Some(bytes) => {
                 self.buffer.extend_from_slice(&bytes);
                 Ok(bytes.len())
@@ -78,6 +83,8 @@ impl FrameReader {
     /// Waits until the peer has ended the stream, in whatever way. What it still sends is not
     /// looked at, and ends the wait too: nothing is to come.
     pub(crate) async fn ended(&mut self) {
-        let _ = self.stream.read_chunk(1).await;
+        if self.start == self.buffer.len() {
+            let _ = self.stream.read_chunk(1).await;
+        }
     }
 }

@@ -30,6 +30,10 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// keep-alives lost in a row.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many bytes may be on their way to this node on all streams of one connection (32 MiB): ten
+/// times what a fast line with a long round trip needs, and a bound on what a peer can make us hold.
+pub const RECEIVE_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+
 /// How often a connection that has nothing to say says so.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 

@@ -15,7 +15,7 @@ use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use crate::{
     error::OpenError,
-    limits::{IDLE_TIMEOUT, KEEP_ALIVE, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER},
+    limits::{IDLE_TIMEOUT, KEEP_ALIVE, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER, RECEIVE_WINDOW_BYTES},
 };
 
 /// The protocol of subscriptions. Its messages carry a version of their own, so that two
@@ -131,6 +131,8 @@ fn transport() -> Result<QuicTransportConfig, String> {
         .keep_alive_interval(KEEP_ALIVE)
         .default_path_max_idle_timeout(IDLE_TIMEOUT)
         .default_path_keep_alive_interval(KEEP_ALIVE)
+        // What a peer may have on its way to us, on all its streams together.
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
         // A few more than are served, so that one too many is refused in words.
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_SUBSCRIPTIONS_OF_PEER + MAX_PARKED_OF_PEER + 16))
         // Hello is the only one.

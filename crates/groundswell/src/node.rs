@@ -68,20 +68,20 @@ impl NodeBuilder {
     /// Opens the data directory, binds the endpoint and starts the node.
     pub async fn spawn(self) -> Result<Node, OpenError> {
         let metrics = Arc::<Metrics>::default();
-        let (dir, store) = {
+        let (key, store) = {
             let (path, metrics) = (self.data_dir.clone(), metrics.clone());
             // Opening may repair the storage after a crash, which takes its time.
             let open = move || {
                 let dir = DataDir::open(&path)?;
-                let store = Store::open(dir.path(), metrics)?;
-                Ok::<_, OpenError>((dir, Arc::new(store)))
+                let key = dir.secret_key()?;
+                let store = Store::open(dir, metrics)?;
+                Ok::<_, OpenError>((key, Arc::new(store)))
             };
             let joined = tokio::task::spawn_blocking(open).await;
             joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?
         };
         let damaged =
             |error: StorageError| OpenError::Damaged { path: self.data_dir.clone(), reason: error.to_string() };
-        let key = dir.secret_key()?;
         let last_port = store.meta(META_PORT).map_err(damaged)?;
         let last_port = last_port.and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
         let endpoint = network::bind(&self.network, key, last_port).await?;
@@ -123,7 +123,6 @@ impl NodeBuilder {
             router: Mutex::new(Some(router)),
             ticket: Mutex::new(ticket),
             thread: Mutex::new(Some(thread)),
-            dir: Mutex::new(Some(dir)),
         };
         Ok(Node(Arc::new(running)))
     }
@@ -168,7 +167,6 @@ struct Running {
     /// What the ticket said last, for when the endpoint is gone.
     ticket: Mutex<PeerTicket>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    dir: Mutex<Option<DataDir>>,
 }
 
 impl Drop for Running {
@@ -276,7 +274,7 @@ impl Node {
         let shared = &self.0.shared;
         if !ticket.0.is_empty() && ticket.peer() != shared.id {
             let addr = shared.peers.learn(&ticket.0);
-            let asked = shared.driver.ask(|reply| Command::Peer { addr, reply: Some(reply) }).await;
+            let asked = shared.driver.ask(|reply| Command::Peer { addr, wanted: true, reply: Some(reply) }).await;
             asked.map_err(|_| StorageError::new("the node is shut down"))??;
         }
         Ok(ticket.peer())
@@ -428,8 +426,11 @@ impl Node {
         );
         note("ending tasks", within(deadline, 0.5, shared.tasks.wait()).await);
         // 6.
-        shared.store.close();
-        drop(lock(&self.0.dir).take());
+        let store = shared.store.clone();
+        let closed = async {
+            let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        };
+        note("closing the storage", within(deadline, 1.0, closed).await);
         late.map_or(Ok(()), |while_doing| Err(ShutdownError { while_doing }))
     }
 }

@@ -15,6 +15,7 @@ use std::{
 
 use groundswell_core::{
     encoding::decode,
+    limits::MAX_REQUEST_BYTES,
     wire::{BootId, Hello, PROTOCOL_VERSION, encode_frame},
 };
 use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
@@ -278,8 +279,13 @@ async fn until_up(link: &mut watch::Receiver<Link>) {
 }
 
 async fn until_down(link: &mut watch::Receiver<Link>, peer: &Peer) {
-    let over = |link: &Link| !matches!(link, Link::Up(_)) || lock(&peer.state).wants == 0;
-    let _ = link.wait_for(over).await;
+    loop {
+        // The link is let go of before the state is locked: who changes the link holds the state.
+        let up = matches!(*link.borrow_and_update(), Link::Up(_));
+        if !up || lock(&peer.state).wants == 0 || link.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Between half the wait and the whole of it, so that peers which lost one node do not all
@@ -392,12 +398,12 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
             return;
         }
     };
-    drop(greeting);
     peer.greeted(&connection, hello.boot);
+    drop(greeting);
     info!("connected");
     let wanted = lock(&peer.state).wants > 0;
     if wanted {
-        remember(&shared, &peer, &connection).await;
+        remember(&shared, &peer, &connection, true).await;
     }
     loop {
         tokio::select! {
@@ -434,7 +440,7 @@ async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, CloseC
     };
     let hear = async {
         let stream = connection.accept_uni().await.map_err(|_| CloseCode::Hello)?;
-        FrameReader::new(stream).next().await.map_err(|_| CloseCode::Hello)
+        FrameReader::new(stream, MAX_REQUEST_BYTES).next().await.map_err(|_| CloseCode::Hello)
     };
     let ((), heard) = tokio::try_join!(say, hear)?;
     // The version is the first field, and decodes even where the rest is of another time.
@@ -447,10 +453,17 @@ async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, CloseC
 
 /// Remembers where a peer was reached, in memory and on disk: one that is followed, or that
 /// follows. Strangers leave nothing.
-pub(crate) async fn remember(shared: &Shared, peer: &Peer, connection: &Connection) {
+pub(crate) async fn remember(shared: &Shared, peer: &Peer, connection: &Connection, wanted: bool) {
     let reached: Vec<TransportAddr> = connection.paths().iter().map(|path| path.remote_addr().clone()).collect();
-    let addr = lock(&peer.state).learn(&EndpointAddr::from_parts(peer.id, reached));
-    shared.driver.tell(Command::Peer { addr, reply: None }).await;
+    let (before, addr) = {
+        let mut state = lock(&peer.state);
+        let before = state.addr.as_ref().map(|addr| addr.addrs.clone());
+        (before, state.learn(&EndpointAddr::from_parts(peer.id, reached)))
+    };
+    // A peer that comes back and back to where it was costs no transaction.
+    if before.as_ref() != Some(&addr.addrs) || wanted {
+        shared.driver.tell(Command::Peer { addr, wanted, reply: None }).await;
+    }
 }
 
 /// Counts something of a peer for as long as it lives.

@@ -330,6 +330,6 @@ pub(crate) async fn with_rock<L: Lake, T>(
     };
     let current = slot.current();
     let held: tokio::sync::RwLockReadGuard<'_, Held<L>> = current.read().await;
-    let aeon = held.at.map_or(Aeon::ZERO, |at| at.aeon);
-    Ok(look(&held.rock, aeon))
+    let at = held.at.ok_or_else(|| ReadError::NoState(path()))?;
+    Ok(look(&held.rock, at.aeon))
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use groundswell_core::{
     Aeon,
     encoding::decode,
+    limits::MAX_REQUEST_BYTES,
     publisher::{Outflow, Step},
     wire::{Message, Refusal, Surf, encode_frame},
 };
@@ -63,7 +64,7 @@ pub(crate) fn spawn(
 }
 
 async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send: SendStream, recv: RecvStream) {
-    let mut reader = FrameReader::new(recv);
+    let mut reader = FrameReader::new(recv, MAX_REQUEST_BYTES);
     let mut writer = Writer { stream: send, shared, buffer: Vec::new(), lost_rock: None };
     let surf = match timeout(HELLO_TIMEOUT, reader.next()).await {
         Ok(Ok(body)) => decode::<Surf>(&body),
@@ -121,7 +122,7 @@ async fn flow(
         let why = match next {
             RemoteNext::Step { step, recent, backing } => {
                 match place.serve(peer) {
-                    Ok(true) => remember(shared, peer, connection).await,
+                    Ok(true) => remember(shared, peer, connection, false).await,
                     Ok(false) => {}
                     Err(refusal) => return Stop::Refused(refusal),
                 }

@@ -17,8 +17,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc, RwLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -35,11 +35,11 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransacti
 
 use crate::{
     error::{OpenError, StorageError, panic_message},
-    identity::private,
+    identity::{DataDir, private},
     limits::STORE_CACHE_BYTES,
     metrics::Metrics,
     source::{PeerId, Source},
-    sync::{read, write},
+    sync::{lock, read, write},
 };
 
 /// The format of the tables. A newer one is refused, an older one would be converted here.
@@ -79,7 +79,11 @@ pub(crate) struct Store {
     database: RwLock<Option<Database>>,
     /// Closed for good: it is not opened again.
     closed: AtomicBool,
+    /// The number of the newest transaction that was tried, which each writes with what it holds.
+    last_write: AtomicU64,
     metrics: Arc<Metrics>,
+    /// Held for as long as the file is open, and let go of after it.
+    data_dir: Mutex<Option<DataDir>>,
 }
 
 type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -95,12 +99,21 @@ fn guarded<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 }
 
 impl Store {
-    pub(crate) fn open(dir: &Path, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+    pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let dir = data_dir.path().to_owned();
+        let dir = dir.as_path();
         let path = dir.join("node.redb");
         let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
         let database = guarded(|| open_database(&path).map_err(|error| error.to_string())).map_err(damaged)?;
-        let store =
-            Self { path: path.clone(), database: RwLock::new(Some(database)), closed: AtomicBool::new(false), metrics };
+        let store = Self {
+            path: path.clone(),
+            database: RwLock::new(Some(database)),
+            closed: AtomicBool::new(false),
+            // Begun at random, so that no number of an earlier run is met again.
+            last_write: AtomicU64::new(rand::random()),
+            metrics,
+            data_dir: Mutex::new(Some(data_dir)),
+        };
         let format = guarded(|| store.meta(tables::META_FORMAT).map_err(|error| error.to_string()));
         match format.map_err(damaged)?.as_deref() {
             None => store.begin().map_err(|error| damaged(error.to_string()))?,
@@ -154,7 +167,9 @@ impl Store {
     /// what was acknowledged can be read.
     pub(crate) fn write(&self, writes: &[Write<'_>]) -> Result<()> {
         let begun = Instant::now();
-        let result = self.transaction(|txn| writes.iter().try_for_each(|one| apply(txn, one)));
+        let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
+        let numbered = Write::Meta { key: tables::META_WRITE, value: &number };
+        let result = self.transaction(|txn| writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one)));
         match &result {
             Ok(()) => {
                 self.metrics.commits.add(1);
@@ -188,6 +203,14 @@ impl Store {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         drop(write(&self.database).take());
+        drop(lock(&self.data_dir).take());
+    }
+
+    /// Whether the transaction that was tried last is in storage, though it may have failed: the
+    /// last flush can fail after everything was written.
+    pub(crate) fn last_write_landed(&self) -> bool {
+        let number = self.last_write.load(Ordering::SeqCst).to_le_bytes();
+        self.meta(tables::META_WRITE).is_ok_and(|stored| stored.as_deref() == Some(&number[..]))
     }
 
     fn reopen(&self) {

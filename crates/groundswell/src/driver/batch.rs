@@ -176,14 +176,28 @@ impl Driver {
                 entry.cell.set_replacing(true);
             }
         }
-        let result = self.write(&batch);
+        let result = self.load_broken(&batch).and_then(|()| self.write(&batch));
         match &result {
             Ok(()) => self.show(batch.staged),
+            // The transaction is in storage in spite of the error. It is not acknowledged, but memory
+            // has to be what storage is, or the next waves would be given onto another state.
+            Err(_) if self.store.last_write_landed() => self.show(batch.staged),
             Err(_) => self.take_back(batch.staged).await,
         }
         for answer in batch.answers {
             answer(result.clone());
         }
+    }
+
+    /// Loads rocks again that a refusal has left broken, before anyone could see them.
+    fn load_broken(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        for (key, staged) in &batch.staged {
+            if let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.broken) {
+                entry.load_staged(staged).map_err(StorageError::new)?;
+                entry.broken = false;
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
@@ -244,7 +258,8 @@ impl Driver {
             if let Err(error) = loaded {
                 tracing::error!(path = %key, %error, "the rock cannot be loaded again yet");
             }
-            entry.fold.close(entry.cell.cursor());
+            // A rock that could not be loaded stands nowhere, and is not shown.
+            entry.fold.close(entry.cell.cursor().filter(|_| !entry.broken));
             if !entry.cell.has_state() && matches!(key, TideKey::Publication { .. }) {
                 self.entries.remove(&key);
             }
@@ -260,20 +275,27 @@ async fn stage<'a>(
 ) -> Result<&'a mut Staged, StorageError> {
     use std::collections::hash_map::Entry as Slot;
     match all.entry(entry.row.key.clone()) {
-        Slot::Occupied(staged) => Ok(staged.into_mut()),
+        Slot::Occupied(staged) => {
+            let staged = staged.into_mut();
+            if entry.broken {
+                entry.load_staged(staged).map_err(StorageError::new)?;
+                entry.broken = false;
+            }
+            Ok(staged)
+        }
         Slot::Vacant(slot) => {
             entry.fold.open(metrics).await;
             if entry.broken {
                 let loaded = entry.load_committed();
                 if let Err(error) = loaded {
-                    entry.fold.close(entry.cell.cursor());
+                    entry.fold.close(None);
                     return Err(StorageError::new(error));
                 }
                 entry.broken = false;
             }
             let staged = match entry.cell.with_tide(Tide::stage) {
                 Some(changes) => Staged { begun: None, kept: true, changes, rocks: Vec::new() },
-                None => begin(entry, metrics)?,
+                None => begin(entry, metrics).inspect_err(|_| entry.fold.close(None))?,
             };
             Ok(slot.insert(staged))
         }

@@ -23,6 +23,8 @@ pub(super) const PEERS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 pub(super) const META_FORMAT: &str = "format";
 /// In [`META`]: the mark of the newest run: see [`super::marks`].
 pub(super) const META_MARK: &str = "mark";
+/// In [`META`]: the number of the newest transaction, eight bytes, little-endian.
+pub(super) const META_WRITE: &str = "write";
 /// In [`META`]: the UDP port that the node had last, two bytes, little-endian.
 pub(crate) const META_PORT: &str = "port";
 

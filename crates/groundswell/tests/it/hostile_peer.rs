@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use crate::common::{raw, spawn_node, until, within};
 use groundswell::{Aeon, Cursor, Epoch, Event, Freshness, Node, Publications, Source, lakes::Log};
-use groundswell_core::{Digest, limits::MAX_FRAME_BYTES, wire::Message};
+use groundswell_core::{
+    Digest,
+    limits::{MAX_FRAME_BYTES, MAX_REQUEST_BYTES},
+    wire::Message,
+};
 use iroh::{
     Endpoint,
     endpoint::{Connection, ConnectionError, RecvStream, SendStream},
@@ -94,8 +98,9 @@ async fn a_peer_that_says_nothing_is_let_go() {
 #[tokio::test]
 async fn malformed_and_oversized_requests() {
     let target = Target::new().await;
-    let too_long = u32::try_from(MAX_FRAME_BYTES + 1).unwrap().to_le_bytes().to_vec();
-    for bytes in [raw::frame(&[0xee; 200]), raw::frame(&[]), too_long, u32::MAX.to_le_bytes().to_vec()] {
+    let too_long = |bytes: usize| u32::try_from(bytes).unwrap().to_le_bytes().to_vec();
+    let lengths = [too_long(MAX_REQUEST_BYTES + 1), too_long(MAX_FRAME_BYTES + 1), too_long(u32::MAX as usize)];
+    for bytes in [raw::frame(&[0xee; 200]), raw::frame(&[])].into_iter().chain(lengths) {
         let connection = target.greeted().await;
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
         send.write_all(&bytes).await.unwrap();
@@ -111,7 +116,7 @@ async fn malformed_and_oversized_requests() {
     let body = postcard::to_allocvec(&("main", "no/slash", ("log", 1u32), None::<()>)).unwrap();
     send.write_all(&raw::frame(&body)).await.unwrap();
     assert_eq!(close_code(&connection).await, 5);
-    assert_eq!(target.node.metrics().violations, 5);
+    assert_eq!(target.node.metrics().violations, 6);
     target.alive().await;
 }
 

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use crate::common::{Pair, next, next_update, raw, spawn_node, until, until_caught_up, within};
 use groundswell::{
-    Aeon, Ended, Event, Source,
+    Aeon, Ended, Event, Node, OpenError, Source,
     lakes::{Log, Sum},
 };
 
@@ -124,4 +124,28 @@ async fn a_peer_that_comes_first_while_it_is_dialled_can_do_so_any_number_of_tim
     }
     publisher.shutdown().await.unwrap();
     follower.shutdown().await.unwrap();
+}
+
+/// A node that was dropped let go of its directory before its storage was closed, so that the
+/// next one took the storage for damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_dropped_holds_its_directory_until_its_storage_is_closed() {
+    let dir = tempfile::TempDir::new().unwrap();
+    for round in 1..=5 {
+        let node = spawn_node(dir.path()).await;
+        let sums = node.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
+        assert_eq!(sums.give("/sum", 1).await.unwrap(), Aeon(round));
+        drop((node, sums));
+        within("the directory", async {
+            loop {
+                let builder = Node::builder().data_dir(dir.path()).offline();
+                match builder.bind("127.0.0.1:0".parse().unwrap()).spawn().await {
+                    Ok(node) => return node.shutdown().await.unwrap(),
+                    Err(OpenError::InUse { .. }) => tokio::task::yield_now().await,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        })
+        .await;
+    }
 }
