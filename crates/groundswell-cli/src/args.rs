@@ -68,14 +68,18 @@ pub(crate) struct Up {
 /// Publish waves on a path; print the aeon that they lead to, once they are durable.
 ///
 /// Where a wave is refused, those before it are given, and the error says which one it was.
+// Without a short flag for help: `-hello` is a wave that was meant, and has to be refused, not helped.
 #[derive(Debug, Arguments)]
-#[command(after_help = "\
+#[command(
+    disable_help_flag = true,
+    after_help = "\
 Examples:
   groundswell give /log/today 'first line' 'second line' --lake log
   groundswell give /till -5 --lake sum
   groundswell give /menu '[{\"op\":\"add\",\"path\":\"\",\"value\":{\"tea\":2}}]' --lake json
   groundswell give /log/all --lake log -- '-a line that begins with -'
-  tail -f access.log | groundswell give /log/access - --lake log")]
+  tail -f access.log | groundswell give /log/access - --lake log"
+)]
 pub(crate) struct Give {
     /// Where to publish, such as /log/today.
     pub(crate) path: Path,
@@ -95,6 +99,10 @@ pub(crate) struct Give {
     /// Print the aeon each time that some waves are durable, instead of once at the end.
     #[arg(long)]
     pub(crate) acks: bool,
+
+    /// Print help.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// Publish the default state of a lake (no lines, 0, null) on a path, before any wave.

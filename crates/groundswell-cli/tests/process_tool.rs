@@ -41,11 +41,12 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
-    let wrong: [(&[&str], &str); 9] = [
+    let wrong: [(&[&str], &str); 10] = [
         (&[], "Usage"),
         (&["sing"], "sing"),
         (&["give", "/a"], "WAVE"),
         (&["give", "/a", "x"], "--lake"),
+        (&["give", "/a", "--lake", "log", "-hello"], "unexpected argument"),
         (&["give", "/a", "x", "--lake", "ocean"], "ocean"),
         (&["give", "a", "x", "--lake", "log"], "a path begins with '/'"),
         (&["surf", "someone", "/a", "--lake", "log"], "neither a ticket nor a peer's id"),

@@ -92,7 +92,9 @@ pub enum Message<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The path holds another lake, or another version. The stream stays parked.
-    #[error("the publisher's lake is {published}: ask for that lake, or update the older side, and the subscription resumes by itself")]
+    #[error(
+        "the publisher's lake is {published}: ask for that lake, or update the older side, and the subscription resumes by itself"
+    )]
     LakeDiffers {
         /// What is published.
         published: LakeId,
