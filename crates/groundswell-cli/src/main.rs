@@ -44,9 +44,9 @@ fn run(args: Args) -> Result<(), ToolError> {
     result
 }
 
-/// What is logged unless the environment says otherwise. What the network library warns of is
-/// mostly that a peer has gone, which the commands tell in their own words.
-const DEFAULT_LOG: &str = "error,groundswell=warn";
+/// What is logged unless the environment says otherwise: Groundswell's own words. What the network
+/// library complains of at this level is mostly that a peer has gone or that we end.
+const DEFAULT_LOG: &str = "groundswell=warn";
 
 /// The log goes to standard error, so that standard output is the command's own.
 fn start_log() {
