@@ -333,8 +333,9 @@ impl Writer<'_> {
             let digest = digests.next_if(|(at, _)| *at == aeon).map(|(_, digest)| digest);
             self.push(&Message::Wave { aeon, digest, wave: (&wave[..]).into() })?;
         }
-        self.flush().await?;
+        // Counted first, so that who has received a wave finds it counted.
         self.shared.metrics.waves_sent.add(waves.len() as u64);
+        self.flush().await?;
         outflow.waves_sent(end);
         Ok(())
     }

@@ -33,6 +33,8 @@ pub(crate) struct Batch {
     staged: HashMap<TideKey, Staged>,
     answers: Vec<Answer>,
     pub(super) peers: Vec<EndpointAddr>,
+    given: u64,
+    applied: u64,
 }
 
 impl Batch {
@@ -77,11 +79,8 @@ impl Driver {
         };
         match give(entry, staged, &waves, &self.metrics) {
             Ok(aeon) => {
-                let (metrics, count) = (self.metrics.clone(), waves.len() as u64);
+                batch.given += waves.len() as u64;
                 batch.answer(move |result| {
-                    if result.is_ok() {
-                        metrics.waves_given.add(count);
-                    }
                     let _ = reply.send(result.map(|()| aeon).map_err(GiveError::Storage));
                 });
             }
@@ -150,11 +149,8 @@ impl Driver {
                 break;
             }
         }
-        let metrics = self.metrics.clone();
+        batch.applied += applied;
         batch.answer(move |result| {
-            if result.is_ok() {
-                metrics.waves_applied.add(applied);
-            }
             let _ = reply.send(result.map_err(ApplyError::Storage).and(outcome));
         });
     }
@@ -178,7 +174,12 @@ impl Driver {
         }
         let result = self.load_broken(&batch).and_then(|()| self.write(&batch));
         match &result {
-            Ok(()) => self.show(batch.staged),
+            Ok(()) => {
+                // Counted before anyone is woken, so that who has seen a wave finds it counted.
+                self.metrics.waves_given.add(batch.given);
+                self.metrics.waves_applied.add(batch.applied);
+                self.show(batch.staged);
+            }
             // The transaction is in storage in spite of the error. It is not acknowledged, but memory
             // has to be what storage is, or the next waves would be given onto another state.
             Err(_) if self.store.last_write_landed() => self.show(batch.staged),
