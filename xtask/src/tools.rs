@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A Debian package, and how it is seen to be there.
-const PACKAGES: &[(&str, fn() -> bool)] = &[("faketime", has_faketime)];
+type Package = (&'static str, fn() -> bool);
+
+const PACKAGES: &[Package] = &[("faketime", has_faketime)];
 
 /// Installs the missing packages with apt-get. Being unable to is no failure: it is said.
 pub(crate) fn run(_root: &Path) -> Result<(), String> {
