@@ -533,7 +533,7 @@ mod tests {
 
     #[test]
     fn no_path_belongs_to_one_machine() {
-        let text = "fine\ncd /work/main\n`/root/x` and file:///home/me/x\n";
+        let text = "fine\ncd /work/x\n`/root/x` and file:///home/me/x\n";
         assert_eq!(numbers(machine_paths("a.md", text)), [2, 3, 3]);
         let text = "docs/work/a ~/work/ {dir}/root/ $HOME/home/ ./home/ example.com/home/\n/homework/\n";
         assert!(machine_paths("a.md", text).is_empty());
