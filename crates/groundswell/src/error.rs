@@ -62,19 +62,59 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The storage can't be read or written: the disk under it is full, or failing.
+    #[error("cannot open {path}: {source}")]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: StorageError,
+    },
     /// The network endpoint could not be bound.
     #[error("cannot open the network endpoint: {0}; is the address of this machine, and the port free?")]
     Network(String),
 }
 
+impl OpenError {
+    /// A file of the data directory that the system does not let us use.
+    pub(crate) fn of_file(path: &std::path::Path, source: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let path = path.to_owned();
+        match source.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => {
+                Self::Storage { path, source: StorageError::of_disk(&source) }
+            }
+            _ => Self::Io { path, source },
+        }
+    }
+
+    /// A storage that does not open: the disk's fault, or that of what is on it.
+    pub(crate) fn of_storage(path: &std::path::Path, source: StorageError) -> Self {
+        let path = path.to_owned();
+        if source.of_disk {
+            return Self::Storage { path, source };
+        }
+        Self::Damaged { path, reason: source.reason.to_string() }
+    }
+}
+
 /// Why storage failed. What was acknowledged before stands.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("storage failed: {0}; what was acknowledged stands; check the disk's space and health, and try again")]
-pub struct StorageError(pub(crate) Arc<str>);
+#[error("storage failed: {reason}; what was acknowledged stands; check the disk's space and health, and try again")]
+pub struct StorageError {
+    reason: Arc<str>,
+    /// Whether the system failed to read or write, and not what was read is wrong.
+    of_disk: bool,
+}
 
 impl StorageError {
     pub(crate) fn new(reason: impl fmt::Display) -> Self {
-        Self(reason.to_string().into())
+        Self { reason: reason.to_string().into(), of_disk: false }
+    }
+
+    /// The system could not do what it was asked.
+    pub(crate) fn of_disk(reason: impl fmt::Display) -> Self {
+        Self { of_disk: true, ..Self::new(reason) }
     }
 }
 

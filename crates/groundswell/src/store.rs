@@ -1,6 +1,8 @@
 //! Storage: one redb file a node. docs/storage.md tells its tables and the life of a row.
 
 mod backing;
+#[cfg(test)]
+mod failing;
 mod marks;
 mod rows;
 mod tables;
@@ -13,7 +15,8 @@ use marks::RunMarks;
 
 use std::{
     collections::BTreeMap,
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
+    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -41,6 +44,9 @@ use crate::{
     source::{PeerId, Source},
     sync::{lock, read, write},
 };
+
+/// The storage's file in the data directory.
+const FILE: &str = "node.redb";
 
 /// The format of the tables. A newer one is refused, an older one would be converted here.
 pub(crate) const FORMAT: u32 = 1;
@@ -90,21 +96,45 @@ type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 /// Every error of redb becomes a [`StorageError`] with its text.
 fn failed(error: impl Into<redb::Error>) -> StorageError {
-    StorageError::new(error.into())
+    match error.into() {
+        // A file that ends too soon, or is none of redb's, is no fault of the disk.
+        redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            StorageError::new(error)
+        }
+        error @ (redb::Error::Io(_) | redb::Error::PreviousIo) => StorageError::of_disk(error),
+        error => StorageError::new(error),
+    }
 }
 
 /// redb asserts what it reads; a damaged file can make it panic instead of err.
-fn guarded<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(panic_message(&*panic)))
+fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
 }
 
 impl Store {
     pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let dir = data_dir.path().to_owned();
         let dir = dir.as_path();
-        let path = dir.join("node.redb");
-        let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
-        let database = guarded(|| open_database(&path).map_err(|error| error.to_string())).map_err(damaged)?;
+        let path = dir.join(FILE);
+        let unusable = |error: StorageError| OpenError::of_storage(&path, error);
+        let marks = RunMarks::read(dir)?;
+        match fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => create(&path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let reason = "it is gone, and an earlier run had it".to_owned();
+                return Err(OpenError::Damaged { path: path.clone(), reason });
+            }
+            Err(error) => return Err(OpenError::of_file(&path, error)),
+        }
+        let file = open_file(&path).map_err(|error| OpenError::of_file(&path, error))?;
+        let database = match guarded(|| Ok(open_database(&path, file))).map_err(unusable)? {
+            Err(redb::Error::DatabaseAlreadyOpen) => {
+                let holder = format!("another program, which has {} open", path.display());
+                return Err(OpenError::InUse { dir: dir.to_owned(), holder });
+            }
+            opened => opened.map_err(failed).map_err(unusable)?,
+        };
         let store = Self {
             path: path.clone(),
             database: RwLock::new(Some(database)),
@@ -114,39 +144,23 @@ impl Store {
             metrics,
             data_dir: Mutex::new(Some(data_dir)),
         };
-        let format = guarded(|| store.meta(tables::META_FORMAT).map_err(|error| error.to_string()));
-        match format.map_err(damaged)?.as_deref() {
-            None => store.begin().map_err(|error| damaged(error.to_string()))?,
-            Some(bytes) => {
-                let found = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes).unwrap_or(u32::MAX);
-                if found != FORMAT {
-                    return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
-                }
-            }
+        let Some(format) = store.meta(tables::META_FORMAT).map_err(unusable)? else {
+            return Err(OpenError::Damaged { path: path.clone(), reason: "it has no format".to_owned() });
+        };
+        let found = <[u8; 4]>::try_from(&format[..]).map(u32::from_le_bytes).unwrap_or(u32::MAX);
+        if found != FORMAT {
+            return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
         }
-        let mark = guarded(|| store.meta(tables::META_MARK).map_err(|error| error.to_string())).map_err(damaged)?;
-        let marks = RunMarks::read(dir)?;
+        let mark = store.meta(tables::META_MARK).map_err(unusable)?;
         if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
-            guarded(|| store.renew_epochs().map_err(|error| error.to_string())).map_err(damaged)?;
+            store.renew_epochs().map_err(unusable)?;
         }
         // The file beside the storage is written first and knows both marks, so that a crash in
         // between is no restoration.
         let next = marks.next(mark, &path);
         next.write(dir)?;
-        store
-            .write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }])
-            .map_err(|error| damaged(error.to_string()))?;
+        store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unusable)?;
         Ok(store)
-    }
-
-    /// The first opening: makes every table, so that no reader meets a missing one.
-    fn begin(&self) -> Result<()> {
-        self.transaction(|txn| {
-            tables::create_all(txn).map_err(failed)?;
-            let mut meta = txn.open_table(tables::META).map_err(failed)?;
-            meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
-            Ok(())
-        })
     }
 
     /// The storage is not the one that this directory had last: a backup was restored, perhaps
@@ -191,12 +205,11 @@ impl Store {
         }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
-        let run = || {
-            let txn = database.begin_write().map_err(|error| failed(error).to_string())?;
-            work(&txn).map_err(|error| error.0.to_string())?;
-            txn.commit().map_err(|error| redb::Error::from(error).to_string())
-        };
-        guarded(run).map_err(StorageError::new)
+        guarded(|| {
+            let txn = database.begin_write().map_err(failed)?;
+            work(&txn)?;
+            txn.commit().map_err(failed)
+        })
     }
 
     /// Closes the file for good; whoever asks afterwards gets an error.
@@ -220,7 +233,8 @@ impl Store {
         }
         // Closed first: the file is locked by who has it open.
         drop(database.take());
-        match guarded(|| open_database(&self.path).map_err(|error| error.to_string())) {
+        let file = open_file(&self.path).map_err(StorageError::of_disk);
+        match file.and_then(|file| guarded(|| open_database(&self.path, file).map_err(failed))) {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the storage cannot be opened again yet"),
         }
@@ -232,11 +246,7 @@ impl Store {
         }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
-        let run = || {
-            let txn = database.begin_read().map_err(|error| redb::Error::from(error).to_string())?;
-            work(&txn).map_err(|error| error.0.to_string())
-        };
-        guarded(run).map_err(StorageError::new)
+        guarded(|| work(&database.begin_read().map_err(failed)?))
     }
 
     pub(crate) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
@@ -342,12 +352,57 @@ impl Store {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, redb::Error> {
+/// The first opening: makes a storage with every table, so that no reader meets a missing one.
+/// It is made beside its place and moved there when it is whole. So a crash on the way leaves
+/// a directory that is still new, and what is in its place and not whole is damaged.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let draft = path.with_extension("redb.new");
+    let of_file = |error| OpenError::of_file(path, error);
+    // The data directory may be one that others can look into; its files are not theirs to read.
+    let mut options = OpenOptions::new();
+    let file = private(options.read(true).write(true).create(true).truncate(true)).open(&draft).map_err(of_file)?;
+    let made = guarded(|| {
+        let database = database(&draft, file).map_err(failed)?;
+        let txn = database.begin_write().map_err(failed)?;
+        tables::create_all(&txn).map_err(failed)?;
+        let mut meta = txn.open_table(tables::META).map_err(failed)?;
+        meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
+        drop(meta);
+        txn.commit().map_err(failed)?;
+        database.close().map_err(failed)
+    });
+    made.map_err(|error| OpenError::of_storage(path, error))?;
+    fs::rename(&draft, path).map_err(of_file)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()).map_err(of_file)
+}
+
+fn open_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Opens a storage that is there. An empty file is none: redb would take it for a new one.
+fn open_database(path: &Path, file: File) -> Result<Database, redb::Error> {
+    if file.metadata()?.len() == 0 {
+        return Err(redb::Error::Corrupted("it is empty".to_owned()));
+    }
+    database(path, file)
+}
+
+fn database(path: &Path, file: File) -> Result<Database, redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(STORE_CACHE_BYTES);
-    // The data directory may be one that others can look into; its files are not theirs to read.
-    let file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)?;
-    Ok(builder.create_with_backend(FileBackend::new(file)?)?)
+    Ok(builder.create_with_backend(backend(path, file)?)?)
+}
+
+#[cfg(not(test))]
+fn backend(_path: &Path, file: File) -> Result<FileBackend, redb::Error> {
+    Ok(FileBackend::new(file)?)
+}
+
+/// In unit tests a storage can be told to fail.
+#[cfg(test)]
+fn backend(path: &Path, file: File) -> Result<failing::FailingBackend, redb::Error> {
+    Ok(failing::FailingBackend::new(path, FileBackend::new(file)?))
 }
 
 fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
@@ -428,3 +483,6 @@ fn drop_history(txn: &WriteTransaction, id: u64) -> Result<()> {
     txn.open_table(tables::CHUNKS).map_err(failed)?.retain_in(chunks, |_, _| false).map_err(failed)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
