@@ -5,8 +5,8 @@ mod marks;
 mod rows;
 mod tables;
 
-pub(crate) use backing::Backing;
-pub(crate) use rows::{TideKey, TideRow};
+pub(crate) use backing::{Backing, History};
+pub(crate) use rows::{Fail, TideKey, TideRow};
 pub(crate) use tables::META_PORT;
 
 use marks::RunMarks;
@@ -25,13 +25,17 @@ use std::{
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Epoch, LakeId, Name,
+    Access, Aeon, Digest, Epoch, LakeId, Name, Path as PublishedPath, Tombstone,
     encoding::{decode, encode},
     limits::ROCK_CHUNK_BYTES,
     tide::{Changes, RockInfo},
 };
 use iroh::EndpointAddr;
-use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction, backends::FileBackend};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    backends::FileBackend,
+};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{OpenError, StorageError, panic_message},
@@ -43,7 +47,11 @@ use crate::{
 };
 
 /// The format of the tables. A newer one is refused, an older one would be converted here.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+
+/// The format before access, tombstones and fails had their tables. It is read, and raised: a program
+/// that does not know who may read a path must not serve it.
+const FORMAT_BEFORE_ACCESS: u32 = 1;
 
 /// One change to storage. A list of them is one transaction.
 pub(crate) enum Write<'a> {
@@ -54,6 +62,16 @@ pub(crate) enum Write<'a> {
     Changes { id: u64, changes: &'a Changes, rocks: &'a [(Aeon, Bytes)] },
     /// A tide goes, with everything it has.
     Drop { id: u64 },
+    /// A tide gets the history of another.
+    Import { id: u64, from: &'a History },
+    /// Who may read a path.
+    Access { agent: &'a Name, path: &'a PublishedPath, access: &'a Access<PeerId> },
+    /// A tide was killed.
+    Tombstone { key: &'a TideKey, tombstone: &'a Tombstone },
+    /// It begins again.
+    NoTombstone { key: &'a TideKey },
+    /// An agent's handler failed on a state, or no longer does.
+    Fail { agent: &'a Name, source: &'a Source, fail: Option<&'a Fail> },
     /// An agent wants to follow a source.
     Want { agent: &'a Name, source: &'a Source, lake: &'a LakeId },
     /// It no longer does.
@@ -119,7 +137,9 @@ impl Store {
             None => store.begin().map_err(|error| damaged(error.to_string()))?,
             Some(bytes) => {
                 let found = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes).unwrap_or(u32::MAX);
-                if found != FORMAT {
+                if found == FORMAT_BEFORE_ACCESS {
+                    store.begin().map_err(|error| damaged(error.to_string()))?;
+                } else if found != FORMAT {
                     return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
                 }
             }
@@ -139,7 +159,8 @@ impl Store {
         Ok(store)
     }
 
-    /// The first opening: makes every table, so that no reader meets a missing one.
+    /// The first opening, or the first one of this format: makes every table that is missing, so
+    /// that no reader meets one.
     fn begin(&self) -> Result<()> {
         self.transaction(|txn| {
             tables::create_all(txn).map_err(failed)?;
@@ -159,7 +180,13 @@ impl Store {
         for (_, row) in &mut tides {
             row.epoch = Epoch(rand::random());
         }
-        let writes: Vec<Write<'_>> = tides.iter().map(|(id, row)| Write::Tide { id: *id, row }).collect();
+        let mut tombstones = self.tombstones()?;
+        tombstones.retain(|(key, _)| matches!(key, TideKey::Publication { .. }));
+        for (_, tombstone) in &mut tombstones {
+            tombstone.at.epoch = Epoch(rand::random());
+        }
+        let mut writes: Vec<Write<'_>> = tides.iter().map(|(id, row)| Write::Tide { id: *id, row }).collect();
+        writes.extend(tombstones.iter().map(|(key, tombstone)| Write::Tombstone { key, tombstone }));
         self.write(&writes)
     }
 
@@ -262,15 +289,36 @@ impl Store {
 
     /// What an agent wants to follow, of every agent.
     pub(crate) fn wanted(&self) -> Result<Vec<(Name, Source, LakeId)>> {
+        let rows = self.all::<(Name, Source), LakeId>(tables::WANTED)?;
+        Ok(rows.into_iter().map(|((agent, source), lake)| (agent, source, lake)).collect())
+    }
+
+    /// Who may read which path, where it is not public.
+    pub(crate) fn access(&self) -> Result<Vec<((Name, PublishedPath), Access<PeerId>)>> {
+        self.all(tables::ACCESS)
+    }
+
+    /// What was killed.
+    pub(crate) fn tombstones(&self) -> Result<Vec<(TideKey, Tombstone)>> {
+        self.all(tables::TOMBSTONES)
+    }
+
+    /// Which agent's handler failed on which state.
+    pub(crate) fn fails(&self) -> Result<Vec<((Name, Source), Fail)>> {
+        self.all(tables::FAILS)
+    }
+
+    /// Every row of a table with encoded keys.
+    fn all<K: DeserializeOwned, V: DeserializeOwned>(&self, table: EncodedTable<'_>) -> Result<Vec<(K, V)>> {
         self.reading(|txn| {
-            let table = txn.open_table(tables::WANTED).map_err(failed)?;
-            let mut wanted = Vec::new();
+            let table = txn.open_table(table).map_err(failed)?;
+            let mut rows = Vec::new();
             for row in table.iter().map_err(failed)? {
-                let (key, lake) = row.map_err(failed)?;
-                let (agent, source) = decode(key.value()).map_err(StorageError::new)?;
-                wanted.push((agent, source, decode(lake.value()).map_err(StorageError::new)?));
+                let (key, value) = row.map_err(failed)?;
+                let key = decode(key.value()).map_err(StorageError::new)?;
+                rows.push((key, decode(value.value()).map_err(StorageError::new)?));
             }
-            Ok(wanted)
+            Ok(rows)
         })
     }
 
@@ -362,15 +410,17 @@ fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
             txn.open_table(tables::TIDES).map_err(failed)?.remove(id).map_err(failed)?;
             drop_history(txn, *id)?;
         }
-        Write::Want { agent, source, lake } => {
-            let key = encode(&(agent, source)).map_err(encoded)?;
-            let lake = encode(lake).map_err(encoded)?;
-            txn.open_table(tables::WANTED).map_err(failed)?.insert(&key[..], &lake[..]).map_err(failed)?;
-        }
+        Write::Import { id, from } => import(txn, *id, from)?,
+        Write::Want { agent, source, lake } => put(txn, tables::WANTED, &(agent, source), lake)?,
         Write::Unwant { agent, source } => {
-            let key = encode(&(agent, source)).map_err(encoded)?;
-            txn.open_table(tables::WANTED).map_err(failed)?.remove(&key[..]).map_err(failed)?;
+            remove(txn, tables::WANTED, &(agent, source))?;
+            remove(txn, tables::FAILS, &(agent, source))?;
         }
+        Write::Access { agent, path, access } => put(txn, tables::ACCESS, &(agent, path), access)?,
+        Write::Tombstone { key, tombstone } => put(txn, tables::TOMBSTONES, key, tombstone)?,
+        Write::NoTombstone { key } => remove(txn, tables::TOMBSTONES, key)?,
+        Write::Fail { agent, source, fail: Some(fail) } => put(txn, tables::FAILS, &(agent, source), fail)?,
+        Write::Fail { agent, source, fail: None } => remove(txn, tables::FAILS, &(agent, source))?,
         Write::ForgetPeer { peer } => {
             txn.open_table(tables::PEERS).map_err(failed)?.remove(peer.as_bytes().as_slice()).map_err(failed)?;
         }
@@ -383,6 +433,20 @@ fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
             txn.open_table(tables::META).map_err(failed)?.insert(*key, *value).map_err(failed)?;
         }
     }
+    Ok(())
+}
+
+type EncodedTable<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+
+fn put(txn: &WriteTransaction, table: EncodedTable<'_>, key: &impl Serialize, value: &impl Serialize) -> Result<()> {
+    let (key, value) = (encode(key).map_err(StorageError::new)?, encode(value).map_err(StorageError::new)?);
+    txn.open_table(table).map_err(failed)?.insert(&key[..], &value[..]).map_err(failed)?;
+    Ok(())
+}
+
+fn remove(txn: &WriteTransaction, table: EncodedTable<'_>, key: &impl Serialize) -> Result<()> {
+    let key = encode(key).map_err(StorageError::new)?;
+    txn.open_table(table).map_err(failed)?.remove(&key[..]).map_err(failed)?;
     Ok(())
 }
 
@@ -407,15 +471,67 @@ fn apply_changes(txn: &WriteTransaction, id: u64, changes: &Changes, bodies: &[(
         let Some((_, body)) = bodies.iter().find(|(at, _)| at == aeon) else {
             return Err(StorageError::new("a rock without its bytes was to be stored"));
         };
-        let row = encode(info).map_err(StorageError::new)?;
-        rocks.insert((id, aeon.0), &row[..]).map_err(failed)?;
-        for (index, chunk) in (0u32..).zip(body.chunks(ROCK_CHUNK_BYTES)) {
-            chunks.insert((id, aeon.0, index), chunk).map_err(failed)?;
-        }
+        insert_rock(&mut rocks, &mut chunks, (id, *aeon), info, body)?;
     }
     for aeon in changes.dropped_rocks() {
         rocks.remove((id, aeon.0)).map_err(failed)?;
         chunks.retain_in((id, aeon.0, 0)..=(id, aeon.0, u32::MAX), |_, _| false).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn insert_rock(
+    rocks: &mut Table<'_, (u64, u64), &[u8]>,
+    chunks: &mut Table<'_, (u64, u64, u32), &[u8]>,
+    (id, aeon): (u64, Aeon),
+    info: &RockInfo,
+    body: &[u8],
+) -> Result<()> {
+    let row = encode(info).map_err(StorageError::new)?;
+    rocks.insert((id, aeon.0), &row[..]).map_err(failed)?;
+    for (index, chunk) in (0u32..).zip(body.chunks(ROCK_CHUNK_BYTES)) {
+        chunks.insert((id, aeon.0, index), chunk).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Copies a history, row by row: it may be larger than memory.
+fn import(txn: &WriteTransaction, id: u64, from: &History) -> Result<()> {
+    let mut waves = txn.open_table(tables::WAVES).map_err(failed)?;
+    let mut rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
+    let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    let from = match from {
+        History::Disk { id } => *id,
+        History::Memory(history) => {
+            for (aeon, wave) in history.waves() {
+                waves.insert((id, aeon.0), &wave[..]).map_err(failed)?;
+            }
+            for (aeon, rock) in history.rocks() {
+                let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(rock) };
+                insert_rock(&mut rocks, &mut chunks, (id, aeon), &info, rock)?;
+            }
+            return Ok(());
+        }
+    };
+    // One row at a time: a table is not written while it is read.
+    let mut next = 0;
+    loop {
+        let row = waves.range((from, next)..=(from, u64::MAX)).map_err(failed)?.next().transpose().map_err(failed)?;
+        let Some((aeon, wave)) = row.map(|(key, wave)| (key.value().1, wave.value().to_vec())) else { break };
+        waves.insert((id, aeon), &wave[..]).map_err(failed)?;
+        next = aeon + 1;
+    }
+    let mut next = 0;
+    loop {
+        let row = rocks.range((from, next)..=(from, u64::MAX)).map_err(failed)?.next().transpose().map_err(failed)?;
+        let Some((aeon, info)) = row.map(|(key, info)| (key.value().1, info.value().to_vec())) else { break };
+        rocks.insert((id, aeon), &info[..]).map_err(failed)?;
+        next = aeon + 1;
+        for index in 0u32.. {
+            let chunk = chunks.get((from, aeon, index)).map_err(failed)?.map(|chunk| chunk.value().to_vec());
+            let Some(chunk) = chunk else { break };
+            chunks.insert((id, aeon, index), &chunk[..]).map_err(failed)?;
+        }
     }
     Ok(())
 }
