@@ -62,3 +62,6 @@ pub const DEFAULT_HORIZON: u64 = 1_000;
 /// How many waves beyond its horizon a tide lets gather before it drops them together:
 /// one deletion for many waves costs far less than one each.
 pub const PRUNE_SLACK_WAVES: u64 = 256;
+
+/// The most peers that one path may be open to by name. Their ids are stored in one row (128 KiB).
+pub const MAX_ALLOWED_PEERS: usize = 4_096;

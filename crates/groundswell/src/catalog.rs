@@ -6,9 +6,17 @@ use std::{
 };
 
 use groundswell_core::{Name, Pattern};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cell::TideCell, error::DeclareError, source::Source, store::TideKey, sync::lock};
+use crate::{
+    cell::TideCell,
+    error::DeclareError,
+    limits::MAX_SUBSCRIPTIONS,
+    source::Source,
+    store::{Fail, TideKey},
+    sync::lock,
+};
 
 /// Which way a declaration goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +31,10 @@ pub(crate) struct Catalog {
     declared: Mutex<HashMap<(Name, Direction), Vec<Pattern>>>,
     /// Which agents follow which source, and how the task that follows it is stopped.
     followers: Mutex<HashMap<Source, Followers>>,
+    /// Which agent's handler failed on which state.
+    fails: Mutex<HashMap<(Name, Source), Fail>>,
+    /// Counts the changes of who follows what, for those who handle everything that an agent follows.
+    followed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -58,7 +70,7 @@ impl Catalog {
     pub(crate) fn release(&self, cell: Arc<TideCell>) {
         let mut cells = lock(&self.cells);
         // The map's own and the caller's.
-        if !cell.has_state() && Arc::strong_count(&cell) <= 2 {
+        if !cell.has_state() && !cell.is_killed() && Arc::strong_count(&cell) <= 2 {
             cells.remove(cell.key());
         }
         // Let go of under the lock, so that of two who do so at once the second sees it.
@@ -95,7 +107,9 @@ impl Catalog {
         let followers = followers.entry(source.clone()).or_default();
         let first = followers.agents.is_empty();
         followers.agents.insert(agent.clone());
-        (first, followers.quit.clone())
+        let quit = followers.quit.clone();
+        self.followed.send_modify(|changes| *changes = changes.wrapping_add(1));
+        (first, quit)
     }
 
     /// Notes that an agent no longer follows a source; true where no agent does any more.
@@ -108,7 +122,39 @@ impl Catalog {
             followers.quit.cancel();
             all.remove(source);
         }
+        lock(&self.fails).remove(&(agent.clone(), source.clone()));
+        self.followed.send_modify(|changes| *changes = changes.wrapping_add(1));
         last
+    }
+
+    /// Whether as many sources are followed as a node may, and this is not one of them.
+    pub(crate) fn is_full(&self, source: &Source) -> bool {
+        let all = lock(&self.followers);
+        all.len() >= MAX_SUBSCRIPTIONS && !all.contains_key(source)
+    }
+
+    /// What says that no agent follows a source any more, while one does.
+    pub(crate) fn quit_of(&self, source: &Source) -> Option<CancellationToken> {
+        lock(&self.followers).get(source).map(|followers| followers.quit.clone())
+    }
+
+    /// Wakes whenever any agent begins or ends to follow anything.
+    pub(crate) fn watch_followed(&self) -> watch::Receiver<u64> {
+        self.followed.subscribe()
+    }
+
+    /// How an agent's handler failed on the state of a source, if it did.
+    pub(crate) fn fail(&self, agent: &Name, source: &Source) -> Option<Fail> {
+        lock(&self.fails).get(&(agent.clone(), source.clone())).cloned()
+    }
+
+    /// Notes that it did, or no longer does.
+    pub(crate) fn set_fail(&self, agent: &Name, source: &Source, fail: Option<Fail>) {
+        let key = (agent.clone(), source.clone());
+        match fail {
+            Some(fail) => lock(&self.fails).insert(key, fail),
+            None => lock(&self.fails).remove(&key),
+        };
     }
 
     /// The sources that an agent follows.

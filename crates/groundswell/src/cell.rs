@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Epoch, Lake, LakeId,
+    Access, Aeon, Cursor, Digest, Epoch, Lake, LakeId,
     limits::READ_BATCH_BYTES,
     publisher::{Outflow, Step},
     tide::{Changes, Next, Tide},
@@ -19,6 +19,7 @@ use crate::{
     error::StorageError,
     fold::RockSlot,
     freshness::{Ended, Freshness},
+    source::PeerId,
     store::{Backing, TideKey},
     sync::{read, write},
 };
@@ -40,6 +41,8 @@ struct State {
     /// the source has not said that this is everything.
     caught_up: Option<Aeon>,
     current_at: Option<SystemTime>,
+    /// It has ended: a publication was killed, or the source of a replica said so.
+    killed: bool,
     /// How many times the source was live and then was not, so that no reader misses one.
     away: u64,
     ended: Option<Ended>,
@@ -51,6 +54,8 @@ pub(crate) struct Body {
     pub(crate) tide: Tide,
     pub(crate) backing: Backing,
     pub(crate) rock: Arc<dyn Any + Send + Sync>,
+    /// Which remote peers may read it; of a replica, which no one can, nobody.
+    pub(crate) access: Access<PeerId>,
 }
 
 /// What a local reader is to do next.
@@ -77,7 +82,7 @@ pub(crate) struct Standing {
 
 /// What the server of a remote reader is to do next.
 pub(crate) enum RemoteNext {
-    /// There is no state: the path is not available.
+    /// There is no state, or none for this peer: the path is not available.
     Nothing,
     /// The path holds another lake than was asked for.
     LakeDiffers(LakeId),
@@ -92,8 +97,16 @@ impl TideCell {
             TideKey::Publication { .. } => Freshness::NotAvailable,
             TideKey::Replica(_) => Freshness::Connecting,
         };
-        let state =
-            State { body: None, replacing: false, freshness, caught_up: None, current_at: None, away: 0, ended: None };
+        let state = State {
+            body: None,
+            replacing: false,
+            freshness,
+            caught_up: None,
+            current_at: None,
+            killed: false,
+            away: 0,
+            ended: None,
+        };
         Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
     }
 
@@ -104,6 +117,11 @@ impl TideCell {
     /// Wakes at each change of anything here.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// How many watch it.
+    pub(crate) fn readers(&self) -> usize {
+        self.version.receiver_count()
     }
 
     pub(crate) fn has_state(&self) -> bool {
@@ -162,9 +180,12 @@ impl TideCell {
     }
 
     /// The same for the server of a remote reader.
-    pub(crate) fn remote_next(&self, outflow: &Outflow, lake: &LakeId) -> RemoteNext {
+    pub(crate) fn remote_next(&self, outflow: &Outflow, lake: &LakeId, peer: &PeerId) -> RemoteNext {
         let state = read(&self.state);
-        let Some(body) = &state.body else { return RemoteNext::Nothing };
+        // Before anything else: what a peer may not read is to it as what does not exist.
+        let Some(body) = state.body.as_ref().filter(|body| body.access.allows(peer)) else {
+            return RemoteNext::Nothing;
+        };
         if body.lake != *lake {
             return RemoteNext::LakeDiffers(body.lake.clone());
         }
@@ -204,8 +225,42 @@ impl TideCell {
         if matches!(self.key, TideKey::Publication { .. }) {
             state.freshness = Freshness::Live;
             state.caught_up = Some(body.tide.cursor().aeon);
+            state.killed = false;
         }
         state.body = Some(body);
+    }
+
+    /// Who may read it, where it has a state.
+    pub(crate) fn access(&self) -> Option<Access<PeerId>> {
+        read(&self.state).body.as_ref().map(|body| body.access.clone())
+    }
+
+    /// From here on these may read it, and no others; who serves them looks again.
+    pub(crate) fn set_access(&self, access: Access<PeerId>) {
+        if let Some(body) = &mut write(&self.state).body {
+            body.access = access;
+        }
+        self.wake();
+    }
+
+    /// A publication has ended, and has no state any more.
+    pub(crate) fn kill(&self) {
+        let mut state = write(&self.state);
+        state.body = None;
+        state.replacing = false;
+        state.killed = true;
+        drop(state);
+        self.set_freshness(Freshness::Killed);
+    }
+
+    /// Notes of a replica whether its source has ended for this node. What is known of it
+    /// otherwise is told by [`TideCell::set_freshness`].
+    pub(crate) fn set_killed(&self, killed: bool) {
+        write(&self.state).killed = killed;
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        read(&self.state).killed
     }
 
     /// Makes durable changes visible. Readers are woken by [`TideCell::wake`], once the rock

@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use groundswell_core::{
-    LakeId, Name, Path, PathError, Pattern,
+    AccessError, LakeId, Name, Path, PathError, Pattern,
     encoding::{DecodeError, EncodeError},
     limits::{MAX_GIVE_BYTES, MAX_ROCK_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
 };
@@ -139,7 +139,7 @@ pub enum DeclareError {
     },
     /// State is stored under another version of the lake, or another lake.
     #[error(
-        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, or publish on another path"
+        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, give the lake an upgrade, or publish on another path"
     )]
     LakeVersion {
         /// The path.
@@ -148,6 +148,18 @@ pub enum DeclareError {
         stored: LakeId,
         /// What was declared.
         declared: LakeId,
+    },
+    /// State is stored under another version of the lake, and its upgrade failed. It stays as it was.
+    #[error("{path} is stored as lake {stored}, and could not be brought to {declared}: {reason}; mend the upgrade")]
+    Upgrade {
+        /// The path.
+        path: Path,
+        /// What the storage holds.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+        /// What went wrong.
+        reason: String,
     },
     /// Stored state does not decode.
     #[error("the stored state of {path} is damaged: {reason}; restore the data directory from a backup")]
@@ -242,6 +254,60 @@ pub enum GiveError {
     ShutDown,
 }
 
+/// Why something was not done to a path: its rule, its access, its end, or its copy. Nothing of it
+/// was done, except where storage failed at the very end ([`ManageError::Storage`]).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManageError {
+    /// The path is malformed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The declared pattern does not cover the path.
+    #[error("{path} is not covered by {pattern}, which this handle is declared on")]
+    NotDeclared {
+        /// The path.
+        path: Path,
+        /// The declared pattern.
+        pattern: Pattern,
+    },
+    /// There is no state to do it to.
+    #[error("there is no state on {0}, or none that this run has declared: open or surf it first")]
+    NoState(Path),
+    /// The target of a fork or a copy is published already.
+    #[error("{0} is published already: kill it first, or choose an empty path")]
+    NotEmpty(Path),
+    /// The access can't be changed so.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The function that was to change the access panicked.
+    #[error("the function that was to change the access panicked: {0}")]
+    Panicked(String),
+    /// The path holds another lake.
+    #[error("{path} is held as lake {stored}, and {declared} is declared for the target: they have to be the same")]
+    LakeVersion {
+        /// The path.
+        path: Path,
+        /// What it holds.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+    },
+    /// The rock that was to be made is too large, or can't be encoded.
+    #[error("no rock can be made of {path}: {reason}")]
+    NoRock {
+        /// The path.
+        path: Path,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is shut down.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
 /// Why a subscription was refused, or its replica can't be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -268,13 +334,25 @@ pub enum SurfError {
     TooManySubscriptions,
     /// Another agent, or an earlier run, holds the same source as another lake.
     #[error(
-        "the source is held here as lake {stored}, and {declared} was declared: quit it first, or declare the same lake"
+        "the source is held here as lake {stored}, and {declared} was declared: quit it first, give the lake an upgrade, or declare the same lake"
     )]
     LakeVersion {
         /// What is held.
         stored: LakeId,
         /// What was declared.
         declared: LakeId,
+    },
+    /// The replica is stored under another version of the lake, and its upgrade failed. It stays as it was.
+    #[error(
+        "the replica is stored as lake {stored}, and could not be brought to {declared}: {reason}; mend the upgrade"
+    )]
+    Upgrade {
+        /// What is held.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+        /// What went wrong.
+        reason: String,
     },
     /// The same source is open in this process under another Rust type of the same lake name.
     #[error(
@@ -308,6 +386,11 @@ pub enum ReadError {
     /// There is no state there, or none yet.
     #[error("there is no state on {0} (yet)")]
     NoState(Path),
+    /// There is a state, and storage failed when it was to be read again.
+    #[error(
+        "the state of {0} cannot be read from storage: check the disk's space and health; it is read again with the next wave, or when the node is restarted"
+    )]
+    Unreadable(Path),
     /// The state is of another lake, or of another Rust type.
     #[error("{path} holds lake {lake}, of another Rust type than asked for")]
     LakeType {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use groundswell_core::{
-    Cursor, Lake,
+    Cursor, Lake, Older, UpgradeError,
     encoding::{DecodeError, EncodeError, decode, encode},
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
@@ -61,6 +61,8 @@ pub(crate) trait Fold: Send {
     fn encode(&mut self, metrics: &Metrics) -> Result<Vec<u8>, EncodeError>;
     /// Replaces it by a decoded rock, or by the default one.
     fn load(&mut self, rock: Option<&[u8]>) -> Result<(), DecodeError>;
+    /// Replaces it by what the lake makes of an older version's state.
+    fn upgrade(&mut self, older: Older<'_>) -> Result<(), UpgradeError>;
     /// Lets readers at it again.
     fn close(&mut self, at: Option<Cursor>);
 }
@@ -143,6 +145,16 @@ impl<L: Lake> Fold for TypedFold<L> {
         let custom = DecodeError::Malformed(postcard::Error::SerdeDeCustom);
         let load = || rock.map_or_else(|| Ok(L::Rock::default()), decode);
         let rock = catch_unwind(AssertUnwindSafe(load)).unwrap_or(Err(custom))?;
+        if let Some(held) = &mut self.guard {
+            held.rock = rock;
+        }
+        Ok(())
+    }
+
+    fn upgrade(&mut self, older: Older<'_>) -> Result<(), UpgradeError> {
+        let upgraded = catch_unwind(AssertUnwindSafe(|| L::upgrade(older)));
+        let rock = upgraded
+            .unwrap_or_else(|panic| Err(UpgradeError::Failed(format!("it panicked: {}", panic_message(&*panic)))))?;
         if let Some(held) = &mut self.guard {
             held.rock = rock;
         }

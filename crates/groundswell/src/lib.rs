@@ -22,10 +22,12 @@ mod freshness;
 mod identity;
 pub mod lakes;
 pub mod limits;
+mod manage;
 mod metrics;
 mod network;
 mod node;
 mod peers;
+mod program;
 mod reader;
 mod serve;
 mod shared;
@@ -35,13 +37,15 @@ mod sync;
 
 pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptions};
 pub use driver::Durability;
-pub use error::{DeclareError, GiveError, OpenError, ReadError, StorageError, SurfError, TicketError};
+pub use error::{DeclareError, GiveError, ManageError, OpenError, ReadError, StorageError, SurfError, TicketError};
 pub use freshness::{Ended, Freshness, FreshnessKind};
 pub use groundswell_core::{
-    Aeon, Cursor, CursorError, Epoch, Lake, LakeId, Name, Path, PathError, Pattern, check::check_lake, wire::Refusal,
+    Access, AccessError, Aeon, Cursor, CursorError, Epoch, Frequency, Lake, LakeId, Name, Older, Path, PathError,
+    Pattern, Rule, UpgradeError, check::check_lake, wire::Refusal,
 };
 pub use metrics::MetricsSnapshot;
 pub use node::{Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
+pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-/// The most streams of updates that a node has open at once, for its own agents.
+/// The most streams of updates that a node has open at once, for its own agents; and the most
+/// sources that it follows, read or not. Each source costs a stream on the wire and a task.
 pub const MAX_SUBSCRIPTIONS: usize = 10_000;
 
 /// The most subscriptions of one remote peer that this node serves.
@@ -68,3 +69,7 @@ pub const MAX_ANNOUNCED_PEERS: usize = 1_024;
 
 /// The memory that storage may use for its cache (64 MiB).
 pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many bytes of what a failing handler said are kept with its state (1 KiB): the first line of
+/// any sensible error.
+pub const MAX_FAIL_BYTES: usize = 1_024;

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use groundswell_core::{Name, Path, wire::BootId};
+use groundswell_core::{Access, Name, Path, Rule, Tide, wire::BootId};
 use iroh::{
     endpoint::Connection,
     protocol::{AcceptError, ProtocolHandler, Router},
@@ -39,9 +39,18 @@ use crate::{
 pub struct NodeBuilder {
     data_dir: PathBuf,
     network: NetworkConfig,
+    default_access: Access<PeerId>,
 }
 
 impl NodeBuilder {
+    /// What this node publishes from here on is secret until it is made public, or peers are allowed:
+    /// see [`Agent::secret`]. Otherwise it is public until it is made secret. What is published
+    /// already keeps the access that it has.
+    pub fn secret_by_default(mut self) -> Self {
+        self.default_access = Access::secret();
+        self
+    }
+
     /// Where the node keeps its key and its state. It is created, for this user alone, where
     /// it is missing. Two processes never have one open. The default is `groundswell-data`
     /// in the current directory.
@@ -89,7 +98,8 @@ impl NodeBuilder {
             store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]).map_err(unusable)?;
         }
         let catalog = Arc::<Catalog>::default();
-        let started = Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone());
+        let started =
+            Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone(), self.default_access);
         let (driver, thread) = started.map_err(unusable)?;
         let mut known = store.peers().map_err(unusable)?;
         known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
@@ -236,6 +246,14 @@ pub struct TideStatus {
     pub kept_waves: u64,
     /// How many rocks are kept.
     pub kept_rocks: usize,
+    /// The rule by which they are kept, where there is a state.
+    pub rule: Option<Rule>,
+    /// How many streams read it now, local and remote, those included that wait for it.
+    pub readers: usize,
+    /// Whether everyone may read it; not set for a replica.
+    pub public: Option<bool>,
+    /// Who may read it, where not everyone may.
+    pub allowed: Option<Vec<String>>,
     /// What is known of the source.
     pub freshness: FreshnessKind,
     /// More about it, in words.
@@ -250,7 +268,7 @@ impl Node {
     /// Begins to configure a node.
     pub fn builder() -> NodeBuilder {
         let network = NetworkConfig { public: true, bind: None };
-        NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network }
+        NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network, default_access: Access::Public }
     }
 
     /// The node's id: its public key.
@@ -326,6 +344,10 @@ impl Node {
                 crate::Freshness::Offline { since } => (None, Some(*since)),
                 _ => (None, None),
             };
+            let access = match cell.key() {
+                TideKey::Publication { .. } => cell.access(),
+                TideKey::Replica(_) => None,
+            };
             let status = TideStatus {
                 peer: peer.to_string(),
                 agent: agent.to_string(),
@@ -334,14 +356,21 @@ impl Node {
                 aeon: cell.cursor().map(|at| at.aeon.0),
                 kept_waves: kept.map_or(0, |(waves, _)| waves),
                 kept_rocks: kept.map_or(0, |(_, rocks)| rocks),
+                rule: cell.with_tide(Tide::rule),
+                readers: cell.readers(),
+                public: access.as_ref().map(|access| *access == Access::Public),
+                allowed: access.and_then(|access| match access {
+                    Access::Public => None,
+                    Access::Only(peers) => Some(peers.iter().map(ToString::to_string).collect()),
+                }),
                 freshness: standing.freshness.kind(),
                 detail,
                 offline_since_ms: offline_since.map(crate::freshness::milliseconds),
                 current_at_ms: standing.current_at.map(crate::freshness::milliseconds),
             };
             match cell.key() {
-                // A publication without state is only a path that someone waits for.
-                TideKey::Publication { .. } if status.aeon.is_none() => {}
+                // A publication without state is only a path that someone waits for, unless it was killed.
+                TideKey::Publication { .. } if status.aeon.is_none() && !cell.is_killed() => {}
                 TideKey::Publication { .. } => publications.push(status),
                 TideKey::Replica(_) => replicas.push(status),
             }

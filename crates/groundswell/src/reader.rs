@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -87,7 +87,8 @@ pub struct Updates<L: Lake> {
     /// Set when no agent of this node follows the source any more.
     quit: CancellationToken,
     metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    /// Its place among the streams that a node may have open; a program's own takes none.
+    _permit: Option<OwnedSemaphorePermit>,
     _lake: std::marker::PhantomData<fn() -> L>,
 }
 
@@ -99,7 +100,7 @@ impl<L: Lake> Updates<L> {
         cursor: Option<Cursor>,
         quit: CancellationToken,
         metrics: Arc<Metrics>,
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         metrics.local_readers_now.add(1);
         Self {
@@ -228,6 +229,25 @@ impl<L: Lake> Updates<L> {
         with_rock::<L, T>(&self.cell, look).await
     }
 
+    /// Holds the newest rock, where there is one.
+    pub(crate) async fn hold(&self) -> Option<OwnedRwLockReadGuard<Held<L>>> {
+        let slot = self.cell.slot::<L>().ok().flatten()?;
+        Some(slot.current().read_owned().await)
+    }
+
+    /// Whether the state may be behind its source now.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.cell.standing().freshness.is_stale()
+    }
+
+    /// Goes on after this place, which is the newest.
+    pub(crate) fn skip_to(&mut self, at: Cursor) {
+        if self.cursor != Some(at) {
+            self.cursor = Some(at);
+            self.waves.clear();
+        }
+    }
+
     fn step(&mut self) -> Step<L::Wave> {
         if self.ended {
             return Step::Finished;
@@ -330,6 +350,9 @@ pub(crate) async fn with_rock<L: Lake, T>(
     };
     let current = slot.current();
     let held: tokio::sync::RwLockReadGuard<'_, Held<L>> = current.read().await;
-    let at = held.at.ok_or_else(|| ReadError::NoState(path()))?;
+    let at = held.at.ok_or_else(|| match cell.has_state() {
+        true => ReadError::Unreadable(path()),
+        false => ReadError::NoState(path()),
+    })?;
     Ok(look(&held.rock, at.aeon))
 }

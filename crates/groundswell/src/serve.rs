@@ -118,7 +118,7 @@ async fn flow(
     let mut place = Place::None;
     loop {
         changes.borrow_and_update();
-        let next = cell.remote_next(&outflow, &surf.lake);
+        let next = cell.remote_next(&outflow, &surf.lake, &peer.id);
         let why = match next {
             RemoteNext::Step { step, recent, backing } => {
                 match place.serve(peer) {

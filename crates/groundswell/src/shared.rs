@@ -13,8 +13,8 @@ use crate::{
     metrics::Metrics,
     network::NetworkConfig,
     peers::Peers,
-    source::PeerId,
-    store::Store,
+    source::{PeerId, Source},
+    store::{Store, TideKey},
     sync::{read, write},
 };
 
@@ -47,6 +47,15 @@ impl Shared {
     /// The endpoint, until the node is shut down.
     pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         read(&self.endpoint).clone()
+    }
+
+    /// The tide that holds the state of a source: a replica, or, of this node itself, the publication.
+    pub(crate) fn key_of(&self, source: &Source) -> TideKey {
+        if source.peer == self.id {
+            TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() }
+        } else {
+            TideKey::Replica(source.clone())
+        }
     }
 
     /// Lets go of the endpoint.

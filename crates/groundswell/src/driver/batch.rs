@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Epoch, Path, Rule,
+    Access, Aeon, Cursor, Digest, Epoch, Path, Rule,
     subscriber::Intake,
     tide::{RockInfo, Tide},
 };
@@ -30,7 +30,7 @@ type Answer = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 
 #[derive(Default)]
 pub(crate) struct Batch {
-    staged: HashMap<TideKey, Staged>,
+    pub(super) staged: HashMap<TideKey, Staged>,
     answers: Vec<Answer>,
     pub(super) peers: Vec<EndpointAddr>,
     given: u64,
@@ -57,12 +57,13 @@ impl Driver {
         let key = TideKey::Publication { agent: declared.agent.clone(), path: path.clone() };
         if !self.entries.contains_key(&key) {
             let backing = self.new_backing(declared.durability);
-            let epoch = Epoch(rand::random());
-            let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule: Rule::default() };
-            let cell = self.catalog.cell(&key);
-            let fold = (declared.new_fold)();
-            let entry = Entry { cell, fold, row, backing, epoch_renewed: false, broken: false };
-            self.entries.insert(key.clone(), entry);
+            let (epoch, begins_at, rule) = match self.tombstone_of(&key) {
+                Some(tombstone) => (tombstone.at.epoch, tombstone.reopened_at().aeon, tombstone.rule),
+                None => (Epoch(rand::random()), Aeon::ZERO, Rule::default()),
+            };
+            let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule };
+            let entry = Entry::new(self.catalog.cell(&key), (declared.new_fold)(), row, backing);
+            self.entries.insert(key.clone(), Entry { begins_at, ..entry });
         }
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.row.lake != declared.lake {
@@ -156,9 +157,9 @@ impl Driver {
     }
 
     /// Makes a batch durable, shows it, and answers.
-    pub(super) async fn finish(&mut self, mut batch: Batch) {
+    pub(super) async fn finish(&mut self, mut batch: Batch) -> Result<(), StorageError> {
         if batch.staged.is_empty() && batch.peers.is_empty() && batch.answers.is_empty() {
-            return;
+            return Ok(());
         }
         let begun_for_nothing = batch.staged.extract_if(|_, staged| !staged.kept).collect();
         self.take_back(begun_for_nothing).await;
@@ -188,6 +189,7 @@ impl Driver {
         for answer in batch.answers {
             answer(result.clone());
         }
+        result
     }
 
     /// Loads rocks again that a refusal has left broken, before anyone could see them.
@@ -212,6 +214,18 @@ impl Driver {
         }
         for (key, staged) in &batch.staged {
             let Some(entry) = self.entries.get(key) else { continue };
+            if staged.begun.is_some() {
+                if let TideKey::Publication { agent, path } = key
+                    && self.default_access != Access::Public
+                    && !self.access.contains_key(&(agent.clone(), path.clone()))
+                {
+                    // Said with its first wave, so that a later default does not change it.
+                    writes.push(Write::Access { agent, path, access: &self.default_access });
+                }
+                if self.tombstones.contains_key(key) {
+                    writes.push(Write::NoTombstone { key });
+                }
+            }
             let Some(id) = entry.backing.disk_id() else { continue };
             let changes = &staged.changes;
             if changes.reset().is_some() || changes.rule().is_some() || changes.new_epoch().is_some() {
@@ -233,7 +247,15 @@ impl Driver {
                 Some(mut tide) => {
                     tide.commit(staged.changes);
                     let (lake, backing) = (entry.row.lake.clone(), entry.backing.clone());
-                    entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot() });
+                    let access = match &key {
+                        TideKey::Publication { agent, path } => {
+                            let access = self.access.entry((agent.clone(), path.clone()));
+                            self.tombstones.remove(&key);
+                            access.or_insert_with(|| self.default_access.clone()).clone()
+                        }
+                        TideKey::Replica(_) => Access::secret(),
+                    };
+                    entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot(), access });
                     entry.cell.set_replacing(false);
                 }
                 None => entry.cell.commit(staged.changes),
@@ -246,12 +268,15 @@ impl Driver {
     }
 
     /// Nothing came of these changes: every rock goes back to what is durable.
-    async fn take_back(&mut self, staged: HashMap<TideKey, Staged>) {
+    pub(super) async fn take_back(&mut self, staged: HashMap<TideKey, Staged>) {
         for (key, _) in staged {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             if let Some(at) = entry.cell.cursor().filter(|at| at.epoch != entry.row.epoch) {
                 entry.row.epoch = at.epoch;
                 entry.epoch_renewed = false;
+            }
+            if let Some(rule) = entry.cell.with_tide(Tide::rule) {
+                entry.row.rule = rule;
             }
             entry.cell.set_replacing(false);
             let loaded = entry.load_committed();
@@ -269,7 +294,7 @@ impl Driver {
 }
 
 /// The changes of this batch to a tide, begun if there are none yet. The rock is held from here on.
-async fn stage<'a>(
+pub(super) async fn stage<'a>(
     entry: &mut Entry,
     all: &'a mut HashMap<TideKey, Staged>,
     metrics: &Metrics,
@@ -303,13 +328,13 @@ async fn stage<'a>(
     }
 }
 
-/// A tide that does not exist yet begins with the default rock at aeon 0. A replica's first
-/// intake replaces that at once.
+/// A tide that does not exist yet begins with the default rock: at aeon 0, or after its tombstone.
+/// A replica's first intake replaces that at once.
 fn begin(entry: &mut Entry, metrics: &Metrics) -> Result<Staged, StorageError> {
     entry.fold.load(None).map_err(StorageError::new)?;
     let rock = entry.fold.encode(metrics).map_err(StorageError::new)?;
     let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
-    let at = Cursor { epoch: entry.row.epoch, aeon: Aeon::ZERO };
+    let at = Cursor { epoch: entry.row.epoch, aeon: entry.begins_at };
     let tide = Tide::begin(at, entry.row.rule, info);
     let mut staged = Staged { changes: tide.stage(), begun: Some(tide), kept: false, rocks: Vec::new() };
     begin_anew(&mut staged, at, rock);

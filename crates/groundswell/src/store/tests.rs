@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::{
-    Event, GiveError, Node, Publications, Subscriptions, Updates,
+    Event, GiveError, Node, Publications, ReadError, Subscriptions, Updates,
     lakes::{Log, Sum},
 };
 
@@ -38,15 +38,18 @@ fn publication() -> (TideRow, Tide, Bytes) {
     (row, tide, rock)
 }
 
-/// Everything of the tide that is stored.
-fn stored(store: &Store) -> (usize, Vec<Bytes>, usize) {
+/// Everything of the tide that is stored: how many rows it has, which waves, how many rocks.
+fn stored(store: &Store) -> (usize, Vec<u8>, usize) {
     let waves = store.waves(1, Aeon(1), Aeon(u64::MAX >> 1), usize::MAX).unwrap();
+    let waves = waves.iter().map(|wave| wave[0]).collect();
     (store.tides().unwrap().len(), waves, store.tide(1).unwrap().rocks.len())
 }
 
 fn write_waves(store: &Store, tide: &mut Tide, waves: &[Bytes]) -> Result<()> {
     let mut changes = tide.stage();
-    waves.iter().for_each(|wave| drop(changes.push_wave(wave.clone())));
+    for wave in waves {
+        changes.push_wave(wave.clone());
+    }
     let written = store.write(&[Write::Changes { id: 1, changes: &changes, rocks: &[] }]);
     if written.is_ok() || store.last_write_landed() {
         tide.commit(changes);
@@ -59,7 +62,7 @@ fn write_waves(store: &Store, tide: &mut Tide, waves: &[Bytes]) -> Result<()> {
 /// `last_write_landed` says; and the next transaction works.
 #[test]
 fn a_transaction_that_fails_at_any_step_is_there_or_is_not() {
-    let (mut landed, mut lost) = (0, 0);
+    let (mut landed, mut lost, mut unknown) = (0, 0, 0);
     for fault in FAULTS {
         for step in 0.. {
             let dir = TempDir::new().unwrap();
@@ -73,41 +76,53 @@ fn a_transaction_that_fails_at_any_step_is_there_or_is_not() {
                 Write::Changes { id: 1, changes: &changes, rocks: &[(Aeon(0), rock)] },
             ];
             store.write(&writes).unwrap();
-            let wave = |n: usize| Bytes::from(vec![n as u8; 3_000]);
+            let wave = |n: u8| Bytes::from(vec![n; 3_000]);
             write_waves(&store, &mut tide, &[wave(1)]).unwrap();
             let before = stored(&store);
-            assert_eq!((before.0, before.1.len(), before.2), (1, 1, 1));
+            assert_eq!(before, (1, vec![1], 1));
             let plan = plan(dir.path());
             plan.fail_at(step, fault);
             let written = write_waves(&store, &mut tide, &[wave(2), wave(3)]);
             let failed = plan.lift();
             if written.is_ok() {
-                // No step was left to fail, or the one that failed was not needed.
-                assert!(!failed || step > 0, "{fault:?} at {step} was not noticed");
-                if !failed {
-                    break;
-                }
-                continue;
-            }
-            let now = stored(&store);
-            if store.last_write_landed() {
-                landed += 1;
-                assert_eq!(now.1, [wave(1), wave(2), wave(3)], "{fault:?} at {step}");
-            } else {
-                lost += 1;
-                assert_eq!(now, before, "{fault:?} at {step}");
+                assert!(!failed, "{fault:?} at {step} was not noticed");
+                break;
             }
             assert_eq!(store.metrics.commit_failures.get(), 1);
-            write_waves(&store, &mut tide, &[wave(4)]).unwrap();
-            let after = stored(&store);
-            assert_eq!(after.1[..now.1.len()], now.1, "{fault:?} at {step}");
-            assert_eq!(after.1[now.1.len()..], [wave(4)], "{fault:?} at {step}");
+            let failure = *lock(&store.failure);
+            let now = stored(&store);
+            match failure {
+                Failure::Landed => {
+                    landed += 1;
+                    assert_eq!(now.1, [1, 2, 3], "{fault:?} at {step}");
+                }
+                Failure::Lost => {
+                    lost += 1;
+                    assert_eq!(now, before, "{fault:?} at {step}");
+                }
+                Failure::Unknown => {
+                    unknown += 1;
+                    assert_eq!(fault, Fault::Lasting);
+                }
+            }
+            let again = write_waves(&store, &mut tide, &[wave(4)]);
+            let mut expected = now.1.clone();
+            if failure == Failure::Unknown && now != before {
+                // It was taken for lost, and is there: nothing is written upon the wrong state.
+                let refused = again.unwrap_err().to_string();
+                assert!(refused.contains("restart the node"), "{refused}");
+                assert!(write_waves(&store, &mut tide, &[wave(5)]).is_err(), "until then");
+            } else {
+                again.unwrap();
+                expected.push(4);
+            }
+            assert_eq!(stored(&store).1, expected, "{fault:?} at {step}");
             store.close();
-            assert_eq!(stored(&open(dir.path()).unwrap()), after, "{fault:?} at {step}, opened again");
+            assert_eq!(stored(&open(dir.path()).unwrap()).1, expected, "{fault:?} at {step}, opened again");
         }
     }
-    // Both kinds were met: those that fail before the last flush, and at it.
-    assert!(lost > 0 && landed > 0, "{lost} lost, {landed} landed");
+    // All kinds were met: that fail before the last flush, at it, and on a disk that stays broken.
+    assert!(lost > 0 && landed > 0 && unknown > 0, "{lost} lost, {landed} landed, {unknown} unknown");
 }
 
 /// A storage that cannot be made, at whichever step, leaves a directory that is still new; one
@@ -237,10 +252,20 @@ impl World {
         Self { publisher, follower, logs, inbox, source, local, remote, plan, dirs }
     }
 
-    async fn end(self) -> [TempDir; 2] {
+    /// Restarts the publisher. Its local reader begins anew.
+    async fn restart(&mut self) {
+        self.publisher.shutdown().await.unwrap();
+        self.publisher = node(self.dirs[0].path()).await;
+        self.follower.add_peer(&self.publisher.ticket()).await.unwrap();
+        let agent = self.publisher.agent("main").unwrap();
+        self.logs = agent.publications::<Log>("/log").await.unwrap();
+        let own = agent.subscriptions::<Log>("/log").await.unwrap();
+        self.local = own.surf(self.source.clone()).await.unwrap();
+    }
+
+    async fn end(self) {
         self.publisher.shutdown().await.unwrap();
         self.follower.shutdown().await.unwrap();
-        self.dirs
     }
 }
 
@@ -293,7 +318,7 @@ async fn a_live_reader_is_never_ahead_of_the_disk() {
 /// on serving what it has": at whichever step it fails, readers see what is stored and nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_give_that_fails_at_any_step_shows_readers_what_is_stored() {
-    let (mut landed, mut lost) = (0, 0);
+    let (mut landed, mut lost, mut restarts) = (0, 0, 0);
     for fault in FAULTS {
         let mut world = World::new().await;
         let mut lines = vec!["1".to_owned()];
@@ -302,30 +327,45 @@ async fn a_give_that_fails_at_any_step_shows_readers_what_is_stored() {
             let failures = world.publisher.metrics().commit_failures;
             let given = world.logs.give("/log", format!("fails at {step}")).await;
             let failed = world.plan.lift();
-            match given {
-                Ok(_) => lines.push(format!("fails at {step}")),
-                Err(GiveError::Storage(error)) => {
-                    assert!(error.to_string().contains("disk's space"), "{error}");
-                    assert!(world.publisher.metrics().commit_failures > failures, "the node says so");
-                    let there = world.logs.with_rock("/log", |rock, _| rock.clone()).await.unwrap();
-                    if there.len() > lines.len() {
+            let more = format!("fails at {step}");
+            if let Err(error) = given {
+                assert!(matches!(error, GiveError::Storage(_)), "{fault:?} at {step}: {error}");
+                assert!(error.to_string().contains("disk's space"), "{error}");
+                assert!(world.publisher.metrics().commit_failures > failures, "the node says so");
+                match world.logs.with_rock("/log", |rock, _| rock.clone()).await {
+                    Ok(there) if there.len() > lines.len() => {
                         landed += 1;
-                        lines.push(format!("fails at {step}"));
-                    } else {
-                        lost += 1;
+                        lines.push(more);
+                        assert_eq!(there, lines, "{fault:?} at {step}");
                     }
-                    assert_eq!(there, lines, "{fault:?} at {step}");
+                    Ok(there) => {
+                        lost += 1;
+                        assert_eq!(there, lines, "{fault:?} at {step}");
+                    }
+                    // The disk could not even be read.
+                    Err(error) => assert!(matches!(error, ReadError::Unreadable(_)), "{fault:?} at {step}: {error}"),
                 }
-                Err(other) => panic!("{fault:?} at {step}: {other}"),
+            } else {
+                assert!(!failed, "{fault:?} at {step} was not noticed");
+                lines.push(more);
             }
             // The next one works, and readers get it and no other.
-            let aeon = world.logs.give("/log", "good".to_owned()).await.unwrap();
+            let mut given = world.logs.give("/log", "good".to_owned()).await;
+            if let Err(error) = &given {
+                assert!(error.to_string().contains("restart the node"), "{fault:?} at {step}: {error}");
+                restarts += 1;
+                lines.push(format!("fails at {step}"));
+                world.restart().await;
+                given = world.logs.give("/log", "good".to_owned()).await;
+            }
             lines.push("good".to_owned());
+            let aeon = given.unwrap();
             assert_eq!(aeon, Aeon(lines.len() as u64), "{fault:?} at {step}");
             for updates in [&mut world.local, &mut world.remote] {
-                let from = updates.cursor().unwrap().aeon;
+                let from = updates.cursor().map_or(Aeon(0), |at| at.aeon);
                 let seen = until_aeon(updates, aeon).await;
-                assert_eq!(seen, (from.0 + 1..=aeon.0).map(Aeon).collect::<Vec<_>>(), "{fault:?} at {step}");
+                let all: Vec<_> = (from.0 + 1..=aeon.0).map(Aeon).collect();
+                assert!(seen == all || from == Aeon(0), "{fault:?} at {step}: {seen:?} after {from}");
             }
             let followed = world.inbox.with_rock(&world.source, |rock, _| rock.clone()).await.unwrap();
             assert_eq!(followed, lines, "{fault:?} at {step}");
@@ -333,11 +373,10 @@ async fn a_give_that_fails_at_any_step_shows_readers_what_is_stored() {
                 break;
             }
         }
-        let dirs = world.end().await;
-        let again = node(dirs[0].path()).await;
-        let logs = again.agent("main").unwrap().publications::<Log>("/log").await.unwrap();
-        assert_eq!(logs.with_rock("/log", |rock, _| rock.clone()).await.unwrap(), lines, "{fault:?}, opened again");
-        again.shutdown().await.unwrap();
+        world.restart().await;
+        let stored = world.logs.with_rock("/log", |rock, _| rock.clone()).await.unwrap();
+        assert_eq!(stored, lines, "{fault:?}, opened again");
+        world.end().await;
     }
-    assert!(lost > 0 && landed > 0, "{lost} lost, {landed} landed");
+    assert!(lost > 0 && landed > 0 && restarts > 0, "{lost} lost, {landed} landed, {restarts} restarts");
 }
