@@ -286,7 +286,9 @@ impl TideCell {
     /// What is known of the source changes. Leaving `Live` notes when the state was current last.
     pub(crate) fn set_freshness(&self, freshness: Freshness) {
         let mut state = write(&self.state);
-        if state.freshness == freshness {
+        let offline = |freshness: &Freshness| matches!(freshness, Freshness::Offline { .. });
+        // Several parts may find out that a source is away. The first of them knows since when.
+        if state.freshness == freshness || (offline(&state.freshness) && offline(&freshness)) {
             return;
         }
         if state.freshness == Freshness::Live {
