@@ -1,4 +1,4 @@
-//! How it must behave: each claim is a test that names it.
+//! "How it must behave": each claim is a test that names it.
 
 use std::fs;
 
@@ -7,6 +7,7 @@ use groundswell::{
     Aeon, Durability, Event, Freshness, Node, Publications, Source, Update, Updates,
     lakes::{Log, Sum},
 };
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
 use tempfile::TempDir;
 
 async fn give_many(sums: &Publications<Sum>, path: &str, mut count: u64) {
@@ -32,6 +33,7 @@ async fn updates_until(updates: &mut Updates<Sum>, aeon: Aeon) -> Vec<Update<i64
     }
 }
 
+/// "A new surfer of a path with 1,000,000 waves receives one rock and the waves after it, not the history."
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_surfer_of_a_million_waves_receives_one_rock_and_the_waves_after_it() {
     let pair = Pair::new().await;
@@ -58,6 +60,7 @@ enum Restart {
     Both,
 }
 
+/// "One that was away for 10 waves receives exactly those 10, whether it or the publisher restarted meanwhile."
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_away_for_10_waves_receives_exactly_those_10() {
     for restart in [Restart::Publisher, Restart::Subscriber, Restart::Both] {
@@ -107,6 +110,8 @@ async fn away_for_ten(restart: Restart) {
     follower.shutdown().await.unwrap();
 }
 
+/// "1,000 local readers of one remote source: one stream on the wire, one replica on disk and in memory (asserted
+/// through the metrics)."
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_local_readers_share_one_stream_and_one_replica() {
     let pair = Pair::new().await;
@@ -133,23 +138,38 @@ async fn a_thousand_local_readers_share_one_stream_and_one_replica() {
     let metrics = pair.follower.metrics();
     assert_eq!(metrics.local_readers_now, 1_000);
     assert_eq!((metrics.streams_followed_now, metrics.replicas_now), (1, 1));
+    assert_eq!(metrics.connections_now, 1);
+    assert_eq!(pair.follower.status().replicas.len(), 1, "in memory");
     assert_eq!(pair.publisher.metrics().remote_readers_now, 1);
     // The rock of aeon 0 and the first wave came at first; then the second wave, once.
     until("the count", || pair.follower.metrics().waves_applied == 2).await;
     assert_eq!(metrics.rocks_received, 1);
-    // It ends with the last agent, not before.
+    // On disk: one row for the tide, though ten agents want it.
+    let Pair { publisher, follower, publisher_dir: _publisher_dir, follower_dir } = pair;
+    follower.shutdown().await.unwrap();
+    let tides: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("tides");
+    let database = redb::Database::open(follower_dir.path().join("node.redb")).unwrap();
+    let rows = database.begin_read().unwrap().open_table(tides).unwrap().len().unwrap();
+    assert_eq!(rows, 1);
+    drop(database);
+    // The next run shares it as well. It ends with the last agent, not before.
+    let follower = spawn_node(follower_dir.path()).await;
+    drop((readers, agents));
+    let mut agents = Vec::new();
+    for n in 0..10 {
+        agents.push(follower.agent(&format!("agent-{n}")).unwrap().subscriptions::<Log>("/log").await.unwrap());
+    }
+    until("the stream", || follower.metrics().streams_followed_now == 1).await;
     for inbox in &agents[1..] {
         inbox.quit(&source).await.unwrap();
     }
-    assert_eq!(pair.follower.metrics().replicas_now, 1);
+    assert_eq!(follower.metrics().replicas_now, 1);
     agents[0].quit(&source).await.unwrap();
-    until("the end of the stream", || pair.publisher.metrics().remote_readers_now == 0).await;
-    assert_eq!(pair.follower.metrics().replicas_now, 0);
-    assert!(pair.follower.stored().unwrap().is_empty());
-    drop(readers);
-    assert_eq!(pair.follower.metrics().local_readers_now, 0);
-    pair.publisher.shutdown().await.unwrap();
-    pair.follower.shutdown().await.unwrap();
+    until("the end of the stream", || publisher.metrics().remote_readers_now == 0).await;
+    assert_eq!((follower.metrics().replicas_now, follower.metrics().local_readers_now), (0, 0));
+    assert!(follower.stored().unwrap().is_empty());
+    publisher.shutdown().await.unwrap();
+    follower.shutdown().await.unwrap();
 }
 
 /// The memory that this process holds, in bytes.
@@ -158,6 +178,8 @@ fn resident() -> u64 {
     pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 
+/// "A reader that never reads does not slow the publisher or another reader, and costs no growing memory:
+/// 1,000,000 waves given with one stalled remote and one stalled local reader beside a live one."
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_never_reads_slows_no_one_and_costs_no_growing_memory() {
     let pair = Pair::new().await;
@@ -198,6 +220,8 @@ async fn a_reader_that_never_reads_slows_no_one_and_costs_no_growing_memory() {
     pair.follower.shutdown().await.unwrap();
 }
 
+/// "A follower started before its publisher, before the path exists, or while the publisher is away, starts by
+/// itself when it can."
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_starts_by_itself_whatever_was_there_first() {
     let (publisher_dir, follower_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());

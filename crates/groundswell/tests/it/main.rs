@@ -5,8 +5,11 @@
 mod bad_input;
 mod behaviour;
 mod common;
+mod damaged_rock;
+mod edges;
 mod follow;
 mod golden_data;
 mod hostile_peer;
 mod lake_laws;
 mod regressions;
+mod stalled;

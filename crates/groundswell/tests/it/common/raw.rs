@@ -9,14 +9,17 @@ use groundswell_core::{
 };
 use iroh::{
     Endpoint, EndpointAddr,
-    endpoint::{Connection, RecvStream, SendStream, presets},
+    endpoint::{Connection, QuicTransportConfig, RecvStream, SendStream, presets},
 };
 
 pub const ALPN: &[u8] = b"groundswell/surf";
 
 /// An endpoint on loopback, for our protocol.
 pub async fn endpoint() -> Endpoint {
+    // As many streams as a node takes.
+    let transport = QuicTransportConfig::builder().max_concurrent_bidi_streams(2_016u32.into()).build();
     let builder = Endpoint::builder(presets::Minimal).alpns(vec![ALPN.to_vec()]).clear_ip_transports();
+    let builder = builder.transport_config(transport);
     builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
 }
 
