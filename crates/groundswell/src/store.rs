@@ -104,6 +104,9 @@ pub(crate) struct Store {
     data_dir: Mutex<Option<DataDir>>,
 }
 
+/// Decoded rows of a table with encoded keys.
+type Rows<K, V> = Vec<(K, V)>;
+
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 /// Every error of redb becomes a [`StorageError`] with its text.
@@ -294,17 +297,17 @@ impl Store {
     }
 
     /// Who may read which path, where it is not public.
-    pub(crate) fn access(&self) -> Result<Vec<((Name, PublishedPath), Access<PeerId>)>> {
+    pub(crate) fn access(&self) -> Result<Rows<(Name, PublishedPath), Access<PeerId>>> {
         self.all(tables::ACCESS)
     }
 
     /// What was killed.
-    pub(crate) fn tombstones(&self) -> Result<Vec<(TideKey, Tombstone)>> {
+    pub(crate) fn tombstones(&self) -> Result<Rows<TideKey, Tombstone>> {
         self.all(tables::TOMBSTONES)
     }
 
     /// Which agent's handler failed on which state.
-    pub(crate) fn fails(&self) -> Result<Vec<((Name, Source), Fail)>> {
+    pub(crate) fn fails(&self) -> Result<Rows<(Name, Source), Fail>> {
         self.all(tables::FAILS)
     }
 
