@@ -68,6 +68,8 @@ pub(crate) enum LocalNext {
     Wait,
     /// There is no state yet.
     Nothing,
+    /// The state is of another lake than the reader's.
+    LakeDiffers(LakeId),
 }
 
 /// The standing of a cell beside its state.
@@ -163,10 +165,12 @@ impl TideCell {
     }
 
     /// The one question, for a local reader. It gets the rock in memory rather than a stored one.
-    /// A state of another lake than the reader's is none to it.
     pub(crate) fn local_next(&self, cursor: Option<Cursor>, lake: &LakeId) -> LocalNext {
         let state = read(&self.state);
-        let Some(body) = state.body.as_ref().filter(|body| body.lake == *lake) else { return LocalNext::Nothing };
+        let Some(body) = &state.body else { return LocalNext::Nothing };
+        if body.lake != *lake {
+            return LocalNext::LakeDiffers(body.lake.clone());
+        }
         match body.tide.next(cursor) {
             Next::Waves { first, last } => LocalNext::Waves {
                 first,
@@ -225,6 +229,7 @@ impl TideCell {
         if matches!(self.key, TideKey::Publication { .. }) {
             state.freshness = Freshness::Live;
             state.caught_up = Some(body.tide.cursor().aeon);
+            state.current_at = None;
             state.killed = false;
         }
         state.body = Some(body);

@@ -99,7 +99,7 @@ pub enum DeclareError {
     },
     /// State is stored under another version of the lake, or another lake.
     #[error(
-        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, give the lake an upgrade, or publish on another path"
+        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, give the lake an upgrade, or publish on another path (quit the source, if it is followed)"
     )]
     LakeVersion {
         /// The path.

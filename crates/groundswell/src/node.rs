@@ -119,6 +119,7 @@ impl NodeBuilder {
             parting: CancellationToken::new(),
             following: tokio::sync::Mutex::new(()),
             closed: CancellationToken::new(),
+            programs: TaskTracker::new(),
             tasks: TaskTracker::new(),
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
@@ -399,7 +400,8 @@ impl Node {
     /// 1. nothing new is taken: gives and surfs are refused from here on;
     /// 2. the driver makes durable what it was asked before, and stops;
     /// 3. what is committed is delivered: remote readers get it, then a goodbye;
-    /// 4. every local stream ends after what was committed;
+    /// 4. every local stream ends after what was committed, and each agent's program with them, once
+    ///    its handler has had that;
     /// 5. connections are closed, then the router and the endpoint;
     /// 6. the storage is closed, and the data directory let go of.
     ///
@@ -439,6 +441,9 @@ impl Node {
         for cell in shared.catalog.cells() {
             cell.end(Ended::ShutDown);
         }
+        shared.programs.close();
+        // A handler that does not return is cut off without a complaint.
+        within(deadline, 0.3, shared.programs.wait()).await;
         // 5.
         shared.peers.close_all();
         shared.closed.cancel();

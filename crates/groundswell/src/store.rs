@@ -296,7 +296,7 @@ impl Store {
         Ok(rows.into_iter().map(|((agent, source), lake)| (agent, source, lake)).collect())
     }
 
-    /// Who may read which path, where it is not public.
+    /// Who may read which path, where that was said.
     pub(crate) fn access(&self) -> Result<Rows<(Name, PublishedPath), Access<PeerId>>> {
         self.all(tables::ACCESS)
     }

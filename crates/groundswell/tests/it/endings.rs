@@ -108,6 +108,27 @@ async fn a_node_that_follows_itself_is_told_of_the_end_too() {
     node.shutdown().await.unwrap();
 }
 
+/// A local reader was told that it had caught up with a state of another lake than its own.
+#[tokio::test]
+async fn a_path_that_begins_again_as_another_lake_refuses_its_local_reader_too() {
+    let dir = TempDir::new().unwrap();
+    let node = spawn_node(dir.path()).await;
+    let agent = node.agent("main").unwrap();
+    let sums = agent.publications::<Sum>("/x").await.unwrap();
+    sums.give("/x", 1).await.unwrap();
+    let inbox = agent.subscriptions::<Sum>("/x").await.unwrap();
+    let mut updates = inbox.surf(Source::new(node.id(), "main", "/x").unwrap()).await.unwrap();
+    until_caught_up(&mut updates).await;
+    sums.kill("/x").await.unwrap();
+    until_killed(&mut updates).await;
+    sums.withdraw();
+    let logs = agent.publications::<Log>("/x").await.unwrap();
+    logs.give("/x", "a line".to_owned()).await.unwrap();
+    let event = next(&mut updates).await;
+    assert!(matches!(event, Event::Freshness(Freshness::Refused(_))), "{event:?}");
+    node.shutdown().await.unwrap();
+}
+
 /// `quit(source)` unsubscribes one agent; the replica goes with its last one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_goes_with_its_last_agent() {

@@ -236,3 +236,113 @@ async fn reading_needs_no_handler_and_no_state_of_the_agents_own() {
     pair.publisher.shutdown().await.unwrap();
     pair.follower.shutdown().await.unwrap();
 }
+
+/// A program went on with what its agent had quit, where another agent followed it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_has_nothing_more_of_what_its_agent_has_quit() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let node = spawn_node(dir.path()).await;
+    let sums = node.agent("till").unwrap().publications::<Sum>("/sum").await.unwrap();
+    sums.open("/sum").await.unwrap();
+    let source = Source::new(node.id(), "till", "/sum").unwrap();
+    let mut seen = Vec::new();
+    let mut programs = Vec::new();
+    let mut inboxes = Vec::new();
+    for name in ["one", "two"] {
+        let agent = node.agent(name).unwrap();
+        let inbox = agent.subscriptions::<Sum>("/sum").await.unwrap();
+        let handler = Handler { seen: Seen::default(), turns: None };
+        seen.push(handler.seen.clone());
+        programs.push(agent.program(handler).handles(&inbox).start());
+        inbox.surf(source.clone()).await.unwrap();
+        inboxes.push(inbox);
+    }
+    for seen in &seen {
+        seen.wait_for("sum 0 at 0 by None of 1").await;
+    }
+    inboxes[0].quit(&source).await.unwrap();
+    sums.give("/sum", 1).await.unwrap();
+    seen[1].wait_for("sum 1 at 1 by Some(1) of 1").await;
+    // Followed again, it is handled again, from the state as it is.
+    inboxes[0].surf(source).await.unwrap();
+    seen[0].wait_for("sum 1 at 1 by None of 1").await;
+    assert!(!seen[0].all().contains(&"sum 1 at 1 by Some(1) of 1".to_owned()), "{:?}", seen[0].all());
+    node.shutdown().await.unwrap();
+}
+
+/// A shutdown cut a handler off in the middle, and never gave it what had been committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_lets_the_handler_have_what_was_committed() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let node = spawn_node(dir.path()).await;
+    let agent = node.agent("main").unwrap();
+    let sums = agent.publications::<Sum>("/sum").await.unwrap();
+    sums.open("/sum").await.unwrap();
+    let inbox = agent.subscriptions::<Sum>("/sum").await.unwrap();
+    let (seen, turns) = (Seen::default(), Arc::new(Semaphore::new(1)));
+    let handler = Handler { seen: seen.clone(), turns: Some(turns.clone()) };
+    let _program = agent.program(handler).handles(&inbox).start();
+    inbox.surf(Source::new(node.id(), "main", "/sum").unwrap()).await.unwrap();
+    seen.wait_for("sum 0 at 0 by None of 1").await;
+    sums.give("/sum", 1).await.unwrap();
+    sums.give("/sum", 1).await.unwrap();
+    let down = tokio::spawn({
+        let node = node.clone();
+        async move { node.shutdown().await }
+    });
+    until("the shutdown to begin", || node.is_shutdown()).await;
+    turns.add_permits(10);
+    down.await.unwrap().unwrap();
+    let last = seen.all().pop().unwrap();
+    assert!(last.starts_with("sum 2 at 2"), "{last}");
+}
+
+/// Panics before it has made its future, and in the text of its error.
+struct Rude(Seen);
+
+struct RudeError;
+impl std::fmt::Debug for RudeError {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("rude to debug")
+    }
+}
+impl std::fmt::Display for RudeError {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("rude to show")
+    }
+}
+impl std::error::Error for RudeError {}
+
+impl OnRock<Sum> for Rude {
+    #[allow(clippy::manual_async_fn)] // it is the point
+    fn on_rock(&mut self, surfed: Surfed<Sum>) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        let sum = *surfed.rock();
+        self.0.push(format!("{sum}"));
+        assert_ne!(sum, 13, "unlucky");
+        async move { if sum == 14 { Err(RudeError.into()) } else { Ok(()) } }
+    }
+}
+
+/// A panic outside a handler's future ended its program, and all its sources with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_anywhere_is_called_again() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let node = spawn_node(dir.path()).await;
+    let agent = node.agent("main").unwrap();
+    let sums = agent.publications::<Sum>("/sum").await.unwrap();
+    sums.open("/sum").await.unwrap();
+    let inbox = agent.subscriptions::<Sum>("/sum").await.unwrap();
+    let seen = Seen::default();
+    let _program = agent.program(Rude(seen.clone())).handles(&inbox).start();
+    let source = Source::new(node.id(), "main", "/sum").unwrap();
+    inbox.surf(source.clone()).await.unwrap();
+    seen.wait_for("0").await;
+    let fail = || inbox.read()[&source].fail.clone();
+    sums.give("/sum", 13).await.unwrap();
+    until("the flag", || fail().is_some_and(|fail| fail.contains("unlucky"))).await;
+    sums.give("/sum", 1).await.unwrap();
+    until("the other flag", || fail().is_some_and(|fail| fail.contains("rude to show"))).await;
+    sums.give("/sum", 1).await.unwrap();
+    until("no flag", || fail().is_none()).await;
+    node.shutdown().await.unwrap();
+}

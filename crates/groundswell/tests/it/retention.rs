@@ -158,11 +158,15 @@ async fn a_fork_has_state_history_rule_and_access_and_goes_its_own_way() {
     let sums = agent.publications::<Sum>("/sum/*").await.unwrap();
     assert!(matches!(sums.fork("/log/a", "/sum/a").await, Err(ManageError::LakeVersion { .. })));
     assert!(matches!(logs.fork("/log/a", "/sum/a").await, Err(ManageError::NotDeclared { .. })));
-    // A killed path is empty, and what was said of its access stands.
+    // A killed path is empty. A fork of a secret is one, whatever its path was before.
     logs.kill("/log/b").await.unwrap();
     logs.public("/log/b").await.unwrap();
     assert_eq!(logs.fork("/log/a", "/log/b").await.unwrap(), Aeon(21));
-    assert_eq!(logs.read()[&"/log/b".parse().unwrap()].access, Access::Public);
+    assert_eq!(logs.read()[&"/log/b".parse().unwrap()].access, Access::secret());
+    logs.give("/log/was-public", "x".to_owned()).await.unwrap();
+    logs.kill("/log/was-public").await.unwrap();
+    logs.fork("/log/a", "/log/was-public").await.unwrap();
+    assert_eq!(logs.read()[&"/log/was-public".parse().unwrap()].access, Access::secret());
     // From disk into memory and back.
     let memory = agent.publications_with::<Log>("/memory/*", Durability::Memory).await.unwrap();
     memory.fork("/log/a", "/memory/a").await.unwrap();
@@ -174,7 +178,7 @@ async fn a_fork_has_state_history_rule_and_access_and_goes_its_own_way() {
     let logs = node.agent("main").unwrap().publications::<Log>("/log/*").await.unwrap();
     assert_eq!(logs.with_rock("/log/back", last).await.unwrap(), (22, "in memory".to_owned(), Aeon(22)));
     assert_eq!(logs.with_rock("/log/b", last).await.unwrap(), (21, "a's own".to_owned(), Aeon(21)));
-    assert_eq!(logs.read().len(), 3);
+    assert_eq!(logs.read().len(), 4);
     node.shutdown().await.unwrap();
 }
 

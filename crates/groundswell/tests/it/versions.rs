@@ -141,6 +141,25 @@ async fn a_stored_replica_is_upgraded_and_readable() {
     follower.shutdown().await.unwrap();
 }
 
+/// Whether a node could follow its own path after an upgrade depended on what was declared first.
+#[tokio::test]
+async fn a_node_follows_its_own_upgraded_path_whatever_is_declared_first() {
+    let dir = TempDir::new().unwrap();
+    let node = spawn_node(dir.path()).await;
+    let source = Source::new(node.id(), "till", "/guests").unwrap();
+    let old = node.agent("till").unwrap().publications::<GuestsV1>("/guests").await.unwrap();
+    old.give("/guests", "ann".to_owned()).await.unwrap();
+    let inbox = node.agent("screen").unwrap().subscriptions::<GuestsV1>("/guests").await.unwrap();
+    inbox.surf(source.clone()).await.unwrap();
+    node.shutdown().await.unwrap();
+    let node = spawn_node(dir.path()).await;
+    let inbox = node.agent("screen").unwrap().subscriptions::<GuestsV2>("/guests").await.unwrap();
+    node.agent("till").unwrap().publications::<GuestsV2>("/guests").await.unwrap();
+    let rock = inbox.with_rock(&source, |rock, _| rock.clone()).await.unwrap();
+    assert_eq!(rock, [("ann".to_owned(), 1)]);
+    node.shutdown().await.unwrap();
+}
+
 /// Tells a parent process, line by line.
 fn tell(line: String) {
     let mut out = std::io::stdout().lock();
