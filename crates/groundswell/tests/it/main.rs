@@ -14,4 +14,5 @@ mod lake_laws;
 mod programs;
 mod regressions;
 mod retention;
+mod simple_agent;
 mod versions;
