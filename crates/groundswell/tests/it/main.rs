@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod behaviour;
+mod chat;
 mod common;
 mod endings;
 mod follow;
