@@ -212,7 +212,11 @@ impl Driver {
         let stored = tides.into_iter().map(|(id, row)| (row.key.clone(), (id, row))).collect();
         let peers = store.peers()?.into_iter().map(|(addr, seen)| (addr.id, seen)).collect();
         let access = store.access()?.into_iter().collect();
-        let tombstones = store.tombstones()?.into_iter().collect();
+        let tombstones: HashMap<TideKey, Tombstone> = store.tombstones()?.into_iter().collect();
+        for key in tombstones.keys().filter(|key| matches!(key, TideKey::Publication { .. })) {
+            // Whoever asks what stands on the path is told that it has ended, declared or not.
+            catalog.cell(key).kill();
+        }
         for ((agent, source), fail) in store.fails()? {
             catalog.set_fail(&agent, &source, Some(fail));
         }

@@ -30,7 +30,7 @@ use crate::{
     peers::{self, Peers},
     shared::Shared,
     source::{PeerId, PeerTicket, Source},
-    store::{META_PORT, Store, TideKey, Write},
+    store::{META_PORT, STORAGE_FILE, Store, TideKey, Write},
     sync::lock,
 };
 
@@ -72,6 +72,28 @@ impl NodeBuilder {
     pub fn bind(mut self, addr: SocketAddr) -> Self {
         self.network.bind = Some(addr);
         self
+    }
+
+    /// Opens the storage of the data directory, says what is in it, and closes it again; no node
+    /// is started, and nothing is asked of the network. `None` where no node has run there yet:
+    /// then nothing is created either. The data directory is held meanwhile, as by a node, and
+    /// what a crash has left is repaired.
+    pub async fn inspect(self) -> Result<Option<Inspected>, OpenError> {
+        let path = self.data_dir;
+        let open = move || {
+            if !path.join(STORAGE_FILE).is_file() {
+                return Ok(None);
+            }
+            let damaged = |error: StorageError| OpenError::Damaged { path: path.clone(), reason: error.to_string() };
+            let dir = DataDir::open(&path)?;
+            let id = if dir.has_key() { Some(dir.secret_key()?.public()) } else { None };
+            let store = Store::open(dir, Arc::default())?;
+            let stored = stored(&store).map_err(damaged)?;
+            store.close();
+            Ok(Some(Inspected { id, stored }))
+        };
+        let joined = tokio::task::spawn_blocking(open).await;
+        joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))
     }
 
     /// Opens the data directory, binds the endpoint and starts the node.
@@ -212,6 +234,33 @@ pub struct Stored {
     pub version: u32,
 }
 
+/// What is in a data directory whose node does not run: see [`NodeBuilder::inspect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspected {
+    /// The node's id; `None` where its key is missing, so that it would begin with a new one.
+    pub id: Option<PeerId>,
+    /// What is stored.
+    pub stored: Vec<Stored>,
+}
+
+fn stored(store: &Store) -> Result<Vec<Stored>, StorageError> {
+    let publications = store.tides()?.into_iter().filter_map(|(_, row)| match row.key {
+        TideKey::Publication { agent, path } => {
+            Some(Stored { agent, path, source: None, lake: row.lake.name, version: row.lake.version })
+        }
+        TideKey::Replica(_) => None,
+    });
+    let followed = store.wanted()?.into_iter().map(|(agent, source, lake)| Stored {
+        agent,
+        path: source.path.clone(),
+        source: Some(source),
+        lake: lake.name,
+        version: lake.version,
+    });
+    Ok(publications.chain(followed).collect())
+}
+
 /// What a node is doing at one moment.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
@@ -312,21 +361,7 @@ impl Node {
     /// What is stored of earlier runs and of this one. A tool that knows lakes by name finds
     /// here what to declare again after a restart.
     pub fn stored(&self) -> Result<Vec<Stored>, StorageError> {
-        let store = &self.0.shared.store;
-        let publications = store.tides()?.into_iter().filter_map(|(_, row)| match row.key {
-            TideKey::Publication { agent, path } => {
-                Some(Stored { agent, path, source: None, lake: row.lake.name, version: row.lake.version })
-            }
-            TideKey::Replica(_) => None,
-        });
-        let followed = store.wanted()?.into_iter().map(|(agent, source, lake)| Stored {
-            agent,
-            path: source.path.clone(),
-            source: Some(source),
-            lake: lake.name,
-            version: lake.version,
-        });
-        Ok(publications.chain(followed).collect())
+        stored(&self.0.shared.store)
     }
 
     /// What the node is doing.

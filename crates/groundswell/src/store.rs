@@ -53,6 +53,9 @@ pub(crate) const FORMAT: u32 = 2;
 /// that does not know who may read a path must not serve it.
 const FORMAT_BEFORE_ACCESS: u32 = 1;
 
+/// The storage's name in the data directory.
+pub(crate) const STORAGE_FILE: &str = "node.redb";
+
 /// One change to storage. A list of them is one transaction.
 pub(crate) enum Write<'a> {
     /// A tide's own row.
@@ -123,7 +126,7 @@ impl Store {
     pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let dir = data_dir.path().to_owned();
         let dir = dir.as_path();
-        let path = dir.join("node.redb");
+        let path = dir.join(STORAGE_FILE);
         let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
         let database = guarded(|| open_database(&path).map_err(|error| error.to_string())).map_err(damaged)?;
         let store = Self {

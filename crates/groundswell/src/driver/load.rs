@@ -69,9 +69,6 @@ impl Driver {
                 }
             }
         }
-        for (key, _) in self.tombstones.iter().filter(|(key, _)| covered(key)) {
-            self.catalog.cell(key).kill();
-        }
         let mut loaded = Vec::new();
         for key in keys {
             let Some((id, row)) = self.stored.get(&key).cloned() else { continue };
@@ -208,11 +205,7 @@ impl Driver {
                 return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
             }
             self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
-            let cell = self.catalog.cell(&key);
-            if self.tombstones.contains_key(&key) {
-                cell.kill();
-            }
-            return Ok(cell);
+            return Ok(self.catalog.cell(&key));
         }
         let key = TideKey::Replica(source.clone());
         if let Some(held) = self.entries.get(&key).filter(|entry| entry.row.lake != declared.lake) {
