@@ -2,7 +2,10 @@
 
 mod paths;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args as Arguments, Parser, Subcommand};
 use groundswell::{Cursor, Name, Path, Pattern};
@@ -77,13 +80,20 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) offline: bool,
 
-    /// Bind this address alone instead of every interface; port 0 takes the last one that was free.
-    #[arg(long, value_name = "ADDR")]
+    /// Bind this address alone instead of every interface; port 0, or none, takes the last one that was free.
+    #[arg(long, value_name = "ADDR", value_parser = bind_address)]
     pub(crate) bind: Option<SocketAddr>,
 
     /// What is published from here on is secret until it is made public, or peers are allowed.
     #[arg(long)]
     pub(crate) secret: bool,
+}
+
+/// An address with its port, or without.
+fn bind_address(text: &str) -> Result<SocketAddr, String> {
+    let alone = |ip: IpAddr| SocketAddr::new(ip, 0);
+    let parsed = text.parse().or_else(|_| text.parse().map(alone));
+    parsed.map_err(|_| "an address is 127.0.0.1:4433, [::1]:4433, or either without a port".to_owned())
 }
 
 /// Publish waves on a path; print the aeon that they lead to, once they are durable.
@@ -282,6 +292,16 @@ mod tests {
         for command in Args::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("groundswell "), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn an_address_may_go_without_its_port() {
+        for (text, address) in [("127.0.0.1:7", "127.0.0.1:7"), ("127.0.0.1", "127.0.0.1:0"), ("::1", "[::1]:0")] {
+            assert_eq!(bind_address(text), Ok(address.parse().unwrap()));
+        }
+        for text in ["localhost:7", "7", "", "127.0.0.1:", "127.0.0.1:70000"] {
+            assert!(bind_address(text).unwrap_err().contains("127.0.0.1:4433"), "{text}");
         }
     }
 

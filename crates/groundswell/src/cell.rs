@@ -89,7 +89,13 @@ pub(crate) enum RemoteNext {
     /// The path holds another lake than was asked for.
     LakeDiffers(LakeId),
     /// A step of the protocol, with what memory holds for it.
-    Step { step: Step, recent: Option<Vec<Bytes>>, backing: Backing },
+    Step {
+        step: Step,
+        recent: Option<Vec<Bytes>>,
+        /// The digests that travel with the waves of the step, where it is one of waves.
+        digests: Vec<(Aeon, Digest)>,
+        backing: Backing,
+    },
 }
 
 impl TideCell {
@@ -194,20 +200,15 @@ impl TideCell {
             return RemoteNext::LakeDiffers(body.lake.clone());
         }
         let step = outflow.poll(&body.tide);
-        let recent = match step {
-            Step::Waves { first, .. } => body.tide.recent_from(first, READ_BATCH_BYTES),
-            _ => None,
+        let (recent, digests) = match step {
+            Step::Waves { first, last } => {
+                let rocks = body.tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
+                let digests = rocks.map(|(aeon, info)| (aeon, info.digest)).collect();
+                (body.tide.recent_from(first, READ_BATCH_BYTES), digests)
+            }
+            _ => (None, Vec::new()),
         };
-        RemoteNext::Step { step, recent, backing: body.backing.clone() }
-    }
-
-    /// The digests that travel with the waves of these aeons.
-    pub(crate) fn digests(&self, first: Aeon, last: Aeon) -> Vec<(Aeon, Digest)> {
-        let digests = |tide: &Tide| {
-            let within = tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
-            within.map(|(aeon, info)| (aeon, info.digest)).collect()
-        };
-        self.with_tide(digests).unwrap_or_default()
+        RemoteNext::Step { step, recent, digests, backing: body.backing.clone() }
     }
 
     /// Storage is about to replace the history by another. Said before, and taken back by
@@ -291,7 +292,9 @@ impl TideCell {
     /// What is known of the source changes. Leaving `Live` notes when the state was current last.
     pub(crate) fn set_freshness(&self, freshness: Freshness) {
         let mut state = write(&self.state);
-        if state.freshness == freshness {
+        let offline = |freshness: &Freshness| matches!(freshness, Freshness::Offline { .. });
+        // Several parts may find out that a source is away. The first of them knows since when.
+        if state.freshness == freshness || (offline(&state.freshness) && offline(&freshness)) {
             return;
         }
         if state.freshness == Freshness::Live {

@@ -224,7 +224,8 @@ impl Driver {
         let driver =
             Self { id, store, catalog, metrics, entries, stored, next_id, access, default_access, tombstones, peers };
         // A runtime of its own, so that no other task can keep the driver waiting.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::new)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::of_disk)?;
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new()
             .name("groundswell-driver".to_owned())
@@ -238,7 +239,7 @@ impl Driver {
                     catalog.cells().iter().for_each(|cell| cell.end(Ended::Storage(why.clone())));
                 }
             })
-            .map_err(StorageError::new)?;
+            .map_err(StorageError::of_disk)?;
         Ok((DriverHandle(sender), thread))
     }
 

@@ -62,19 +62,59 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The storage can't be read or written: the disk under it is full, or failing.
+    #[error("cannot open {path}: {source}")]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: StorageError,
+    },
     /// The network endpoint could not be bound.
     #[error("cannot open the network endpoint: {0}; is the address of this machine, and the port free?")]
     Network(String),
 }
 
+impl OpenError {
+    /// A file of the data directory that the system does not let us use.
+    pub(crate) fn of_file(path: &std::path::Path, source: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let path = path.to_owned();
+        match source.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => {
+                Self::Storage { path, source: StorageError::of_disk(&source) }
+            }
+            _ => Self::Io { path, source },
+        }
+    }
+
+    /// A storage that does not open: the disk's fault, or that of what is on it.
+    pub(crate) fn of_storage(path: &std::path::Path, source: StorageError) -> Self {
+        let path = path.to_owned();
+        if source.of_disk {
+            return Self::Storage { path, source };
+        }
+        Self::Damaged { path, reason: source.reason.to_string() }
+    }
+}
+
 /// Why storage failed. What was acknowledged before stands.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("storage failed: {0}; what was acknowledged stands; check the disk's space and health, and try again")]
-pub struct StorageError(pub(crate) Arc<str>);
+#[error("storage failed: {reason}; what was acknowledged stands; check the disk's space and health, and try again")]
+pub struct StorageError {
+    reason: Arc<str>,
+    /// Whether the system failed to read or write, and not what was read is wrong.
+    of_disk: bool,
+}
 
 impl StorageError {
     pub(crate) fn new(reason: impl fmt::Display) -> Self {
-        Self(reason.to_string().into())
+        Self { reason: reason.to_string().into(), of_disk: false }
+    }
+
+    /// The system could not do what it was asked.
+    pub(crate) fn of_disk(reason: impl fmt::Display) -> Self {
+        Self { of_disk: true, ..Self::new(reason) }
     }
 }
 
@@ -193,6 +233,9 @@ pub enum GiveError {
         /// Its size.
         bytes: usize,
     },
+    /// The path has come to the last aeon that there may be, which no honest one does.
+    #[error("{0} is at the last aeon that there may be: go on under another path")]
+    LastAeon(Path),
     /// Too much at once.
     #[error("too much at once: at most {MAX_WAVES_AT_ONCE} waves and {MAX_GIVE_BYTES} bytes go into one give_all")]
     TooMany,
@@ -346,6 +389,11 @@ pub enum ReadError {
     /// There is no state there, or none yet.
     #[error("there is no state on {0} (yet)")]
     NoState(Path),
+    /// There is a state, and storage failed when it was to be read again.
+    #[error(
+        "the state of {0} cannot be read from storage: check the disk's space and health; it is read again with the next wave, or when the node is restarted"
+    )]
+    Unreadable(Path),
     /// The state is of another lake, or of another Rust type.
     #[error("{path} holds lake {lake}, of another Rust type than asked for")]
     LakeType {

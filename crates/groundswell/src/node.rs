@@ -111,20 +111,19 @@ impl NodeBuilder {
             let joined = tokio::task::spawn_blocking(open).await;
             joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?
         };
-        let damaged =
-            |error: StorageError| OpenError::Damaged { path: self.data_dir.clone(), reason: error.to_string() };
-        let last_port = store.meta(META_PORT).map_err(damaged)?;
+        let unusable = |error: StorageError| OpenError::of_storage(&self.data_dir, error);
+        let last_port = store.meta(META_PORT).map_err(unusable)?;
         let last_port = last_port.and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
         let endpoint = network::bind(&self.network, key, last_port).await?;
         let port = endpoint.bound_sockets().first().map(SocketAddr::port);
         if let Some(port) = port.filter(|port| Some(*port) != last_port) {
-            store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]).map_err(damaged)?;
+            store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]).map_err(unusable)?;
         }
         let catalog = Arc::<Catalog>::default();
         let started =
             Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone(), self.default_access);
-        let (driver, thread) = started.map_err(damaged)?;
-        let mut known = store.peers().map_err(damaged)?;
+        let (driver, thread) = started.map_err(unusable)?;
+        let mut known = store.peers().map_err(unusable)?;
         known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
         let shared = Arc::new(Shared {
             id: endpoint.id(),

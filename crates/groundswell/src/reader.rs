@@ -354,6 +354,9 @@ pub(crate) async fn with_rock<L: Lake, T>(
     };
     let current = slot.current();
     let held: tokio::sync::RwLockReadGuard<'_, Held<L>> = current.read().await;
-    let at = held.at.ok_or_else(|| ReadError::NoState(path()))?;
+    let at = held.at.ok_or_else(|| match cell.has_state() {
+        true => ReadError::Unreadable(path()),
+        false => ReadError::NoState(path()),
+    })?;
     Ok(look(&held.rock, at.aeon))
 }

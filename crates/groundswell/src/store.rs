@@ -1,6 +1,8 @@
 //! Storage: one redb file a node. docs/storage.md tells its tables and the life of a row.
 
 mod backing;
+#[cfg(test)]
+mod failing;
 mod marks;
 mod rows;
 mod tables;
@@ -13,7 +15,8 @@ use marks::RunMarks;
 
 use std::{
     collections::BTreeMap,
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
+    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -53,7 +56,7 @@ pub(crate) const FORMAT: u32 = 2;
 /// that does not know who may read a path must not serve it.
 const FORMAT_BEFORE_ACCESS: u32 = 1;
 
-/// The storage's name in the data directory.
+/// The storage's file in the data directory.
 pub(crate) const STORAGE_FILE: &str = "node.redb";
 
 /// One change to storage. A list of them is one transaction.
@@ -87,6 +90,19 @@ pub(crate) enum Write<'a> {
     Meta { key: &'static str, value: &'a [u8] },
 }
 
+/// What became of a transaction that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Failure {
+    /// It is not in storage; or none failed.
+    #[default]
+    Lost,
+    /// It is in storage: the last flush can fail after everything was written.
+    Landed,
+    /// The storage could not be read, so that no one knows. It was taken for lost, and nothing may be
+    /// written until it is known to be: a transaction made upon the wrong state would mix the two.
+    Unknown,
+}
+
 /// What storage knows of one tide at its opening.
 pub(crate) struct StoredTide {
     pub(crate) rocks: BTreeMap<Aeon, RockInfo>,
@@ -102,6 +118,8 @@ pub(crate) struct Store {
     closed: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
+    /// What became of it, if it failed.
+    failure: Mutex<Failure>,
     metrics: Arc<Metrics>,
     /// Held for as long as the file is open, and let go of after it.
     data_dir: Mutex<Option<DataDir>>,
@@ -114,12 +132,19 @@ type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 /// Every error of redb becomes a [`StorageError`] with its text.
 fn failed(error: impl Into<redb::Error>) -> StorageError {
-    StorageError::new(error.into())
+    match error.into() {
+        // A file that ends too soon, or is none of redb's, is no fault of the disk.
+        redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            StorageError::new(error)
+        }
+        error @ (redb::Error::Io(_) | redb::Error::PreviousIo) => StorageError::of_disk(error),
+        error => StorageError::new(error),
+    }
 }
 
 /// redb asserts what it reads; a damaged file can make it panic instead of err.
-fn guarded<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(panic_message(&*panic)))
+fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
 }
 
 impl Store {
@@ -127,53 +152,54 @@ impl Store {
         let dir = data_dir.path().to_owned();
         let dir = dir.as_path();
         let path = dir.join(STORAGE_FILE);
-        let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
-        let database = guarded(|| open_database(&path).map_err(|error| error.to_string())).map_err(damaged)?;
+        let unusable = |error: StorageError| OpenError::of_storage(&path, error);
+        let marks = RunMarks::read(dir)?;
+        match fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => create(&path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let reason = "it is gone, and an earlier run had it".to_owned();
+                return Err(OpenError::Damaged { path: path.clone(), reason });
+            }
+            Err(error) => return Err(OpenError::of_file(&path, error)),
+        }
+        let file = open_file(&path).map_err(|error| OpenError::of_file(&path, error))?;
+        let database = match guarded(|| Ok(open_database(&path, file))).map_err(unusable)? {
+            Err(redb::Error::DatabaseAlreadyOpen) => {
+                let holder = format!("another program, which has {} open", path.display());
+                return Err(OpenError::InUse { dir: dir.to_owned(), holder });
+            }
+            opened => opened.map_err(failed).map_err(unusable)?,
+        };
         let store = Self {
             path: path.clone(),
             database: RwLock::new(Some(database)),
             closed: AtomicBool::new(false),
             // Begun at random, so that no number of an earlier run is met again.
             last_write: AtomicU64::new(rand::random()),
+            failure: Mutex::default(),
             metrics,
             data_dir: Mutex::new(Some(data_dir)),
         };
-        let format = guarded(|| store.meta(tables::META_FORMAT).map_err(|error| error.to_string()));
-        match format.map_err(damaged)?.as_deref() {
-            None => store.begin().map_err(|error| damaged(error.to_string()))?,
-            Some(bytes) => {
-                let found = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes).unwrap_or(u32::MAX);
-                if found == FORMAT_BEFORE_ACCESS {
-                    store.begin().map_err(|error| damaged(error.to_string()))?;
-                } else if found != FORMAT {
-                    return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
-                }
-            }
+        let Some(format) = store.meta(tables::META_FORMAT).map_err(unusable)? else {
+            return Err(OpenError::Damaged { path: path.clone(), reason: "it has no format".to_owned() });
+        };
+        let found = <[u8; 4]>::try_from(&format[..]).map(u32::from_le_bytes).unwrap_or(u32::MAX);
+        if found == FORMAT_BEFORE_ACCESS {
+            store.transaction(make_tables).map_err(unusable)?;
+        } else if found != FORMAT {
+            return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
         }
-        let mark = guarded(|| store.meta(tables::META_MARK).map_err(|error| error.to_string())).map_err(damaged)?;
-        let marks = RunMarks::read(dir)?;
+        let mark = store.meta(tables::META_MARK).map_err(unusable)?;
         if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
-            guarded(|| store.renew_epochs().map_err(|error| error.to_string())).map_err(damaged)?;
+            store.renew_epochs().map_err(unusable)?;
         }
         // The file beside the storage is written first and knows both marks, so that a crash in
         // between is no restoration.
         let next = marks.next(mark, &path);
         next.write(dir)?;
-        store
-            .write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }])
-            .map_err(|error| damaged(error.to_string()))?;
+        store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unusable)?;
         Ok(store)
-    }
-
-    /// The first opening, or the first one of this format: makes every table that is missing, so
-    /// that no reader meets one.
-    fn begin(&self) -> Result<()> {
-        self.transaction(|txn| {
-            tables::create_all(txn).map_err(failed)?;
-            let mut meta = txn.open_table(tables::META).map_err(failed)?;
-            meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
-            Ok(())
-        })
     }
 
     /// The storage is not the one that this directory had last: a backup was restored, perhaps
@@ -200,9 +226,7 @@ impl Store {
     /// what was acknowledged can be read.
     pub(crate) fn write(&self, writes: &[Write<'_>]) -> Result<()> {
         let begun = Instant::now();
-        let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
-        let numbered = Write::Meta { key: tables::META_WRITE, value: &number };
-        let result = self.transaction(|txn| writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one)));
+        let result = self.settle().and_then(|()| self.write_numbered(writes));
         match &result {
             Ok(()) => {
                 self.metrics.commits.add(1);
@@ -212,10 +236,49 @@ impl Store {
             Err(error) => {
                 self.metrics.commit_failures.add(1);
                 tracing::error!(%error, "storage failed; what was acknowledged stands");
-                self.reopen();
             }
         }
         result
+    }
+
+    fn write_numbered(&self, writes: &[Write<'_>]) -> Result<()> {
+        let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
+        let numbered = Write::Meta { key: tables::META_WRITE, value: &number };
+        let result = self.transaction(|txn| writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one)));
+        if result.is_err() {
+            self.reopen();
+            *lock(&self.failure) = self.what_became_of_it();
+        }
+        result
+    }
+
+    /// Whether it is known again what the storage holds, if it was not.
+    fn settle(&self) -> Result<()> {
+        let mut failure = lock(&self.failure);
+        if *failure != Failure::Unknown {
+            *failure = Failure::Lost;
+            return Ok(());
+        }
+        match self.what_became_of_it() {
+            Failure::Lost => {
+                *failure = Failure::Lost;
+                Ok(())
+            }
+            Failure::Unknown => Err(StorageError::of_disk("the storage file cannot be opened again yet")),
+            Failure::Landed => {
+                Err(StorageError::of_disk("a transaction that had failed is in storage after all: restart the node"))
+            }
+        }
+    }
+
+    /// Looks for the number of the transaction that was tried last.
+    fn what_became_of_it(&self) -> Failure {
+        let number = self.last_write.load(Ordering::SeqCst).to_le_bytes();
+        match self.meta(tables::META_WRITE) {
+            Ok(stored) if stored.as_deref() == Some(&number[..]) => Failure::Landed,
+            Ok(_) => Failure::Lost,
+            Err(_) => Failure::Unknown,
+        }
     }
 
     fn transaction(&self, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
@@ -224,12 +287,11 @@ impl Store {
         }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
-        let run = || {
-            let txn = database.begin_write().map_err(|error| failed(error).to_string())?;
-            work(&txn).map_err(|error| error.0.to_string())?;
-            txn.commit().map_err(|error| redb::Error::from(error).to_string())
-        };
-        guarded(run).map_err(StorageError::new)
+        guarded(|| {
+            let txn = database.begin_write().map_err(failed)?;
+            work(&txn)?;
+            txn.commit().map_err(failed)
+        })
     }
 
     /// Closes the file for good; whoever asks afterwards gets an error.
@@ -239,11 +301,10 @@ impl Store {
         drop(lock(&self.data_dir).take());
     }
 
-    /// Whether the transaction that was tried last is in storage, though it may have failed: the
-    /// last flush can fail after everything was written.
+    /// Whether the transaction that failed last is in storage in spite of that. Then memory has to be
+    /// what storage is, or the next waves would be given onto another state.
     pub(crate) fn last_write_landed(&self) -> bool {
-        let number = self.last_write.load(Ordering::SeqCst).to_le_bytes();
-        self.meta(tables::META_WRITE).is_ok_and(|stored| stored.as_deref() == Some(&number[..]))
+        *lock(&self.failure) == Failure::Landed
     }
 
     fn reopen(&self) {
@@ -253,7 +314,8 @@ impl Store {
         }
         // Closed first: the file is locked by who has it open.
         drop(database.take());
-        match guarded(|| open_database(&self.path).map_err(|error| error.to_string())) {
+        let file = open_file(&self.path).map_err(StorageError::of_disk);
+        match file.and_then(|file| guarded(|| open_database(&self.path, file).map_err(failed))) {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the storage cannot be opened again yet"),
         }
@@ -265,11 +327,7 @@ impl Store {
         }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
-        let run = || {
-            let txn = database.begin_read().map_err(|error| redb::Error::from(error).to_string())?;
-            work(&txn).map_err(|error| error.0.to_string())
-        };
-        guarded(run).map_err(StorageError::new)
+        guarded(|| work(&database.begin_read().map_err(failed)?))
     }
 
     pub(crate) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
@@ -396,12 +454,61 @@ impl Store {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, redb::Error> {
+/// Makes every table that is missing, so that no reader meets one, and notes the format.
+fn make_tables(txn: &WriteTransaction) -> Result<()> {
+    tables::create_all(txn).map_err(failed)?;
+    let mut meta = txn.open_table(tables::META).map_err(failed)?;
+    meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
+    Ok(())
+}
+
+/// The first opening: makes a storage. It is made beside its place and moved there when it is whole. So a crash on the way leaves
+/// a directory that is still new, and what is in its place and not whole is damaged.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let draft = path.with_extension("redb.new");
+    let of_file = |error| OpenError::of_file(path, error);
+    // The data directory may be one that others can look into; its files are not theirs to read.
+    let mut options = OpenOptions::new();
+    let file = private(options.read(true).write(true).create(true).truncate(true)).open(&draft).map_err(of_file)?;
+    let made = guarded(|| {
+        let database = database(&draft, file).map_err(failed)?;
+        let txn = database.begin_write().map_err(failed)?;
+        make_tables(&txn)?;
+        txn.commit().map_err(failed)?;
+        database.close().map_err(failed)
+    });
+    made.map_err(|error| OpenError::of_storage(path, error))?;
+    fs::rename(&draft, path).map_err(of_file)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()).map_err(of_file)
+}
+
+fn open_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Opens a storage that is there. An empty file is none: redb would take it for a new one.
+fn open_database(path: &Path, file: File) -> Result<Database, redb::Error> {
+    if file.metadata()?.len() == 0 {
+        return Err(redb::Error::Corrupted("it is empty".to_owned()));
+    }
+    database(path, file)
+}
+
+fn database(path: &Path, file: File) -> Result<Database, redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(STORE_CACHE_BYTES);
-    // The data directory may be one that others can look into; its files are not theirs to read.
-    let file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)?;
-    Ok(builder.create_with_backend(FileBackend::new(file)?)?)
+    Ok(builder.create_with_backend(backend(path, file)?)?)
+}
+
+#[cfg(not(test))]
+fn backend(_path: &Path, file: File) -> Result<FileBackend, redb::Error> {
+    Ok(FileBackend::new(file)?)
+}
+
+/// In unit tests a storage can be told to fail.
+#[cfg(test)]
+fn backend(path: &Path, file: File) -> Result<failing::FailingBackend, redb::Error> {
+    Ok(failing::FailingBackend::new(path, FileBackend::new(file)?))
 }
 
 fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
@@ -550,3 +657,6 @@ fn drop_history(txn: &WriteTransaction, id: u64) -> Result<()> {
     txn.open_table(tables::CHUNKS).map_err(failed)?.retain_in(chunks, |_, _| false).map_err(failed)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -365,6 +365,10 @@ fn begin_anew(staged: &mut Staged, at: Cursor, rock: Vec<u8>) {
 fn give(entry: &mut Entry, staged: &mut Staged, waves: &[Bytes], metrics: &Metrics) -> Result<Aeon, GiveError> {
     let mark = staged.changes.mark();
     let rocks = staged.rocks.len();
+    // A copy of what a hostile source had published can be there.
+    if staged.changes.head().0.saturating_add(waves.len() as u64) > Aeon::LAST.0 {
+        return Err(GiveError::LastAeon(entry.row.key.path().clone()));
+    }
     for (index, wave) in waves.iter().enumerate() {
         let (refused, touched) = match entry.fold.wash(wave) {
             Ok(()) => {

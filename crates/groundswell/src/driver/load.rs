@@ -264,7 +264,10 @@ impl Driver {
             writes.push(Write::Drop { id: *id });
             writes.push(Write::NoTombstone { key: &key });
         }
-        self.store.write(&writes)?;
+        let written = self.store.write(&writes);
+        if written.is_err() && !self.store.last_write_landed() {
+            return written;
+        }
         if let Some(entry) = self.entries.remove(&key) {
             entry.cell.end(Ended::Quit);
         }
@@ -276,7 +279,7 @@ impl Driver {
             Some(stored) => self.stored.insert(key, stored),
             None => self.stored.remove(&key),
         };
-        Ok(())
+        written
     }
 
     pub(super) fn new_backing(&mut self, durability: Durability) -> Backing {
