@@ -1,4 +1,6 @@
-//! What can be written on the command line.
+//! What can be written on the command line. What is done to whole paths is in `args/paths.rs`.
+
+mod paths;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -6,9 +8,11 @@ use std::{
 };
 
 use clap::{Args as Arguments, Parser, Subcommand};
-use groundswell::{Cursor, Name, Path, Pattern, PeerTicket};
+use groundswell::{Cursor, Name, Path, Pattern};
 
-use crate::builtin::Builtin;
+pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
+
+use crate::{builtin::Builtin, peer_name::PeerName};
 
 /// Real-time replicated state between peers: what one publishes, any number follow.
 #[derive(Debug, Parser)]
@@ -32,6 +36,8 @@ Examples:
   groundswell up                                     run a node; it prints its ticket
   groundswell give /log/today 'hello' --lake log     publish a line, in another terminal
   groundswell surf TICKET /log/today --lake log      follow it, on another machine
+  groundswell secret /log/today                      close it to everyone but those that are allowed
+  groundswell doctor                                 see what is wrong here, and what to do
 
 Exit status: 0, or 1 for an error said in one line on standard error, or 2 for wrong usage.
 The log goes to standard error; GROUNDSWELL_LOG (or RUST_LOG) says how much of it, as in
@@ -45,7 +51,17 @@ pub(crate) enum Command {
     Surf(Surf),
     Read(Read),
     Quit(Quit),
+    Public(Public),
+    Secret(Secret),
+    Allow(Allow),
+    Block(Block),
+    Rule(Rule),
+    Wipe(Wipe),
+    Kill(Kill),
+    Fork(Fork),
+    Copy(Copy),
     Status(Status),
+    Doctor(Doctor),
     Demo(Demo),
 }
 
@@ -57,6 +73,7 @@ pub(crate) enum Command {
 Examples:
   groundswell up
   groundswell up --data ./shop --offline
+  groundswell up --secret
   groundswell up --bind 127.0.0.1:0 --offline --json | head -1")]
 pub(crate) struct Up {
     /// Do without public relays and look-up: peers are found by their tickets and on the local network.
@@ -66,6 +83,10 @@ pub(crate) struct Up {
     /// Bind this address alone instead of every interface; port 0, or none, takes the last one that was free.
     #[arg(long, value_name = "ADDR", value_parser = bind_address)]
     pub(crate) bind: Option<SocketAddr>,
+
+    /// What is published from here on is secret until it is made public, or peers are allowed.
+    #[arg(long)]
+    pub(crate) secret: bool,
 }
 
 /// An address with its port, or without.
@@ -134,7 +155,8 @@ pub(crate) struct Open {
 
 /// Follow a state: print what it is, then each change. It waits for what is not there yet.
 ///
-/// The node goes on following it when this command ends, and after a restart, until `quit`.
+/// The node goes on following it when this command ends, and after a restart, until `quit`. A path
+/// that is killed, or closed to this node, is told (`killed`) and waited for: it comes back by itself.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
@@ -146,8 +168,9 @@ Examples:
 A line an update, with the wave that led to it, or with the rock (the whole state) where there is
 no wave: at first, and where this reader was too far behind.")]
 pub(crate) struct Surf {
-    /// The ticket of the publishing node, or its id if it is known here.
-    pub(crate) peer: PeerTicket,
+    /// The ticket of the publishing node, or its id if it is known here, whole or as `status` shows it.
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: PeerName,
 
     /// The path on that node.
     pub(crate) path: Path,
@@ -163,7 +186,8 @@ pub(crate) struct Surf {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
-    /// End with status 1 where there is nothing to follow, instead of waiting for it.
+    /// End with status 1 where there is nothing to follow (any more), instead of waiting for it. What
+    /// was not followed before, and has no state, is then not followed afterwards.
     #[arg(long)]
     pub(crate) no_wait: bool,
 
@@ -193,7 +217,7 @@ pub(crate) struct Read {
 
     /// Only what this peer publishes, by ticket or id.
     #[arg(long, value_name = "PEER")]
-    pub(crate) source: Option<PeerTicket>,
+    pub(crate) source: Option<PeerName>,
 }
 
 /// Stop following a state, and drop what is stored of it here.
@@ -203,7 +227,8 @@ Examples:
   groundswell quit PEER-ID /log/today")]
 pub(crate) struct Quit {
     /// The publishing node, by ticket or id.
-    pub(crate) peer: PeerTicket,
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: PeerName,
 
     /// The path on that node.
     pub(crate) path: Path,
@@ -224,7 +249,7 @@ pub(crate) struct Status {}
 /// Show it all in one process: three machines that publish, one follower, real connections.
 ///
 /// Nothing has to be set up, and nothing is left behind. It ends with a summary, and with status 1
-/// if the states on both sides differ.
+/// if the states on both sides differ. With `--json` the summary is all that it prints, as one object.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:

@@ -369,14 +369,14 @@ impl<L: Lake> Subscriptions<L> {
 
     /// A stream of a source that the agent follows, for its own program.
     pub(crate) fn reader(&self, source: &Source) -> Option<Updates<L>> {
-        let quit = self.shared.catalog.quit_of(source)?;
-        let cell = self.shared.catalog.existing(&self.key(source))?;
+        let quit = self.shared.catalog.quit_of(source, &self.declared.agent)?;
+        let cell = self.shared.catalog.cell(&self.key(source));
         let lake = self.declared.lake.clone();
         Some(Updates::new(source.clone(), lake, cell, None, quit, self.shared.metrics.clone(), None))
     }
 
-    /// Stops following a source. Streams of it end when no agent of this node follows it any
-    /// more; its replica then goes, in memory and on disk.
+    /// Stops following a source: this agent's streams of it end. When no agent of this node follows it
+    /// any more, its replica goes, in memory and on disk.
     pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
         self.agent().quit(source).await
     }
@@ -455,12 +455,12 @@ impl<L: Lake> Subscriptions<L> {
         let (declared, wanted) = (self.declared.clone(), source.clone());
         let cell = self.shared.driver.ask(|reply| Command::Want { declared, source: wanted, reply }).await;
         let cell = cell.map_err(|_| SurfError::ShutDown)??;
-        let (first, quit) = self.shared.catalog.follow(source, &self.declared.agent);
-        if first && !own {
+        let followed = self.shared.catalog.follow(source, &self.declared.agent);
+        if followed.first && !own {
             let (cell, lake) = (cell.clone(), self.declared.lake.clone());
-            follow::spawn(&self.shared, cell, source.clone(), lake, quit.clone());
+            follow::spawn(&self.shared, cell, source.clone(), lake, followed.all_quit);
         }
-        Ok((cell, quit))
+        Ok((cell, followed.quit))
     }
 
     fn learn_stored(&self, source: &Source) -> Result<(), SurfError> {

@@ -68,6 +68,8 @@ pub(crate) enum LocalNext {
     Wait,
     /// There is no state yet.
     Nothing,
+    /// The state is of another lake than the reader's.
+    LakeDiffers(LakeId),
 }
 
 /// The standing of a cell beside its state.
@@ -87,7 +89,13 @@ pub(crate) enum RemoteNext {
     /// The path holds another lake than was asked for.
     LakeDiffers(LakeId),
     /// A step of the protocol, with what memory holds for it.
-    Step { step: Step, recent: Option<Vec<Bytes>>, backing: Backing },
+    Step {
+        step: Step,
+        recent: Option<Vec<Bytes>>,
+        /// The digests that travel with the waves of the step, where it is one of waves.
+        digests: Vec<(Aeon, Digest)>,
+        backing: Backing,
+    },
 }
 
 impl TideCell {
@@ -163,10 +171,12 @@ impl TideCell {
     }
 
     /// The one question, for a local reader. It gets the rock in memory rather than a stored one.
-    /// A state of another lake than the reader's is none to it.
     pub(crate) fn local_next(&self, cursor: Option<Cursor>, lake: &LakeId) -> LocalNext {
         let state = read(&self.state);
-        let Some(body) = state.body.as_ref().filter(|body| body.lake == *lake) else { return LocalNext::Nothing };
+        let Some(body) = &state.body else { return LocalNext::Nothing };
+        if body.lake != *lake {
+            return LocalNext::LakeDiffers(body.lake.clone());
+        }
         match body.tide.next(cursor) {
             Next::Waves { first, last } => LocalNext::Waves {
                 first,
@@ -190,20 +200,15 @@ impl TideCell {
             return RemoteNext::LakeDiffers(body.lake.clone());
         }
         let step = outflow.poll(&body.tide);
-        let recent = match step {
-            Step::Waves { first, .. } => body.tide.recent_from(first, READ_BATCH_BYTES),
-            _ => None,
+        let (recent, digests) = match step {
+            Step::Waves { first, last } => {
+                let rocks = body.tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
+                let digests = rocks.map(|(aeon, info)| (aeon, info.digest)).collect();
+                (body.tide.recent_from(first, READ_BATCH_BYTES), digests)
+            }
+            _ => (None, Vec::new()),
         };
-        RemoteNext::Step { step, recent, backing: body.backing.clone() }
-    }
-
-    /// The digests that travel with the waves of these aeons.
-    pub(crate) fn digests(&self, first: Aeon, last: Aeon) -> Vec<(Aeon, Digest)> {
-        let digests = |tide: &Tide| {
-            let within = tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
-            within.map(|(aeon, info)| (aeon, info.digest)).collect()
-        };
-        self.with_tide(digests).unwrap_or_default()
+        RemoteNext::Step { step, recent, digests, backing: body.backing.clone() }
     }
 
     /// Storage is about to replace the history by another. Said before, and taken back by
@@ -225,6 +230,7 @@ impl TideCell {
         if matches!(self.key, TideKey::Publication { .. }) {
             state.freshness = Freshness::Live;
             state.caught_up = Some(body.tide.cursor().aeon);
+            state.current_at = None;
             state.killed = false;
         }
         state.body = Some(body);

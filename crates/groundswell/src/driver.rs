@@ -78,10 +78,20 @@ pub(crate) enum Command {
     Unwant { agent: Name, source: Source, last: bool, reply: oneshot::Sender<Result<(), StorageError>> },
     /// Apply what came from a source.
     Apply { cell: Arc<TideCell>, intakes: Vec<Intake>, reply: oneshot::Sender<Result<(), ApplyError>> },
-    /// Note whether the source of a replica has ended for this node.
-    SourceKilled { cell: Arc<TideCell>, killed: bool, reply: oneshot::Sender<Result<(), StorageError>> },
     /// Note how an agent's handler failed on a state, or that it no longer does.
     Fail { agent: Name, source: Source, fail: Option<Fail>, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// Something that concerns a whole path.
+    Manage(Manage),
+    /// Remember where a peer was reached.
+    Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
+    /// Finish what was asked before, and stop.
+    Stop,
+}
+
+/// What concerns a whole path: a transaction of its own.
+pub(crate) enum Manage {
+    /// Note whether the source of a replica has ended for this node.
+    SourceKilled { cell: Arc<TideCell>, killed: bool, reply: oneshot::Sender<Result<(), StorageError>> },
     /// Change who may read a path.
     Access {
         agent: Name,
@@ -104,10 +114,6 @@ pub(crate) enum Command {
         access: Option<Access<PeerId>>,
         reply: oneshot::Sender<Result<Aeon, ManageError>>,
     },
-    /// Remember where a peer was reached.
-    Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
-    /// Finish what was asked before, and stop.
-    Stop,
 }
 
 impl Command {
@@ -206,7 +212,11 @@ impl Driver {
         let stored = tides.into_iter().map(|(id, row)| (row.key.clone(), (id, row))).collect();
         let peers = store.peers()?.into_iter().map(|(addr, seen)| (addr.id, seen)).collect();
         let access = store.access()?.into_iter().collect();
-        let tombstones = store.tombstones()?.into_iter().collect();
+        let tombstones: HashMap<TideKey, Tombstone> = store.tombstones()?.into_iter().collect();
+        for key in tombstones.keys().filter(|key| matches!(key, TideKey::Publication { .. })) {
+            // Whoever asks what stands on the path is told that it has ended, declared or not.
+            catalog.cell(key).kill();
+        }
         for ((agent, source), fail) in store.fails()? {
             catalog.set_fail(&agent, &source, Some(fail));
         }
@@ -294,39 +304,44 @@ impl Driver {
                 }
             }
             Command::Stop => {}
-            whole => {
-                // What concerns a whole path comes after everything that was asked before.
+            Command::Fail { agent, source, fail, reply } => {
+                // Who has quit meanwhile has no state that it could have failed on.
+                if self.catalog.follows(&agent, &source) {
+                    batch.fails.push((agent, source, fail));
+                }
+                batch.answer(move |result| {
+                    let _ = reply.send(result);
+                });
+            }
+            Command::Manage(whole) => {
+                // It comes after everything that was asked before.
                 let _ = self.finish(std::mem::take(batch)).await;
                 self.manage(whole).await;
             }
         }
     }
 
-    async fn manage(&mut self, command: Command) {
+    async fn manage(&mut self, command: Manage) {
         // Who no longer waits for the answer does not need it.
         match command {
-            Command::SourceKilled { cell, killed, reply } => {
+            Manage::SourceKilled { cell, killed, reply } => {
                 let _ = reply.send(self.source_killed(&cell, killed));
             }
-            Command::Fail { agent, source, fail, reply } => {
-                let _ = reply.send(self.fail(&agent, &source, fail));
-            }
-            Command::Access { agent, path, change, reply } => {
+            Manage::Access { agent, path, change, reply } => {
                 let _ = reply.send(self.change_access((agent, path), change));
             }
-            Command::Rule { key, rule, reply } => {
+            Manage::Rule { key, rule, reply } => {
                 let _ = reply.send(self.set_rule(&key, rule).await);
             }
-            Command::Wipe { key, reply } => {
+            Manage::Wipe { key, reply } => {
                 let _ = reply.send(self.wipe(&key).await);
             }
-            Command::Kill { key, reply } => {
+            Manage::Kill { key, reply } => {
                 let _ = reply.send(self.kill(&key).await);
             }
-            Command::Replicate { from, declared, to, access, reply } => {
+            Manage::Replicate { from, declared, to, access, reply } => {
                 let _ = reply.send(self.replicate(&from, &declared, to, access).await);
             }
-            _ => {}
         }
     }
 }

@@ -139,7 +139,7 @@ pub enum DeclareError {
     },
     /// State is stored under another version of the lake, or another lake.
     #[error(
-        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, give the lake an upgrade, or publish on another path"
+        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, give the lake an upgrade, or publish on another path (quit the source, if it is followed)"
     )]
     LakeVersion {
         /// The path.
@@ -233,6 +233,9 @@ pub enum GiveError {
         /// Its size.
         bytes: usize,
     },
+    /// The path has come to the last aeon that there may be, which no honest one does.
+    #[error("{0} is at the last aeon that there may be: go on under another path")]
+    LastAeon(Path),
     /// Too much at once.
     #[error("too much at once: at most {MAX_WAVES_AT_ONCE} waves and {MAX_GIVE_BYTES} bytes go into one give_all")]
     TooMany,

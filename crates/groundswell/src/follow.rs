@@ -21,7 +21,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
     cell::TideCell,
-    driver::{ApplyError, Command},
+    driver::{ApplyError, Command, Manage},
     frames::{FrameReader, ReadFrameError},
     freshness::Freshness,
     limits::{BACKOFF_FIRST, BACKOFF_LAST},
@@ -270,7 +270,7 @@ impl Following {
     async fn note_killed(&self, killed: bool) {
         self.cell.set_killed(killed);
         let cell = self.cell.clone();
-        let noted = self.shared.driver.ask(|reply| Command::SourceKilled { cell, killed, reply }).await;
+        let noted = self.shared.driver.ask(|reply| Command::Manage(Manage::SourceKilled { cell, killed, reply })).await;
         if let Ok(Err(error)) = noted {
             warn!(%error, "a later run will not know whether the source had ended");
         }

@@ -80,6 +80,13 @@ impl FrameReader {
         }
     }
 
+    /// Lets go of the memory of what has been read, where nothing else has come yet.
+    pub(crate) fn let_go(&mut self) {
+        if self.start == self.buffer.len() {
+            (self.buffer, self.start) = (Vec::new(), 0);
+        }
+    }
+
     /// Waits until the peer has ended the stream, in whatever way. What it still sends is not
     /// looked at, and ends the wait too: nothing is to come.
     pub(crate) async fn ended(&mut self) {

@@ -54,6 +54,11 @@ impl DataDir {
         &self.path
     }
 
+    /// Whether the node has an identity already.
+    pub(crate) fn has_key(&self) -> bool {
+        self.path.join(KEY_FILE).exists()
+    }
+
     /// Reads the secret key, or makes one at the first start. A half-written key can't be:
     /// it is written beside its place, made durable, and renamed.
     pub(crate) fn secret_key(&self) -> Result<SecretKey, OpenError> {

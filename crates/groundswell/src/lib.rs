@@ -44,7 +44,7 @@ pub use groundswell_core::{
     Pattern, Rule, UpgradeError, check::check_lake, wire::Refusal,
 };
 pub use metrics::MetricsSnapshot;
-pub use node::{Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
+pub use node::{Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
 pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};

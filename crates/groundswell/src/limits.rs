@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 /// The most streams of updates that a node has open at once, for its own agents; and the most
-/// sources that it follows, read or not. Each source costs a stream on the wire and a task.
+/// sources that it follows, read or not: each costs a stream on the wire and a task. What an agent's
+/// program reads does not count again.
 pub const MAX_SUBSCRIPTIONS: usize = 10_000;
 
 /// The most subscriptions of one remote peer that this node serves.

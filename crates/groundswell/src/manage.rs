@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Agent, Publications, Subscriptions,
-    driver::{AccessChange, Command, Declared},
+    driver::{AccessChange, Command, Declared, Manage},
     error::ManageError,
     shared::Shared,
     source::{PeerId, Source},
@@ -21,16 +21,22 @@ use crate::{
 
 async fn ask<T>(
     shared: &Shared,
-    command: impl FnOnce(oneshot::Sender<Result<T, ManageError>>) -> Command,
+    command: impl FnOnce(oneshot::Sender<Result<T, ManageError>>) -> Manage,
 ) -> Result<T, ManageError> {
     if shared.closing.is_cancelled() {
         return Err(ManageError::ShutDown);
     }
-    shared.driver.ask(command).await.map_err(|_| ManageError::ShutDown)?
+    shared.driver.ask(|reply| Command::Manage(command(reply))).await.map_err(|_| ManageError::ShutDown)?
 }
 
 /// What an agent does to its own paths, whatever their lake. [`Publications`] has the same
 /// methods, for the paths of one declaration.
+///
+/// Each returns when what it did is durable, and takes effect for live readers before it returns. Calls on one
+/// path take effect in the order in which they were made, together with the gives. A future that is
+/// dropped does not take the call back if it was handed over. While the node shuts down they are
+/// refused. Who may read a path, and the word that it has ended, are kept for ever: paths that are
+/// made and killed without end grow the storage by a row each.
 impl Agent {
     fn own(&self, path: &str) -> Result<TideKey, ManageError> {
         Ok(TideKey::Publication { agent: self.name().clone(), path: Path::new(path)? })
@@ -89,7 +95,7 @@ impl Agent {
     ) -> Result<Access<PeerId>, ManageError> {
         let (agent, path) = (self.name().clone(), Path::new(path)?);
         let change: AccessChange = Box::new(change);
-        ask(self.shared(), |reply| Command::Access { agent, path, change, reply }).await
+        ask(self.shared(), |reply| Manage::Access { agent, path, change, reply }).await
     }
 
     /// Sets what is kept of a path's history, and does at once what the rule says: drops what it no
@@ -97,25 +103,26 @@ impl Agent {
     /// every wave since, so that any reader can be brought up to date.
     pub async fn rule(&self, path: &str, rule: Rule) -> Result<(), ManageError> {
         let key = self.own(path)?;
-        ask(self.shared(), |reply| Command::Rule { key, rule, reply }).await
+        ask(self.shared(), |reply| Manage::Rule { key, rule, reply }).await
     }
 
     /// Makes a rock of a path now, and drops everything older. The rule stays. A reader that is
     /// behind gets that rock in place of the waves.
     pub async fn wipe(&self, path: &str) -> Result<(), ManageError> {
         let key = self.own(path)?;
-        ask(self.shared(), |reply| Command::Wipe { key, reply }).await
+        ask(self.shared(), |reply| Manage::Wipe { key, reply }).await
     }
 
     /// Ends a path: its history goes, and it is as if it had never been, but for the word that it
-    /// has ended, which live readers get at once. Their replicas stay readable, and stale. A path
-    /// that has ended stays ended over restarts; killing it again does nothing.
+    /// has ended, which live readers get at once. Their replicas stay readable, and stale; agents of this
+    /// node itself, which have no replica of it, have nothing to read any more. A path that has ended
+    /// stays ended over restarts; killing it again does nothing.
     ///
     /// Giving or opening it again begins from the default rock, at the next aeon, with the
     /// rule and the access that it had; readers that still want it go on by themselves.
     pub async fn kill(&self, path: &str) -> Result<(), ManageError> {
         let key = self.own(path)?;
-        ask(self.shared(), |reply| Command::Kill { key, reply }).await
+        ask(self.shared(), |reply| Manage::Kill { key, reply }).await
     }
 }
 
@@ -187,10 +194,11 @@ impl<L: Lake> Publications<L> {
 
     /// Begins a publication on an empty path with the state and the history of another path of
     /// this agent, of the same lake: a new epoch, at the same aeon. The two go apart from there.
-    /// It keeps the other's rule, and its access unless its own path has been given one.
+    /// It keeps the other's rule and its access, whatever was said of its own path before.
     ///
     /// The path has to be covered by this declaration, and not be published; one that was killed
-    /// is empty. Returns the aeon. Copying a long history holds up other gives meanwhile.
+    /// is empty. Returns the aeon. Copying a long history holds up every other path meanwhile, gives
+    /// and changes of access alike.
     pub async fn fork(&self, from: &str, to: &str) -> Result<Aeon, ManageError> {
         let from = self.agent().own(from)?;
         self.replicate(from, to, None).await
@@ -198,7 +206,8 @@ impl<L: Lake> Publications<L> {
 
     /// Begins a publication on an empty path with the state and the history of a source that an
     /// agent of this node follows, live or stale, of the same lake: as [`Publications::fork`],
-    /// but secret, whatever the source is, until it is made public or peers are allowed.
+    /// but secret, whatever the source is and was said of the path before, until it is made public or
+    /// peers are allowed.
     pub async fn copy(&self, source: &Source, to: &str) -> Result<Aeon, ManageError> {
         let from = self.shared().key_of(source);
         self.replicate(from, to, Some(Access::secret())).await
@@ -207,7 +216,7 @@ impl<L: Lake> Publications<L> {
     async fn replicate(&self, from: TideKey, to: &str, access: Option<Access<PeerId>>) -> Result<Aeon, ManageError> {
         let to = self.covered(to)?;
         let declared: Arc<Declared> = self.declared().clone();
-        ask(self.shared(), |reply| Command::Replicate { from, declared, to, access, reply }).await
+        ask(self.shared(), |reply| Manage::Replicate { from, declared, to, access, reply }).await
     }
 }
 
@@ -218,13 +227,13 @@ impl<L: Lake> Subscriptions<L> {
     /// update. It is kept over restarts, and goes with the replica.
     pub async fn rule(&self, source: &Source, rule: Rule) -> Result<(), ManageError> {
         let key = self.replica(source)?;
-        ask(self.shared(), |reply| Command::Rule { key, rule, reply }).await
+        ask(self.shared(), |reply| Manage::Rule { key, rule, reply }).await
     }
 
     /// Makes a rock of a replica now, and drops everything older here: see [`Agent::wipe`].
     pub async fn wipe(&self, source: &Source) -> Result<(), ManageError> {
         let key = self.replica(source)?;
-        ask(self.shared(), |reply| Command::Wipe { key, reply }).await
+        ask(self.shared(), |reply| Manage::Wipe { key, reply }).await
     }
 
     /// The replica of a source; of this node's own paths there is none, and the publisher's rule holds.

@@ -30,7 +30,7 @@ use crate::{
     peers::{self, Peers},
     shared::Shared,
     source::{PeerId, PeerTicket, Source},
-    store::{META_PORT, Store, TideKey, Write},
+    store::{META_PORT, STORAGE_FILE, Store, TideKey, Write},
     sync::lock,
 };
 
@@ -72,6 +72,28 @@ impl NodeBuilder {
     pub fn bind(mut self, addr: SocketAddr) -> Self {
         self.network.bind = Some(addr);
         self
+    }
+
+    /// Opens the storage of the data directory, says what is in it, and closes it again; no node
+    /// is started, and nothing is asked of the network. `None` where no node has run there yet:
+    /// then nothing is created either. The data directory is held meanwhile, as by a node, and
+    /// what a crash has left is repaired.
+    pub async fn inspect(self) -> Result<Option<Inspected>, OpenError> {
+        let path = self.data_dir;
+        let open = move || {
+            if !path.join(STORAGE_FILE).is_file() {
+                return Ok(None);
+            }
+            let damaged = |error: StorageError| OpenError::Damaged { path: path.clone(), reason: error.to_string() };
+            let dir = DataDir::open(&path)?;
+            let id = if dir.has_key() { Some(dir.secret_key()?.public()) } else { None };
+            let store = Store::open(dir, Arc::default())?;
+            let stored = stored(&store).map_err(damaged)?;
+            store.close();
+            Ok(Some(Inspected { id, stored }))
+        };
+        let joined = tokio::task::spawn_blocking(open).await;
+        joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))
     }
 
     /// Opens the data directory, binds the endpoint and starts the node.
@@ -118,6 +140,7 @@ impl NodeBuilder {
             parting: CancellationToken::new(),
             following: tokio::sync::Mutex::new(()),
             closed: CancellationToken::new(),
+            programs: TaskTracker::new(),
             tasks: TaskTracker::new(),
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
@@ -208,6 +231,33 @@ pub struct Stored {
     pub lake: Name,
     /// The version of its lake.
     pub version: u32,
+}
+
+/// What is in a data directory whose node does not run: see [`NodeBuilder::inspect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspected {
+    /// The node's id; `None` where its key is missing, so that it would begin with a new one.
+    pub id: Option<PeerId>,
+    /// What is stored.
+    pub stored: Vec<Stored>,
+}
+
+fn stored(store: &Store) -> Result<Vec<Stored>, StorageError> {
+    let publications = store.tides()?.into_iter().filter_map(|(_, row)| match row.key {
+        TideKey::Publication { agent, path } => {
+            Some(Stored { agent, path, source: None, lake: row.lake.name, version: row.lake.version })
+        }
+        TideKey::Replica(_) => None,
+    });
+    let followed = store.wanted()?.into_iter().map(|(agent, source, lake)| Stored {
+        agent,
+        path: source.path.clone(),
+        source: Some(source),
+        lake: lake.name,
+        version: lake.version,
+    });
+    Ok(publications.chain(followed).collect())
 }
 
 /// What a node is doing at one moment.
@@ -310,21 +360,7 @@ impl Node {
     /// What is stored of earlier runs and of this one. A tool that knows lakes by name finds
     /// here what to declare again after a restart.
     pub fn stored(&self) -> Result<Vec<Stored>, StorageError> {
-        let store = &self.0.shared.store;
-        let publications = store.tides()?.into_iter().filter_map(|(_, row)| match row.key {
-            TideKey::Publication { agent, path } => {
-                Some(Stored { agent, path, source: None, lake: row.lake.name, version: row.lake.version })
-            }
-            TideKey::Replica(_) => None,
-        });
-        let followed = store.wanted()?.into_iter().map(|(agent, source, lake)| Stored {
-            agent,
-            path: source.path.clone(),
-            source: Some(source),
-            lake: lake.name,
-            version: lake.version,
-        });
-        Ok(publications.chain(followed).collect())
+        stored(&self.0.shared.store)
     }
 
     /// What the node is doing.
@@ -398,7 +434,8 @@ impl Node {
     /// 1. nothing new is taken: gives and surfs are refused from here on;
     /// 2. the driver makes durable what it was asked before, and stops;
     /// 3. what is committed is delivered: remote readers get it, then a goodbye;
-    /// 4. every local stream ends after what was committed;
+    /// 4. every local stream ends after what was committed, and each agent's program with them, once
+    ///    its handler has had that;
     /// 5. connections are closed, then the router and the endpoint;
     /// 6. the storage is closed, and the data directory let go of.
     ///
@@ -438,6 +475,9 @@ impl Node {
         for cell in shared.catalog.cells() {
             cell.end(Ended::ShutDown);
         }
+        shared.programs.close();
+        // A handler that does not return is cut off without a complaint.
+        within(deadline, 0.3, shared.programs.wait()).await;
         // 5.
         shared.peers.close_all();
         shared.closed.cancel();

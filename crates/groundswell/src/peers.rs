@@ -407,6 +407,8 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
     if wanted {
         remember(&shared, &peer, &connection, true).await;
     }
+    // One for all its streams.
+    let connection = Arc::new(connection);
     loop {
         tokio::select! {
             stream = connection.accept_bi() => match stream {

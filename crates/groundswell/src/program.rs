@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
-    Agent, Event, Freshness, Subscriptions, Updates, driver::Command, error::panic_message, fold::Held,
+    Agent, Ended, Event, Freshness, Subscriptions, Updates, driver::Command, error::panic_message, fold::Held,
     limits::MAX_FAIL_BYTES, shared::Shared, source::Source, store::Fail,
 };
 
@@ -150,7 +150,8 @@ impl Agent {
 }
 
 impl<H: Send + 'static> ProgramBuilder<H> {
-    /// The handler gets what this agent follows under this declaration, now and later.
+    /// The handler gets what is followed under this declaration, now and later: by this agent, or by
+    /// another one of this node, whose state it then is that may fail.
     pub fn handles<L: Lake>(mut self, subscriptions: &Subscriptions<L>) -> Self
     where
         H: OnRock<L>,
@@ -169,14 +170,13 @@ impl<H: Send + 'static> ProgramBuilder<H> {
         let span = info_span!("program", agent = %self.agent.name());
         let running = Running {
             shared: shared.clone(),
-            agent: self.agent,
             handler: self.handler,
             follows: self.follows,
             sources: HashSet::new(),
             readers: FuturesUnordered::new(),
         };
         let (stopped, ended) = (stop.clone(), done.clone().drop_guard());
-        shared.tasks.spawn(
+        shared.programs.spawn(
             async move {
                 running.run(stopped).await;
                 drop(ended);
@@ -211,13 +211,25 @@ impl Program {
 
 /// What waits for news of one source, and then calls the handler with it.
 type Waiting<H> = Pin<Box<dyn Future<Output = Box<dyn News<H>>> + Send>>;
-/// A call, which gives back what waits for the next news of the source, unless it has ended.
-type Call<'a, H> = Pin<Box<dyn Future<Output = Option<Waiting<H>>> + Send + 'a>>;
+type Numbered<H> = Pin<Box<dyn Future<Output = (usize, Box<dyn News<H>>)> + Send>>;
+/// A call of the handler.
+type Call<'a, H> = Pin<Box<dyn Future<Output = After<H>> + Send + 'a>>;
+
+/// What is to be done after a call.
+enum After<H> {
+    /// Wait for the next news of the source.
+    Wait(Waiting<H>),
+    /// The source was quit; it may be followed again.
+    Quit,
+    /// There will be no more news in this run.
+    Ended,
+}
 
 /// The sources of one declaration.
 trait Follows<H>: Send {
-    fn covers(&self, path: &Path) -> bool;
-    /// Begins to read a source; `None` where the agent does not follow it (any more).
+    /// What is followed under it.
+    fn sources(&self) -> Vec<Source>;
+    /// Begins to read a source; `None` where it is not followed any more.
     fn read(&self, source: &Source) -> Option<Waiting<H>>;
 }
 
@@ -228,8 +240,10 @@ trait News<H>: Send {
 }
 
 impl<L: Lake, H: OnRock<L>> Follows<H> for Subscriptions<L> {
-    fn covers(&self, path: &Path) -> bool {
-        self.pattern().covers(path)
+    fn sources(&self) -> Vec<Source> {
+        let mut sources = self.shared().catalog.followed_by(self.agent().name());
+        sources.retain(|source| self.pattern().covers(&source.path));
+        sources
     }
 
     fn read(&self, source: &Source) -> Option<Waiting<H>> {
@@ -277,7 +291,8 @@ impl<L: Lake> Reader<L> {
         self.told = Some((at, stale));
         let source = self.updates.source().clone();
         let surfed = Surfed { source: source.clone(), wave, stale, live, at, agent: self.agent.clone(), held };
-        let result = caught(handler.on_rock(surfed)).await;
+        let call = async { handler.on_rock(surfed).await.map_err(|error| error.to_string()) };
+        let result = caught(call).await;
         self.note(&source, at, result.err()).await;
     }
 
@@ -310,7 +325,8 @@ impl<L: Lake, H: OnRock<L>> News<H> for ReaderNews<L> {
 
     fn call<'a>(mut self: Box<Self>, handler: &'a mut H) -> Call<'a, H> {
         Box::pin(async move {
-            match self.event.take()? {
+            let Some(event) = self.event.take() else { return After::Ended };
+            match event {
                 Event::Update(update) => {
                     self.reader.tell(handler, Some((update.cursor, update.wave, update.live))).await;
                 }
@@ -323,20 +339,21 @@ impl<L: Lake, H: OnRock<L>> News<H> for ReaderNews<L> {
                     }
                     self.reader.tell(handler, None).await;
                 }
-                Event::Ended(_) => return None,
+                Event::Ended(Ended::Quit) => return After::Quit,
+                Event::Ended(_) => return After::Ended,
             }
-            Some(self.reader.wait())
+            After::Wait(self.reader.wait())
         })
     }
 }
 
 /// Runs a handler's future; a panic in it is an error.
-async fn caught(call: impl Future<Output = Result<(), HandlerError>>) -> Result<(), String> {
+async fn caught(call: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     let mut call = pin!(call);
     let polled = poll_fn(|context| {
         let poll = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
         match poll {
-            Ok(poll) => poll.map(|result| result.map_err(|error| error.to_string())),
+            Ok(poll) => poll,
             Err(panic) => std::task::Poll::Ready(Err(format!("it panicked: {}", panic_message(&*panic)))),
         }
     });
@@ -345,38 +362,40 @@ async fn caught(call: impl Future<Output = Result<(), HandlerError>>) -> Result<
 
 struct Running<H> {
     shared: Arc<Shared>,
-    agent: Agent,
     handler: H,
     follows: Vec<Box<dyn Follows<H>>>,
-    /// The sources that are read.
-    sources: HashSet<Source>,
-    readers: FuturesUnordered<Waiting<H>>,
+    /// The sources that are read, and by which declaration; also those that have ended for this run.
+    sources: HashSet<(usize, Source)>,
+    readers: FuturesUnordered<Numbered<H>>,
 }
 
 impl<H: Send + 'static> Running<H> {
     async fn run(mut self, stop: CancellationToken) {
         let mut followed = self.shared.catalog.watch_followed();
+        followed.mark_changed();
         loop {
-            followed.borrow_and_update();
-            self.read_new();
-            let news = tokio::select! {
+            let (number, news) = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                // Nothing new is begun while the node shuts down.
+                Ok(()) = followed.changed(), if !self.shared.closing.is_cancelled() => {
+                    self.read_new();
+                    continue;
+                }
                 Some(news) = self.readers.next() => news,
-                changed = followed.changed(), if !self.shared.closing.is_cancelled() => match changed {
-                    Ok(()) => continue,
-                    Err(_) => break,
-                },
                 () = self.shared.closing.cancelled(), if self.readers.is_empty() => break,
                 () = self.shared.closed.cancelled() => break,
             };
             let source = news.source().clone();
             tokio::select! {
-                waiting = news.call(&mut self.handler) => match waiting {
-                    Some(waiting) => self.readers.push(waiting),
-                    None => {
-                        self.sources.remove(&source);
+                after = news.call(&mut self.handler) => match after {
+                    After::Wait(waiting) => self.readers.push(numbered(number, waiting)),
+                    After::Quit => {
+                        self.sources.remove(&(number, source));
+                        // It may be followed again already.
+                        followed.mark_changed();
                     }
+                    After::Ended => {}
                 },
                 // The time to finish is over.
                 () = self.shared.closed.cancelled() => break,
@@ -385,20 +404,24 @@ impl<H: Send + 'static> Running<H> {
         debug!("the program has ended");
     }
 
-    /// Begins to read what the agent follows and this program does not read yet.
+    /// Begins to read what is followed and this program does not read yet.
     fn read_new(&mut self) {
-        if self.shared.closing.is_cancelled() {
-            return;
-        }
-        for source in self.shared.catalog.followed_by(self.agent.name()) {
-            if self.sources.contains(&source) {
-                continue;
-            }
-            let Some(follows) = self.follows.iter().find(|follows| follows.covers(&source.path)) else { continue };
-            if let Some(waiting) = follows.read(&source) {
-                self.readers.push(waiting);
-                self.sources.insert(source);
+        for (number, follows) in self.follows.iter().enumerate() {
+            for source in follows.sources() {
+                let key = (number, source);
+                if self.sources.contains(&key) {
+                    continue;
+                }
+                if let Some(waiting) = follows.read(&key.1) {
+                    self.readers.push(numbered(number, waiting));
+                    self.sources.insert(key);
+                }
             }
         }
     }
+}
+
+/// Notes by which declaration a source is read.
+fn numbered<H: 'static>(number: usize, waiting: Waiting<H>) -> Numbered<H> {
+    Box::pin(async move { (number, waiting.await) })
 }

@@ -4,12 +4,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode};
+use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode, wire::Refusal};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cell::{LocalNext, TideCell, stored_waves},
+    cell::{LocalNext, Standing, TideCell, stored_waves},
     error::ReadError,
     fold::{Held, RockSlot},
     freshness::{Ended, Freshness},
@@ -84,7 +84,7 @@ pub struct Updates<L: Lake> {
     away: u64,
     told: Option<Freshness>,
     ended: bool,
-    /// Set when no agent of this node follows the source any more.
+    /// Set when the agent has quit the source.
     quit: CancellationToken,
     metrics: Arc<Metrics>,
     /// Its place among the streams that a node may have open; a program's own takes none.
@@ -205,9 +205,9 @@ impl<L: Lake> Updates<L> {
         let current = slot.current();
         let held = current.read().await;
         let mut update = self.waiting.take()?;
-        if let Some(at) = held.at
-            && at != update.cursor
-        {
+        // A rock that stands nowhere is no state: the path was killed meanwhile, or storage fails.
+        let Some(at) = held.at else { return Some(look(Event::Update(update), None)) };
+        if at != update.cursor {
             // The rock has moved on: the waves between are skipped, and so is this one.
             update = Update { cursor: at, wave: None, ..update };
             self.cursor = Some(at);
@@ -280,10 +280,14 @@ impl<L: Lake> Updates<L> {
                 Step::Event(Event::Update(self.update(at, None, false, &standing.freshness)))
             }
             LocalNext::Wait | LocalNext::Nothing => self.stand(standing),
+            LocalNext::LakeDiffers(published) => {
+                let freshness = Freshness::Refused(Refusal::LakeDiffers { published });
+                self.stand(Standing { freshness, caught_up: None, ..standing })
+            }
         }
     }
 
-    fn wave(&mut self, wave: &Bytes, standing: &crate::cell::Standing) -> Step<L::Wave> {
+    fn wave(&mut self, wave: &Bytes, standing: &Standing) -> Step<L::Wave> {
         let Some(cursor) = &mut self.cursor else { return Step::Wait };
         cursor.aeon = cursor.aeon.next();
         let at = *cursor;
@@ -298,7 +302,7 @@ impl<L: Lake> Updates<L> {
     }
 
     /// There is no more state to hand out: tell what else has changed.
-    fn stand(&mut self, standing: crate::cell::Standing) -> Step<L::Wave> {
+    fn stand(&mut self, standing: Standing) -> Step<L::Wave> {
         if self.told.as_ref() != Some(&standing.freshness) {
             let first = self.told.is_none();
             self.told = Some(standing.freshness.clone());

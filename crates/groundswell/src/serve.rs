@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon,
+    Aeon, Digest, LakeId,
     encoding::decode,
     limits::MAX_REQUEST_BYTES,
     publisher::{Outflow, Step},
@@ -47,10 +47,12 @@ impl From<iroh::endpoint::WriteError> for Stop {
     }
 }
 
+/// Serves one stream in a task of its own. What it needs only now and then, such as to read the request or to write,
+/// is in boxes that are gone while it waits: thousands of streams wait.
 pub(crate) fn spawn(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
-    connection: &Connection,
+    connection: &Arc<Connection>,
     send: SendStream,
     recv: RecvStream,
 ) {
@@ -66,42 +68,45 @@ pub(crate) fn spawn(
 async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send: SendStream, recv: RecvStream) {
     let mut reader = FrameReader::new(recv, MAX_REQUEST_BYTES);
     let mut writer = Writer { stream: send, shared, buffer: Vec::new(), lost_rock: None };
-    let surf = match timeout(HELLO_TIMEOUT, reader.next()).await {
+    let request = Box::pin(request(shared, peer, connection, &mut reader, &mut writer));
+    let Some(Surf { agent, path, lake, cursor }) = request.await else { return };
+    let span = info_span!("serve", peer = %peer.id.fmt_short(), %agent, %path);
+    let cell = shared.catalog.cell(&TideKey::Publication { agent, path });
+    shared.metrics.remote_readers_now.add(1);
+    let wanted = (lake, Outflow::new(cursor));
+    let flow = flow(shared, peer, connection, &cell, wanted, &mut reader, &mut writer);
+    let stop = flow.instrument(span.clone()).await;
+    shared.catalog.release(cell);
+    Box::pin(writer.end(stop)).await;
+    shared.metrics.remote_readers_now.less(1);
+    debug!(parent: &span, "ended");
+}
+
+/// Reads the request; or refuses what is none.
+async fn request(
+    shared: &Shared,
+    peer: &Peer,
+    connection: &Connection,
+    reader: &mut FrameReader,
+    writer: &mut Writer<'_>,
+) -> Option<Surf> {
+    let request = match timeout(HELLO_TIMEOUT, reader.next()).await {
         Ok(Ok(body)) => decode::<Surf>(&body),
         _ => {
             shared.metrics.violations.add(1);
             let _ = writer.refuse(Refusal::Malformed).await;
-            return;
+            return None;
         }
     };
-    let Ok(surf) = surf else {
+    if request.is_err() {
         warn!(peer = %peer.id.fmt_short(), "a request that is none; the connection is closed");
         shared.metrics.violations.add(1);
         let _ = writer.refuse(Refusal::Malformed).await;
         let _ = timeout(HELLO_TIMEOUT, writer.stream.stopped()).await;
         connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
-        return;
-    };
-    let span = info_span!("serve", peer = %peer.id.fmt_short(), agent = %surf.agent, path = %surf.path);
-    let key = TideKey::Publication { agent: surf.agent.clone(), path: surf.path.clone() };
-    let cell = shared.catalog.cell(&key);
-    shared.metrics.remote_readers_now.add(1);
-    let stop = flow(shared, peer, connection, &cell, surf, &mut reader, &mut writer).instrument(span.clone()).await;
-    shared.catalog.release(cell);
-    match stop {
-        Stop::Gone => {}
-        Stop::Refused(refusal) => {
-            let _ = writer.refuse(refusal).await;
-        }
-        Stop::ShutDown => {
-            let _ = writer.send(&Message::ShuttingDown).await;
-            let _ = writer.stream.finish();
-            // Until the peer has it: the connection is closed after the last reader is gone.
-            let _ = writer.stream.stopped().await;
-        }
     }
-    shared.metrics.remote_readers_now.less(1);
-    debug!(parent: &span, "ended");
+    reader.let_go();
+    request.ok()
 }
 
 async fn flow(
@@ -109,30 +114,30 @@ async fn flow(
     peer: &Arc<Peer>,
     connection: &Connection,
     cell: &Arc<TideCell>,
-    surf: Surf,
+    (lake, mut outflow): (LakeId, Outflow),
     reader: &mut FrameReader,
     writer: &mut Writer<'_>,
 ) -> Stop {
-    let mut outflow = Outflow::new(surf.cursor);
     let mut changes = cell.watch();
     let mut place = Place::None;
     loop {
         changes.borrow_and_update();
-        let next = cell.remote_next(&outflow, &surf.lake, &peer.id);
+        let next = cell.remote_next(&outflow, &lake, &peer.id);
         let why = match next {
-            RemoteNext::Step { step, recent, backing } => {
+            RemoteNext::Step { step, recent, digests, backing } => {
                 match place.serve(peer) {
-                    Ok(true) => remember(shared, peer, connection, false).await,
+                    Ok(true) => Box::pin(remember(shared, peer, connection, false)).await,
                     Ok(false) => {}
                     Err(refusal) => return Stop::Refused(refusal),
                 }
                 if step == Step::Wait {
+                    writer.let_go();
                     match wait(shared, &mut changes, reader).await {
                         None => continue,
                         Some(stop) => return stop,
                     }
                 }
-                match writer.step(&mut outflow, step, recent, backing, cell).await {
+                match writer.step(&mut outflow, step, (recent, digests), backing, cell).await {
                     Ok(()) => continue,
                     Err(stop) => return stop,
                 }
@@ -144,7 +149,7 @@ async fn flow(
             // Said once, then nothing is sent until it can begin, from where the reader stands.
             Ok(true) => {
                 let message = why.map_or(Message::NotAvailable, Message::Refused);
-                if let Err(stop) = writer.send(&message).await {
+                if let Err(stop) = Box::pin(writer.send(&message)).await {
                     return stop;
                 }
                 outflow = Outflow::new(outflow.cursor());
@@ -152,6 +157,7 @@ async fn flow(
             Ok(false) => {}
             Err(refusal) => return Stop::Refused(refusal),
         }
+        writer.let_go();
         shared.metrics.parked_readers_now.add(1);
         let waited = wait(shared, &mut changes, reader).await;
         shared.metrics.parked_readers_now.less(1);
@@ -237,9 +243,28 @@ impl Writer<'_> {
         self.stream.write_all(&self.buffer).await?;
         self.shared.metrics.bytes_sent.add(self.buffer.len() as u64);
         self.buffer.clear();
-        // What one burst needed is not kept for an idle stream.
-        self.buffer.shrink_to(256);
         Ok(())
+    }
+
+    /// What one burst needed is not kept for an idle stream.
+    fn let_go(&mut self) {
+        self.buffer = Vec::new();
+    }
+
+    /// Says why it ends, where that is to be said.
+    async fn end(&mut self, stop: Stop) {
+        match stop {
+            Stop::Gone => {}
+            Stop::Refused(refusal) => {
+                let _ = self.refuse(refusal).await;
+            }
+            Stop::ShutDown => {
+                let _ = self.send(&Message::ShuttingDown).await;
+                let _ = self.stream.finish();
+                // Until the peer has it: the connection is closed after the last reader is gone.
+                let _ = self.stream.stopped().await;
+            }
+        }
     }
 
     async fn refuse(&mut self, refusal: Refusal) -> Result<(), Stop> {
@@ -255,7 +280,7 @@ impl Writer<'_> {
         &mut self,
         outflow: &mut Outflow,
         step: Step,
-        recent: Option<Vec<Bytes>>,
+        (recent, digests): (Option<Vec<Bytes>>, Vec<(Aeon, Digest)>),
         backing: Backing,
         cell: &Arc<TideCell>,
     ) -> Result<(), Stop> {
@@ -286,7 +311,17 @@ impl Writer<'_> {
                 }
                 Err(error) => return Err(storage_failed(&error)),
             },
-            Step::Waves { first, last } => self.waves(outflow, first, last, recent, backing, cell).await?,
+            Step::Waves { first, last } => {
+                let waves = match recent {
+                    Some(waves) => waves,
+                    None => {
+                        let waves = stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?;
+                        let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
+                        if same { waves } else { Vec::new() }
+                    }
+                };
+                self.waves(outflow, first, waves, digests).await?;
+            }
             Step::CaughtUp(aeon) => {
                 self.send(&Message::CaughtUp(aeon)).await?;
                 outflow.told_caught_up();
@@ -308,26 +343,15 @@ impl Writer<'_> {
         &mut self,
         outflow: &mut Outflow,
         first: Aeon,
-        last: Aeon,
-        recent: Option<Vec<Bytes>>,
-        backing: Backing,
-        cell: &TideCell,
+        waves: Vec<Bytes>,
+        digests: Vec<(Aeon, Digest)>,
     ) -> Result<(), Stop> {
-        let waves = match recent {
-            Some(waves) => waves,
-            None => {
-                let waves = stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?;
-                let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
-                if same { waves } else { Vec::new() }
-            }
-        };
         let Some(end) = first.0.checked_add(waves.len() as u64).filter(|end| *end > first.0) else {
             // They were pruned or replaced in this moment: the rock takes their place.
             *outflow = Outflow::new(None);
             return Ok(());
         };
         let end = Aeon(end - 1);
-        let digests = cell.digests(first, end);
         let mut digests = digests.into_iter().peekable();
         for (aeon, wave) in (first.0..).map(Aeon).zip(&waves) {
             let digest = digests.next_if(|(at, _)| *at == aeon).map(|(_, digest)| digest);

@@ -39,7 +39,9 @@ pub(crate) struct Shared {
     pub(crate) closed: CancellationToken,
     /// Held while an agent begins or ends to follow a source, so that the two never cross.
     pub(crate) following: tokio::sync::Mutex<()>,
-    /// Every task of the node.
+    /// The tasks of its agents' programs, which end before the others.
+    pub(crate) programs: TaskTracker,
+    /// Every other task of the node.
     pub(crate) tasks: TaskTracker,
 }
 

@@ -49,15 +49,15 @@ use crate::{
     sync::{lock, read, write},
 };
 
-/// The storage's file in the data directory.
-const FILE: &str = "node.redb";
-
 /// The format of the tables. A newer one is refused, an older one would be converted here.
 pub(crate) const FORMAT: u32 = 2;
 
 /// The format before access, tombstones and fails had their tables. It is read, and raised: a program
 /// that does not know who may read a path must not serve it.
 const FORMAT_BEFORE_ACCESS: u32 = 1;
+
+/// The storage's file in the data directory.
+pub(crate) const STORAGE_FILE: &str = "node.redb";
 
 /// One change to storage. A list of them is one transaction.
 pub(crate) enum Write<'a> {
@@ -125,6 +125,9 @@ pub(crate) struct Store {
     data_dir: Mutex<Option<DataDir>>,
 }
 
+/// Decoded rows of a table with encoded keys.
+type Rows<K, V> = Vec<(K, V)>;
+
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 /// Every error of redb becomes a [`StorageError`] with its text.
@@ -148,7 +151,7 @@ impl Store {
     pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let dir = data_dir.path().to_owned();
         let dir = dir.as_path();
-        let path = dir.join(FILE);
+        let path = dir.join(STORAGE_FILE);
         let unusable = |error: StorageError| OpenError::of_storage(&path, error);
         let marks = RunMarks::read(dir)?;
         match fs::metadata(&path) {
@@ -354,18 +357,18 @@ impl Store {
         Ok(rows.into_iter().map(|((agent, source), lake)| (agent, source, lake)).collect())
     }
 
-    /// Who may read which path, where it is not public.
-    pub(crate) fn access(&self) -> Result<Vec<((Name, PublishedPath), Access<PeerId>)>> {
+    /// Who may read which path, where that was said.
+    pub(crate) fn access(&self) -> Result<Rows<(Name, PublishedPath), Access<PeerId>>> {
         self.all(tables::ACCESS)
     }
 
     /// What was killed.
-    pub(crate) fn tombstones(&self) -> Result<Vec<(TideKey, Tombstone)>> {
+    pub(crate) fn tombstones(&self) -> Result<Rows<TideKey, Tombstone>> {
         self.all(tables::TOMBSTONES)
     }
 
     /// Which agent's handler failed on which state.
-    pub(crate) fn fails(&self) -> Result<Vec<((Name, Source), Fail)>> {
+    pub(crate) fn fails(&self) -> Result<Rows<(Name, Source), Fail>> {
         self.all(tables::FAILS)
     }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use groundswell_core::{
-    Access, Aeon, Cursor, Digest, Epoch, Path, Rule,
+    Access, Aeon, Cursor, Digest, Epoch, Name, Path, Rule,
     subscriber::Intake,
     tide::{RockInfo, Tide},
 };
@@ -22,7 +22,8 @@ use crate::{
     freshness::milliseconds,
     limits::MAX_REMEMBERED_PEERS,
     metrics::Metrics,
-    store::{TideKey, TideRow, Write},
+    source::Source,
+    store::{Fail, TideKey, TideRow, Write},
 };
 
 /// An answer that waits for the transaction.
@@ -33,6 +34,8 @@ pub(crate) struct Batch {
     pub(super) staged: HashMap<TideKey, Staged>,
     answers: Vec<Answer>,
     pub(super) peers: Vec<EndpointAddr>,
+    /// Agents whose handlers failed on the state of a source, or no longer do.
+    pub(super) fails: Vec<(Name, Source, Option<Fail>)>,
     given: u64,
     applied: u64,
 }
@@ -75,6 +78,9 @@ impl Driver {
             Ok(staged) => staged,
             Err(error) => {
                 let _ = reply.send(Err(error.into()));
+                if !self.entries.get(&key).is_some_and(|entry| entry.cell.has_state()) {
+                    self.entries.remove(&key);
+                }
                 return;
             }
         };
@@ -158,7 +164,7 @@ impl Driver {
 
     /// Makes a batch durable, shows it, and answers.
     pub(super) async fn finish(&mut self, mut batch: Batch) -> Result<(), StorageError> {
-        if batch.staged.is_empty() && batch.peers.is_empty() && batch.answers.is_empty() {
+        if batch.staged.is_empty() && batch.peers.is_empty() && batch.fails.is_empty() && batch.answers.is_empty() {
             return Ok(());
         }
         let begun_for_nothing = batch.staged.extract_if(|_, staged| !staged.kept).collect();
@@ -180,6 +186,9 @@ impl Driver {
                 self.metrics.waves_given.add(batch.given);
                 self.metrics.waves_applied.add(batch.applied);
                 self.show(batch.staged);
+                for (agent, source, fail) in batch.fails {
+                    self.catalog.set_fail(&agent, &source, fail);
+                }
             }
             // The transaction is in storage in spite of the error. It is not acknowledged, but memory
             // has to be what storage is, or the next waves would be given onto another state.
@@ -206,6 +215,8 @@ impl Driver {
     fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
         let seen = milliseconds(SystemTime::now()) / 1_000;
         let mut writes: Vec<Write<'_>> = batch.peers.iter().map(|addr| Write::Peer { addr, seen }).collect();
+        let fails = batch.fails.iter();
+        writes.extend(fails.map(|(agent, source, fail)| Write::Fail { agent, source, fail: fail.as_ref() }));
         self.peers.extend(batch.peers.iter().map(|addr| (addr.id, seen)));
         while self.peers.len() > MAX_REMEMBERED_PEERS {
             let Some((&peer, _)) = self.peers.iter().min_by_key(|(_, seen)| **seen) else { break };
@@ -249,9 +260,12 @@ impl Driver {
                     let (lake, backing) = (entry.row.lake.clone(), entry.backing.clone());
                     let access = match &key {
                         TideKey::Publication { agent, path } => {
-                            let access = self.access.entry((agent.clone(), path.clone()));
                             self.tombstones.remove(&key);
-                            access.or_insert_with(|| self.default_access.clone()).clone()
+                            let own = (agent.clone(), path.clone());
+                            if self.default_access != Access::Public && !self.access.contains_key(&own) {
+                                self.access.insert(own.clone(), self.default_access.clone());
+                            }
+                            self.access.get(&own).cloned().unwrap_or_default()
                         }
                         TideKey::Replica(_) => Access::secret(),
                     };
@@ -310,7 +324,7 @@ pub(super) async fn stage<'a>(
             Ok(staged)
         }
         Slot::Vacant(slot) => {
-            entry.fold.open(metrics).await;
+            entry.broken |= !entry.fold.open(metrics).await;
             if entry.broken {
                 let loaded = entry.load_committed();
                 if let Err(error) = loaded {
@@ -351,6 +365,10 @@ fn begin_anew(staged: &mut Staged, at: Cursor, rock: Vec<u8>) {
 fn give(entry: &mut Entry, staged: &mut Staged, waves: &[Bytes], metrics: &Metrics) -> Result<Aeon, GiveError> {
     let mark = staged.changes.mark();
     let rocks = staged.rocks.len();
+    // A copy of what a hostile source had published can be there.
+    if staged.changes.head().0.saturating_add(waves.len() as u64) > Aeon::LAST.0 {
+        return Err(GiveError::LastAeon(entry.row.key.path().clone()));
+    }
     for (index, wave) in waves.iter().enumerate() {
         let (refused, touched) = match entry.fold.wash(wave) {
             Ok(()) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use groundswell_core::{
-    Access, Aeon, Digest, Epoch, Name, Older, Rule, UpgradeError,
+    Access, Aeon, Digest, Epoch, LakeId, Name, Older, Rule, UpgradeError,
     limits::MAX_ROCK_BYTES,
     tide::{RockInfo, Tide},
 };
@@ -49,22 +49,25 @@ impl Driver {
             TideKey::Replica(_) => false,
         };
         let keys: Vec<TideKey> = self.stored.keys().filter(|key| covered(key)).cloned().collect();
-        let mut upgraded = Vec::new();
-        for key in &keys {
-            let Some((id, row)) = self.stored.get(key).filter(|(_, row)| row.lake != declared.lake) else { continue };
-            let (path, stored) = (key.path().clone(), row.lake.clone());
-            let declared_lake = declared.lake.clone();
-            upgraded.push(self.upgrade(*id, row, declared).await.map_err(|error| match error {
-                UpgradeFailed::NoWay => DeclareError::LakeVersion { path, stored, declared: declared_lake },
-                UpgradeFailed::Storage(error) => DeclareError::Storage(error),
-                UpgradeFailed::Failed(reason) => {
-                    DeclareError::Upgrade { path, stored, declared: declared_lake, reason }
+        let older: Vec<_> = keys.iter().filter_map(|key| self.stored.get(key)).cloned().collect();
+        let older: Vec<_> = older.into_iter().filter(|(_, row)| row.lake != declared.lake).collect();
+        // Tried before any is stored, so that an older program can still open them all. One by one:
+        // together they may not fit into memory.
+        for store in [false, true] {
+            for (id, row) in older.iter().filter(|_| store || older.len() > 1) {
+                let upgraded = self.upgrade(*id, row, declared).await.map_err(|error| {
+                    let (path, stored) = (row.key.path().clone(), row.lake.clone());
+                    let declared = declared.lake.clone();
+                    match error {
+                        UpgradeFailed::NoWay => DeclareError::LakeVersion { path, stored, declared },
+                        UpgradeFailed::Storage(error) => DeclareError::Storage(error),
+                        UpgradeFailed::Failed(reason) => DeclareError::Upgrade { path, stored, declared, reason },
+                    }
+                })?;
+                if store {
+                    self.store_upgraded(upgraded)?;
                 }
-            })?);
-        }
-        self.store_upgraded(upgraded)?;
-        for (key, _) in self.tombstones.iter().filter(|(key, _)| covered(key)) {
-            self.catalog.cell(key).kill();
+            }
         }
         let mut loaded = Vec::new();
         for key in keys {
@@ -87,7 +90,7 @@ impl Driver {
 
     /// What the declared lake makes of a tide that is stored under another version.
     async fn upgrade(&self, id: u64, row: &TideRow, declared: &Declared) -> Result<Upgraded, UpgradeFailed> {
-        if row.lake.name != declared.lake.name {
+        if row.lake.name != declared.lake.name || row.lake.version > declared.lake.version {
             return Err(UpgradeFailed::NoWay);
         }
         let stored = self.store.tide(id)?;
@@ -123,19 +126,12 @@ impl Driver {
         Ok(Upgraded::new(id, row, head, info, rock))
     }
 
-    /// Stores what was upgraded, all or none of it.
-    fn store_upgraded(&mut self, upgraded: Vec<Upgraded>) -> Result<(), StorageError> {
-        if upgraded.is_empty() {
-            return Ok(());
-        }
-        let writes: Vec<Write<'_>> = upgraded.iter().flat_map(Upgraded::writes).collect();
-        let written = self.store.write(&writes);
-        drop(writes);
+    fn store_upgraded(&mut self, upgraded: Upgraded) -> Result<(), StorageError> {
+        let written = self.store.write(&upgraded.writes());
         if written.is_ok() || self.store.last_write_landed() {
-            for Upgraded { id, row, .. } in upgraded {
-                tracing::info!(path = %row.key, lake = %row.lake, "upgraded");
-                self.stored.insert(row.key.clone(), (id, row));
-            }
+            let Upgraded { id, row, .. } = upgraded;
+            tracing::info!(path = %row.key, lake = %row.lake, "upgraded");
+            self.stored.insert(row.key.clone(), (id, row));
         }
         written
     }
@@ -200,17 +196,16 @@ impl Driver {
             // Its own publication needs no replica. A wish for the wrong lake is refused before
             // it is noted: noted, it would be in the way of the right one at each start.
             let key = TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() };
+            // One that is only stored may be an older version, which is upgraded when it is declared.
             let loaded = self.catalog.existing(&key).and_then(|cell| cell.lake());
-            let stored = loaded.or_else(|| self.stored.get(&key).map(|(_, row)| row.lake.clone()));
-            if let Some(stored) = stored.filter(|stored| *stored != declared.lake) {
+            let loaded = loaded.filter(|lake| *lake != declared.lake);
+            let stored = self.stored.get(&key).map(|(_, row)| row.lake.clone());
+            let newer = |lake: &LakeId| lake.name != declared.lake.name || lake.version > declared.lake.version;
+            if let Some(stored) = loaded.or(stored.filter(newer)) {
                 return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
             }
             self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
-            let cell = self.catalog.cell(&key);
-            if self.tombstones.contains_key(&key) {
-                cell.kill();
-            }
-            return Ok(cell);
+            return Ok(self.catalog.cell(&key));
         }
         let key = TideKey::Replica(source.clone());
         if let Some(held) = self.entries.get(&key).filter(|entry| entry.row.lake != declared.lake) {
@@ -223,7 +218,7 @@ impl Driver {
                 UpgradeFailed::Storage(error) => SurfError::Storage(error),
                 UpgradeFailed::Failed(reason) => SurfError::Upgrade { stored, declared: declared_lake, reason },
             })?;
-            self.store_upgraded(vec![upgraded])?;
+            self.store_upgraded(upgraded)?;
         }
         self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
         if let Some(entry) = self.entries.get(&key) {

@@ -3,8 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
 use groundswell_core::{
-    Access, AccessError, Aeon, Epoch, Name, Path, Rule, Tide, Tombstone,
+    Access, AccessError, Aeon, Cursor, Epoch, Name, Path, Rule, Tide, Tombstone,
     tide::{Changes, RockInfo},
 };
 
@@ -12,8 +13,10 @@ use super::{Batch, Declared, Driver, batch::stage, entry::Entry, entry::RockRefu
 use crate::{
     cell::{Body, TideCell},
     error::{ManageError, StorageError, panic_message},
-    source::{PeerId, Source},
-    store::{Backing, Fail, TideKey, TideRow, Write},
+    metrics::Metrics,
+    source::PeerId,
+    store::{Backing, History, TideKey, TideRow, Write},
+    sync::write,
 };
 
 /// A change of who may read a path.
@@ -26,7 +29,9 @@ impl Driver {
             return access.clone();
         }
         let publication = TideKey::Publication { agent: key.0.clone(), path: key.1.clone() };
-        let published = self.entries.contains_key(&publication) || self.stored.contains_key(&publication);
+        let published = self.entries.contains_key(&publication)
+            || self.stored.contains_key(&publication)
+            || self.tombstones.contains_key(&publication);
         // What was published as public stays so, whatever the default has become since.
         if published { Access::Public } else { self.default_access.clone() }
     }
@@ -113,10 +118,6 @@ impl Driver {
         };
         if written.is_ok() || self.store.last_write_landed() {
             entry.cell.kill();
-            entry.fold.open(&self.metrics).await;
-            // The default rock takes the memory of the one that was, for who still has a handle.
-            let _ = entry.fold.load(None);
-            entry.fold.close(None);
             self.entries.remove(key);
             self.tombstones.insert(key.clone(), tombstone);
         }
@@ -138,7 +139,7 @@ impl Driver {
     }
 
     /// Begins a publication with the state and the history of another tide, in an epoch of its own.
-    /// `access` is that of the new one, unless its path has been given one already.
+    /// `access` is that of the new one; without it, it is the origin's.
     pub(super) async fn replicate(
         &mut self,
         from: &TideKey,
@@ -160,24 +161,25 @@ impl Driver {
         let tide = origin.cell.with_tide(|tide| tide.forked(epoch)).ok_or_else(no_state)?;
         let backing = self.new_backing(declared.durability);
         let origin = self.entries.get_mut(from).ok_or_else(no_state)?;
-        let rock = origin.copy_rock(&self.metrics).await?;
+        let no_rock = |reason: String| ManageError::NoRock { path: from.path().clone(), reason };
+        let rock = origin.copy_rock(&self.metrics).await?.map_err(no_rock)?;
         let history = origin.backing.history(&tide, backing.disk_id().is_some())?;
         let own = (declared.agent.clone(), to);
         let from_access = match from {
             TideKey::Publication { agent, path } => self.access_of(&(agent.clone(), path.clone())),
             TideKey::Replica(_) => Access::secret(),
         };
-        let access = access.or_else(|| self.access.get(&own).cloned()).unwrap_or(from_access);
+        let access = access.unwrap_or(from_access);
         let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule: tide.rule() };
         let mut writes = vec![Write::Access { agent: &own.0, path: &own.1, access: &access }];
+        writes.push(Write::NoTombstone { key: &key });
         if let Some(id) = backing.disk_id() {
-            writes.push(Write::NoTombstone { key: &key });
             writes.push(Write::Tide { id, row: &row });
             writes.push(Write::Import { id, from: &history });
         }
         let mut fold = (declared.new_fold)();
         fold.open(&self.metrics).await;
-        fold.load(Some(&rock)).map_err(StorageError::new)?;
+        fold.load(Some(&rock)).map_err(|error| no_rock(error.to_string()))?;
         fold.close(Some(tide.cursor()));
         let written = self.store.write(&writes);
         if written.is_ok() || self.store.last_write_landed() {
@@ -195,13 +197,6 @@ impl Driver {
         Ok(written.map(|()| tide.cursor().aeon)?)
     }
 
-    /// Notes how an agent's handler failed on a state, or that it no longer does.
-    pub(super) fn fail(&mut self, agent: &Name, source: &Source, fail: Option<Fail>) -> Result<(), StorageError> {
-        self.store.write(&[Write::Fail { agent, source, fail: fail.as_ref() }])?;
-        self.catalog.set_fail(agent, source, fail);
-        Ok(())
-    }
-
     /// Where a publication begins: after its tombstone, where there is one.
     pub(super) fn tombstone_of(&self, key: &TideKey) -> Option<Tombstone> {
         self.tombstones.get(key).copied()
@@ -209,12 +204,12 @@ impl Driver {
 }
 
 impl Entry {
-    /// The encoding of the rock as it is committed.
-    async fn copy_rock(&mut self, metrics: &crate::metrics::Metrics) -> Result<Vec<u8>, StorageError> {
-        self.fold.open(metrics).await;
+    /// The encoding of the rock as it is committed; or why it has none.
+    async fn copy_rock(&mut self, metrics: &Metrics) -> Result<Result<Vec<u8>, String>, StorageError> {
+        self.broken |= !self.fold.open(metrics).await;
         let loaded = if self.broken { self.load_committed().map_err(StorageError::new) } else { Ok(()) };
         self.broken &= loaded.is_err();
-        let rock = loaded.and_then(|()| self.fold.encode(metrics).map_err(StorageError::new));
+        let rock = loaded.map(|()| self.fold.encode(metrics).map_err(|error| error.to_string()));
         self.fold.close(self.cell.cursor().filter(|_| !self.broken));
         rock
     }
@@ -225,13 +220,13 @@ pub(super) struct Upgraded {
     pub(super) id: u64,
     pub(super) row: TideRow,
     pub(super) changes: Changes,
-    pub(super) rocks: Vec<(Aeon, bytes::Bytes)>,
+    pub(super) rocks: Vec<(Aeon, Bytes)>,
 }
 
 impl Upgraded {
     /// A new epoch at the same aeon, which begins with the upgraded rock.
     pub(super) fn new(id: u64, row: TideRow, at: Aeon, info: RockInfo, rock: Vec<u8>) -> Self {
-        let cursor = groundswell_core::Cursor { epoch: row.epoch, aeon: at };
+        let cursor = Cursor { epoch: row.epoch, aeon: at };
         let mut changes = Tide::begin(cursor, row.rule, info).stage();
         changes.begin_anew(cursor, info);
         Self { id, row, changes, rocks: vec![(at, rock.into())] }
@@ -246,9 +241,9 @@ impl Upgraded {
 
 /// Storage of a tide that is in memory gets a history.
 impl Backing {
-    fn fill(&self, history: crate::store::History) {
-        if let (Self::Memory(tide), crate::store::History::Memory(history)) = (self, history) {
-            *crate::sync::write(tide) = history;
+    fn fill(&self, history: History) {
+        if let (Self::Memory(tide), History::Memory(history)) = (self, history) {
+            *write(tide) = history;
         }
     }
 }

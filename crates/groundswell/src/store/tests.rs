@@ -23,7 +23,7 @@ fn open(dir: &Path) -> Result<Store, OpenError> {
 }
 
 fn plan(dir: &Path) -> Arc<Plan> {
-    Plan::of(&dir.join(FILE))
+    Plan::of(&dir.join(STORAGE_FILE))
 }
 
 /// A publication of one rock and some waves.
@@ -143,11 +143,11 @@ fn an_opening_that_fails_at_any_step_can_be_done_again() {
                     store.close();
                     break;
                 }
-                Err(OpenError::Storage { path, .. }) => assert_eq!(path, dir.path().join(FILE)),
+                Err(OpenError::Storage { path, .. }) => assert_eq!(path, dir.path().join(STORAGE_FILE)),
                 Err(other) => panic!("{fault:?} at {step}: {other}"),
             }
             failures += 1;
-            assert!(!dir.path().join(FILE).exists(), "{fault:?} at {step}");
+            assert!(!dir.path().join(STORAGE_FILE).exists(), "{fault:?} at {step}");
             open(dir.path()).unwrap().close();
         }
         for step in 0.. {

@@ -301,7 +301,7 @@ async fn a_wave_whose_digest_differs_from_the_replicas_rock_and_the_rock_that_he
     // The publisher's rock is another, as it says; and after that both agree.
     let healing = [
         &rock(at(8), &["other"])[..],
-        &[caught_up(8), wave(9, Some(Digest::of(&postcard::to_allocvec(&["other", "two"]).unwrap())))],
+        &[caught_up(8), wave(9, Some(Digest::of(&postcard::to_allocvec(&vec!["other", "two"]).unwrap())))],
     ];
     let healing = healing.concat();
     let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
