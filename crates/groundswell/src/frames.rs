@@ -80,18 +80,8 @@ impl FrameReader {
         }
     }
 
-    /// Lets go of the memory of what has been read, where nothing else has come yet.
-    pub(crate) fn let_go(&mut self) {
-        if self.start == self.buffer.len() {
-            (self.buffer, self.start) = (Vec::new(), 0);
-        }
-    }
-
-    /// Waits until the peer has ended the stream, in whatever way. What it still sends is not
-    /// looked at, and ends the wait too: nothing is to come.
-    pub(crate) async fn ended(&mut self) {
-        if self.start == self.buffer.len() {
-            let _ = self.stream.read_chunk(1).await;
-        }
+    /// The stream, after the one frame that it was read for; `None` where more has come.
+    pub(crate) fn into_stream(self) -> Option<RecvStream> {
+        (self.start == self.buffer.len()).then_some(self.stream)
     }
 }

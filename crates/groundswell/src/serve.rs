@@ -15,8 +15,8 @@ use groundswell_core::{
     wire::{Message, Refusal, Surf, encode_frame},
 };
 use iroh::endpoint::{Connection, RecvStream, SendStream};
-use tokio::time::timeout;
-use tracing::{Instrument, debug, info_span, warn};
+use tokio::{sync::watch, time::timeout};
+use tracing::{Instrument, Span, debug, info_span, warn};
 
 use crate::{
     cell::{RemoteNext, TideCell, stored_chunk, stored_waves},
@@ -38,6 +38,8 @@ enum Stop {
     Refused(Refusal),
     /// The node shuts down.
     ShutDown,
+    /// The time to say so is over.
+    Closed,
 }
 
 /// A stream that can't be written to any more: the peer has let go of it.
@@ -47,8 +49,8 @@ impl From<iroh::endpoint::WriteError> for Stop {
     }
 }
 
-/// Serves one stream in a task of its own. What it needs only now and then, such as to read the request or to write,
-/// is in boxes that are gone while it waits: thousands of streams wait.
+/// Serves one stream in a task of its own. Thousands of such tasks wait for news, so that each holds little while it
+/// does: what it needs to read the request, to write and to end is in boxes that are gone by then.
 pub(crate) fn spawn(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
@@ -56,40 +58,157 @@ pub(crate) fn spawn(
     send: SendStream,
     recv: RecvStream,
 ) {
-    let (task, peer, connection) = (shared.clone(), peer.clone(), connection.clone());
+    let begun = Box::pin(Serving::begin(shared.clone(), peer.clone(), connection.clone(), send, recv));
     shared.tasks.spawn(async move {
-        tokio::select! {
-            () = serve(&task, &peer, &connection, send, recv) => {}
-            () = task.closed.cancelled() => {}
-        }
+        let Some(mut serving) = begun.await else { return };
+        let stop = loop {
+            let parked = match Box::pin(serving.until_idle()).await {
+                Ok(parked) => u64::from(parked),
+                Err(stop) => break stop,
+            };
+            serving.shared.metrics.parked_readers_now.add(parked);
+            let stop = serving.news().await;
+            serving.shared.metrics.parked_readers_now.less(parked);
+            if let Some(stop) = stop {
+                break stop;
+            }
+        };
+        Box::pin(serving.end(stop)).await;
     });
 }
 
-async fn serve(shared: &Shared, peer: &Arc<Peer>, connection: &Connection, send: SendStream, recv: RecvStream) {
-    let mut reader = FrameReader::new(recv, MAX_REQUEST_BYTES);
-    let mut writer = Writer { stream: send, shared, buffer: Vec::new(), lost_rock: None };
-    let request = Box::pin(request(shared, peer, connection, &mut reader, &mut writer));
-    let Some(Surf { agent, path, lake, cursor }) = request.await else { return };
-    let span = info_span!("serve", peer = %peer.id.fmt_short(), %agent, %path);
-    let cell = shared.catalog.cell(&TideKey::Publication { agent, path });
-    shared.metrics.remote_readers_now.add(1);
-    let wanted = (lake, Outflow::new(cursor));
-    let flow = flow(shared, peer, connection, &cell, wanted, &mut reader, &mut writer);
-    let stop = flow.instrument(span.clone()).await;
-    shared.catalog.release(cell);
-    Box::pin(writer.end(stop)).await;
-    shared.metrics.remote_readers_now.less(1);
-    debug!(parent: &span, "ended");
+/// One subscription that is served, or parked.
+struct Serving {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    connection: Arc<Connection>,
+    recv: RecvStream,
+    writer: Writer,
+    cell: Arc<TideCell>,
+    changes: watch::Receiver<u64>,
+    lake: LakeId,
+    outflow: Outflow,
+    place: Place,
+    span: Span,
 }
 
-/// Reads the request; or refuses what is none.
+impl Serving {
+    /// Reads the request. One that is none is refused.
+    async fn begin(
+        shared: Arc<Shared>,
+        peer: Arc<Peer>,
+        connection: Arc<Connection>,
+        send: SendStream,
+        recv: RecvStream,
+    ) -> Option<Self> {
+        let mut writer = Writer { stream: send, shared: shared.clone(), buffer: Vec::new(), lost_rock: None };
+        let requested = tokio::select! {
+            requested = request(&shared, &peer, &connection, recv, &mut writer) => requested,
+            () = shared.closed.cancelled() => None,
+        };
+        let (Surf { agent, path, lake, cursor }, recv) = requested?;
+        let span = info_span!("serve", peer = %peer.id.fmt_short(), %agent, %path);
+        let cell = shared.catalog.cell(&TideKey::Publication { agent, path });
+        shared.metrics.remote_readers_now.add(1);
+        let (changes, outflow, place) = (cell.watch(), Outflow::new(cursor), Place::None);
+        Some(Self { shared, peer, connection, recv, writer, cell, changes, lake, outflow, place, span })
+    }
+
+    /// Does all that there is to do, until there is nothing but to wait; whether it is parked then.
+    async fn until_idle(&mut self) -> Result<bool, Stop> {
+        let (closed, span) = (self.shared.closed.clone(), self.span.clone());
+        let flow = async {
+            loop {
+                if let Some(parked) = self.turn().await? {
+                    self.writer.let_go();
+                    return Ok(parked);
+                }
+            }
+        };
+        tokio::select! {
+            idle = flow.instrument(span) => idle,
+            () = closed.cancelled() => Err(Stop::Closed),
+        }
+    }
+
+    /// Does one thing; or says that there is nothing to do, and whether it is parked.
+    async fn turn(&mut self) -> Result<Option<bool>, Stop> {
+        // Marked first, then looked: a change in between wakes once too often, never once too few.
+        self.changes.borrow_and_update();
+        let why = match self.cell.remote_next(&self.outflow, &self.lake, &self.peer.id) {
+            RemoteNext::Step { step, recent, digests, backing } => {
+                if self.place.serve(&self.peer).map_err(Stop::Refused)? {
+                    remember(&self.shared, &self.peer, &self.connection, false).await;
+                }
+                if step == Step::Wait {
+                    return Ok(Some(false));
+                }
+                self.writer.step(&mut self.outflow, step, (recent, digests), backing, &self.cell).await?;
+                return Ok(None);
+            }
+            RemoteNext::Nothing => None,
+            RemoteNext::LakeDiffers(published) => Some(Refusal::LakeDiffers { published }),
+        };
+        // Said once, then nothing is sent until it can begin, from where the reader stands.
+        if self.place.park(&self.peer, &why).map_err(Stop::Refused)? {
+            self.writer.send(&why.map_or(Message::NotAvailable, Message::Refused)).await?;
+            self.outflow = Outflow::new(self.outflow.cursor());
+        }
+        Ok(Some(true))
+    }
+
+    /// Waits for news; or says that there will be none.
+    async fn news(&mut self) -> Option<Stop> {
+        tokio::select! {
+            // In this order: what is committed is sent before the goodbye.
+            biased;
+            changed = self.changes.changed() => changed.is_err().then_some(Stop::Gone),
+            // Whatever comes, and be it the end: a subscriber has nothing more to say.
+            _ = self.recv.read_chunk(1) => Some(Stop::Gone),
+            () = self.shared.parting.cancelled() => Some(Stop::ShutDown),
+        }
+    }
+
+    /// Says why it ends, where that is to be said, and lets go of everything.
+    async fn end(self, stop: Stop) {
+        if matches!(stop, Stop::Closed) {
+            return;
+        }
+        let Self { shared, cell, mut writer, span, recv: _recv, place: _place, .. } = self;
+        shared.catalog.release(cell);
+        let goodbye = async {
+            match stop {
+                Stop::Gone | Stop::Closed => {}
+                Stop::Refused(refusal) => {
+                    let _ = writer.refuse(refusal).await;
+                }
+                Stop::ShutDown => {
+                    let _ = writer.send(&Message::ShuttingDown).await;
+                    let _ = writer.stream.finish();
+                    // Until the peer has it: the connection is closed after the last reader is gone.
+                    let _ = writer.stream.stopped().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = goodbye => {
+                shared.metrics.remote_readers_now.less(1);
+                debug!(parent: &span, "ended");
+            }
+            () = shared.closed.cancelled() => {}
+        }
+    }
+}
+
+/// Reads the request, and gives the stream back; or refuses what is none.
 async fn request(
     shared: &Shared,
     peer: &Peer,
     connection: &Connection,
-    reader: &mut FrameReader,
-    writer: &mut Writer<'_>,
-) -> Option<Surf> {
+    recv: RecvStream,
+    writer: &mut Writer,
+) -> Option<(Surf, RecvStream)> {
+    let mut reader = FrameReader::new(recv, MAX_REQUEST_BYTES);
     let request = match timeout(HELLO_TIMEOUT, reader.next()).await {
         Ok(Ok(body)) => decode::<Surf>(&body),
         _ => {
@@ -98,73 +217,16 @@ async fn request(
             return None;
         }
     };
-    if request.is_err() {
+    let Ok(surf) = request else {
         warn!(peer = %peer.id.fmt_short(), "a request that is none; the connection is closed");
         shared.metrics.violations.add(1);
         let _ = writer.refuse(Refusal::Malformed).await;
         let _ = timeout(HELLO_TIMEOUT, writer.stream.stopped()).await;
         connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
-    }
-    reader.let_go();
-    request.ok()
-}
-
-async fn flow(
-    shared: &Shared,
-    peer: &Arc<Peer>,
-    connection: &Connection,
-    cell: &Arc<TideCell>,
-    (lake, mut outflow): (LakeId, Outflow),
-    reader: &mut FrameReader,
-    writer: &mut Writer<'_>,
-) -> Stop {
-    let mut changes = cell.watch();
-    let mut place = Place::None;
-    loop {
-        changes.borrow_and_update();
-        let next = cell.remote_next(&outflow, &lake, &peer.id);
-        let why = match next {
-            RemoteNext::Step { step, recent, digests, backing } => {
-                match place.serve(peer) {
-                    Ok(true) => Box::pin(remember(shared, peer, connection, false)).await,
-                    Ok(false) => {}
-                    Err(refusal) => return Stop::Refused(refusal),
-                }
-                if step == Step::Wait {
-                    writer.let_go();
-                    match wait(shared, &mut changes, reader).await {
-                        None => continue,
-                        Some(stop) => return stop,
-                    }
-                }
-                match writer.step(&mut outflow, step, (recent, digests), backing, cell).await {
-                    Ok(()) => continue,
-                    Err(stop) => return stop,
-                }
-            }
-            RemoteNext::Nothing => None,
-            RemoteNext::LakeDiffers(published) => Some(Refusal::LakeDiffers { published }),
-        };
-        match place.park(peer, &why) {
-            // Said once, then nothing is sent until it can begin, from where the reader stands.
-            Ok(true) => {
-                let message = why.map_or(Message::NotAvailable, Message::Refused);
-                if let Err(stop) = Box::pin(writer.send(&message)).await {
-                    return stop;
-                }
-                outflow = Outflow::new(outflow.cursor());
-            }
-            Ok(false) => {}
-            Err(refusal) => return Stop::Refused(refusal),
-        }
-        writer.let_go();
-        shared.metrics.parked_readers_now.add(1);
-        let waited = wait(shared, &mut changes, reader).await;
-        shared.metrics.parked_readers_now.less(1);
-        if let Some(stop) = waited {
-            return stop;
-        }
-    }
+        return None;
+    };
+    // More than the one frame ends the subscription before it has begun.
+    Some((surf, reader.into_stream()?))
 }
 
 /// Which of a peer's places a subscription takes.
@@ -202,31 +264,16 @@ impl Place {
     }
 }
 
-/// Waits for news; or says that there will be none.
-async fn wait(
-    shared: &Shared,
-    changes: &mut tokio::sync::watch::Receiver<u64>,
-    reader: &mut FrameReader,
-) -> Option<Stop> {
-    tokio::select! {
-        // In this order: what is committed is sent before the goodbye.
-        biased;
-        changed = changes.changed() => changed.is_err().then_some(Stop::Gone),
-        () = reader.ended() => Some(Stop::Gone),
-        () = shared.parting.cancelled() => Some(Stop::ShutDown),
-    }
-}
-
 /// Writes frames to one stream.
-struct Writer<'a> {
+struct Writer {
     stream: SendStream,
-    shared: &'a Shared,
+    shared: Arc<Shared>,
     buffer: Vec<u8>,
     /// The rock that was gone when its chunk was to be read.
     lost_rock: Option<Aeon>,
 }
 
-impl Writer<'_> {
+impl Writer {
     async fn send(&mut self, message: &Message<'_>) -> Result<(), Stop> {
         self.push(message)?;
         self.flush().await
@@ -249,22 +296,6 @@ impl Writer<'_> {
     /// What one burst needed is not kept for an idle stream.
     fn let_go(&mut self) {
         self.buffer = Vec::new();
-    }
-
-    /// Says why it ends, where that is to be said.
-    async fn end(&mut self, stop: Stop) {
-        match stop {
-            Stop::Gone => {}
-            Stop::Refused(refusal) => {
-                let _ = self.refuse(refusal).await;
-            }
-            Stop::ShutDown => {
-                let _ = self.send(&Message::ShuttingDown).await;
-                let _ = self.stream.finish();
-                // Until the peer has it: the connection is closed after the last reader is gone.
-                let _ = self.stream.stopped().await;
-            }
-        }
     }
 
     async fn refuse(&mut self, refusal: Refusal) -> Result<(), Stop> {
