@@ -10,7 +10,8 @@ pub const MAX_PATH_SEGMENTS: usize = 16;
 /// The most bytes that one segment of a path may have: what file systems allow a name.
 pub const MAX_SEGMENT_BYTES: usize = 255;
 
-/// The most bytes that the name of an agent or of a lake may have.
+/// The most bytes that the name of an agent or of a lake may have: room for any name that people say, and for a digest
+/// in hexadecimal.
 pub const MAX_NAME_BYTES: usize = 64;
 
 /// The most bytes that one encoded wave may have (1 MiB). A wave is an instruction,
@@ -26,14 +27,14 @@ pub const MAX_ROCK_BYTES: usize = 256 * 1024 * 1024;
 /// a frame's own bytes do not count.
 pub const ROCK_CHUNK_BYTES: usize = 64 * 1024;
 
-/// The most bytes of one frame's body: the largest wave and room for what goes with it.
+/// The most bytes of one frame's body: the largest wave and room for what goes with it. No longer one is read.
 pub const MAX_FRAME_BYTES: usize = MAX_WAVE_BYTES + 1024;
 
 /// The most bytes of a hello's or a request's frame (8 KiB): a path, two names and a cursor fit
 /// twice. They come before a peer has any place here, so that they are kept small.
 pub const MAX_REQUEST_BYTES: usize = 8 * 1024;
 
-/// The most waves that one `give_all` may hold: all of them go into one transaction.
+/// The most waves that one `give_all` may hold: all of them go into one transaction, for which all other givers wait.
 pub const MAX_WAVES_AT_ONCE: usize = 65_536;
 
 /// The most bytes of encoded waves that one `give_all` may hold (64 MiB), likewise.
@@ -56,7 +57,8 @@ pub const WAVE_OVERHEAD_BYTES: u64 = 32;
 /// (64 KiB), so that a small state is not snapshotted at each wave.
 pub const AUTOMATIC_ROCK_FLOOR_BYTES: u64 = 64 * 1024;
 
-/// The default horizon of a rule, in waves.
+/// The default horizon of a rule, in waves: a reader that misses so few goes on one by one; for more than that
+/// a rock is the shorter way.
 pub const DEFAULT_HORIZON: u64 = 1_000;
 
 /// How many waves beyond its horizon a tide lets gather before it drops them together:

@@ -8,11 +8,13 @@ use std::time::Duration;
 /// program reads does not count again.
 pub const MAX_SUBSCRIPTIONS: usize = 10_000;
 
-/// The most subscriptions of one remote peer that this node serves.
+/// The most subscriptions of one remote peer that this node serves: a stream and a task each, so that one peer can't
+/// take what all others need. All programs of a node share one subscription to a path.
 pub const MAX_SUBSCRIPTIONS_OF_PEER: u32 = 1_000;
 
 /// The most subscriptions of one remote peer that may wait for a path that is not available,
-/// beside those that are served.
+/// beside those that are served: as many again, so that a peer that asks for all it wants before any of it is there
+/// is not refused.
 pub const MAX_PARKED_OF_PEER: u32 = 1_000;
 
 /// How many bytes this node holds at most for a remote subscription that has nothing to do, beyond its QUIC stream
@@ -24,13 +26,15 @@ pub const IDLE_SUBSCRIPTION_BYTES: usize = 1_024;
 /// rest is room for both sides dialling at once, and for connections that are already dead.
 pub const MAX_CONNECTIONS_OF_PEER: usize = 8;
 
-/// How long a shutdown may take, in all.
+/// How long a shutdown may take, in all: less than the time after which init systems and containers kill, and longer than
+/// any flush of a disk that works.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a new connection may take to say hello.
+/// How long a new connection may take to say hello, and a new stream to say what it wants: several round trips of the
+/// worst line, and no longer, since it takes a place meanwhile.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long dialling a peer may take before it counts as failed.
+/// How long dialling a peer may take before it counts as failed: look-up, a relay and a lost packet or two.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection that is silent for so long is dead. With [`KEEP_ALIVE`] this is three
@@ -41,39 +45,45 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// times what a fast line with a long round trip needs, and a bound on what a peer can make us hold.
 pub const RECEIVE_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 
-/// How often a connection that has nothing to say says so.
+/// How often a connection that has nothing to say says so: often enough to keep the mapping of any router.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-/// The first wait before dialling again; it doubles at each failure, with jitter.
+/// The first wait before dialling again; it doubles at each failure, with jitter. A peer that only restarts is back
+/// within it.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
-/// The longest wait before dialling again.
+/// The longest wait before dialling again: what one notices of a peer that comes back, against a packet now and then
+/// for one that does not.
 pub const BACKOFF_LAST: Duration = Duration::from_secs(30);
 
 /// How long the driver waits for readers of a rock before it leaves them that rock and goes
 /// on with a copy: long enough for any quick look, short enough for every writer.
 pub const READER_PATIENCE: Duration = Duration::from_millis(5);
 
-/// How many commands may wait for the driver. Callers beyond it wait their turn.
+/// How many commands may wait for the driver: one batch, while another is written. Callers beyond it wait their turn.
 pub const DRIVER_QUEUE: usize = 1_024;
 
-/// How many commands the driver takes into one transaction.
+/// How many commands the driver takes into one transaction: far beyond what makes a flush cheap for each, and few
+/// enough that the first of them does not wait long.
 pub const MAX_BATCH_COMMANDS: usize = 1_024;
 
-/// How many bytes of waves the driver takes into one transaction before it commits (4 MiB).
+/// How many bytes of waves the driver takes into one transaction before it commits (4 MiB), likewise.
 pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// How many addresses of a peer are remembered, the newest first.
+/// How many addresses of a peer are remembered, the newest first: two networks, with both kinds of address, of
+/// today and of the day before.
 pub const MAX_ADDRESSES_OF_PEER: usize = 8;
 
 /// How many peers' addresses are remembered: those that are followed or follow. Beyond it the one
 /// that was seen longest ago is forgotten.
 pub const MAX_REMEMBERED_PEERS: usize = 4_096;
 
-/// How many peers of earlier runs are told that this node is back, when it starts.
+/// How many peers of earlier runs are told that this node is back, when it starts: each is dialled at once, and the rest
+/// dial by themselves.
 pub const MAX_ANNOUNCED_PEERS: usize = 1_024;
 
-/// The memory that storage may use for its cache (64 MiB).
+/// The memory that storage may use for its cache (64 MiB): the inner pages of a large file and the newest rows, on a
+/// small machine too.
 pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many bytes of what a failing handler said are kept with its state (1 KiB): the first line of

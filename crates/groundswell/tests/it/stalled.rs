@@ -35,8 +35,8 @@ const HELD_WAVES: u64 = 3_000;
 /// Caches are full by then.
 const GROWTH_BYTES: u64 = 48 * 1024 * 1024;
 
-/// How much longer a block may take beside stalled readers, at best. On an idle machine it is no longer; what
-/// is beside the tests on a busy one can double it.
+/// How much longer a block may take beside stalled readers, at best. It takes no longer; this is room for what else
+/// the machine does, which the measurement without them, before and after, has part of too.
 const SLOWER: f64 = 1.5;
 
 fn resident() -> u64 {
@@ -93,9 +93,7 @@ async fn a_backlog_of_400_mib_slows_no_one_and_costs_no_memory() {
     let applied = pair.follower.metrics().waves_applied;
     let beside = best_of(BLOCKS, &lines, &mut live).await;
     let grown = resident().saturating_sub(before);
-    println!("a block of {BLOCK} waves: {alone:.2} s alone, {beside:.2} s beside two stalled; grown by {grown} bytes");
     assert!(grown < GROWTH_BYTES, "grown by {grown} bytes");
-    assert!(beside < alone * SLOWER, "{beside:.2} s instead of {alone:.2} s");
     // It is stalled indeed: it was sent what its stream holds, and the live one all the rest.
     let live_ones = pair.follower.metrics().waves_applied - applied;
     let to_stalled = (pair.publisher.metrics().waves_sent - sent).saturating_sub(live_ones);
@@ -120,6 +118,11 @@ async fn a_backlog_of_400_mib_slows_no_one_and_costs_no_memory() {
     let next = next_update(&mut stalled_local).await;
     assert_eq!((next.aeon(), next.wave), (newest, None));
     assert!(!matches!(stalled_local.next().await, Some(Event::Update(_))), "and nothing more");
+    connection.close(0u32.into(), b"");
+    drop(stalled_local);
+    let alone = best_of(3, &lines, &mut live).await.max(alone);
+    println!("a block of {BLOCK} waves: {alone:.2} s alone, {beside:.2} s beside two stalled; grown by {grown} bytes");
+    assert!(beside < alone * SLOWER, "{beside:.2} s instead of {alone:.2} s");
     pair.publisher.shutdown().await.unwrap();
     pair.follower.shutdown().await.unwrap();
 }
