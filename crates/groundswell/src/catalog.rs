@@ -157,6 +157,11 @@ impl Catalog {
         };
     }
 
+    /// Whether an agent follows a source.
+    pub(crate) fn is_followed_by(&self, source: &Source, agent: &Name) -> bool {
+        lock(&self.followers).get(source).is_some_and(|followers| followers.agents.contains(agent))
+    }
+
     /// The sources that an agent follows.
     pub(crate) fn followed_by(&self, agent: &Name) -> Vec<Source> {
         let all = lock(&self.followers);

@@ -371,6 +371,11 @@ impl<H: Send + 'static> Running<H> {
                 () = self.shared.closed.cancelled() => break,
             };
             let source = news.source().clone();
+            // Another agent may follow it still, so that its stream goes on.
+            if !self.shared.catalog.is_followed_by(&source, self.agent.name()) {
+                self.sources.remove(&source);
+                continue;
+            }
             tokio::select! {
                 waiting = news.call(&mut self.handler) => match waiting {
                     Some(waiting) => self.readers.push(waiting),

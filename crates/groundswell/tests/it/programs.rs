@@ -236,3 +236,38 @@ async fn reading_needs_no_handler_and_no_state_of_the_agents_own() {
     pair.publisher.shutdown().await.unwrap();
     pair.follower.shutdown().await.unwrap();
 }
+
+/// `quit(source)` unsubscribes one agent: its handler is called no more, though another agent of the node
+/// follows the source still; and is called again when it surfs again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_hears_no_more_of_what_its_agent_quit() {
+    let Pair { publisher, follower, publisher_dir: _dir, follower_dir: _other } = Pair::new().await;
+    let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
+    sums.open("/sum").await.unwrap();
+    let source = Source::new(publisher.id(), "main", "/sum").unwrap();
+    let mut sides = Vec::new();
+    for name in ["one", "two"] {
+        let agent = follower.agent(name).unwrap();
+        let inbox = agent.subscriptions::<Sum>("/sum").await.unwrap();
+        let seen = Seen::default();
+        let program = agent.program(Handler { seen: seen.clone(), turns: None }).handles(&inbox).start();
+        inbox.surf(source.clone()).await.unwrap();
+        seen.wait_for("sum 0 at 0 by None of 1").await;
+        until("the source", || inbox.read()[&source].freshness == Freshness::Live).await;
+        sides.push((inbox, seen, program));
+    }
+    let [(one, quitter, _program), (_two, stayer, _other_program)] = &sides[..] else { unreachable!("two of them") };
+    one.quit(&source).await.unwrap();
+    for n in 1..=3 {
+        sums.give("/sum", 1).await.unwrap();
+        stayer.wait_for(&format!("sum {n} at {n} by Some(1) of 1")).await;
+    }
+    one.surf(source.clone()).await.unwrap();
+    quitter.wait_for("sum 3 at 3 by None of 1").await;
+    sums.give("/sum", 1).await.unwrap();
+    quitter.wait_for("sum 4 at 4 by Some(1) of 1").await;
+    let between = |line: &String| line.starts_with("sum 1 ") || line.starts_with("sum 2 ");
+    assert!(!quitter.all().iter().any(between), "{:?}", quitter.all());
+    publisher.shutdown().await.unwrap();
+    follower.shutdown().await.unwrap();
+}
