@@ -357,6 +357,12 @@ impl<L: Lake> Subscriptions<L> {
         self.surf_from(source, None).await
     }
 
+    /// The same, without a stream: for who reads the state when it is wanted, or leaves it to
+    /// the agent's [program](Agent::program).
+    pub async fn follow(&self, source: Source) -> Result<(), SurfError> {
+        self.want(&source, Asked::Now).await.map(drop)
+    }
+
     /// The same, from a cursor of an earlier update: the waves since come one by one if they are
     /// kept, otherwise the state as it is.
     pub async fn surf_from(&self, source: Source, cursor: Option<Cursor>) -> Result<Updates<L>, SurfError> {

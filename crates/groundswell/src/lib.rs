@@ -49,7 +49,13 @@ pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};
 
-/// The README's example is compiled with the tests.
+/// The examples of the README and of the pages for users are compiled with the tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/sss.md")]
+    struct SolidStateSubscriptions;
+    #[doc = include_str!("../../../docs/lakes.md")]
+    struct Lakes;
+}

@@ -85,6 +85,8 @@ pub struct Surfed<L: Lake> {
     pub source: Source,
     /// The wave that led to this very rock, if one did.
     pub wave: Option<L::Wave>,
+    /// Whether the state is another than at the call before; where it is not, `stale` is.
+    pub changed: bool,
     /// Whether the state may be behind its source.
     pub stale: bool,
     /// Whether the change happened after this replica had caught up.
@@ -141,7 +143,7 @@ impl Agent {
     /// let agent = node.agent("screen")?;
     /// let logs = agent.subscriptions::<Log>("/log/*").await?;
     /// let program = agent.program(Screen).handles(&logs).start();
-    /// logs.surf(Source::new(peer, "main", "/log/today")?).await?; // the handler has it from here on
+    /// logs.follow(Source::new(peer, "main", "/log/today")?).await?; // the handler has it from here on
     /// # program.stop().await; Ok(()) }
     /// ```
     pub fn program<H: Send + 'static>(&self, handler: H) -> ProgramBuilder<H> {
@@ -288,9 +290,10 @@ impl<L: Lake> Reader<L> {
             return;
         }
         self.updates.skip_to(at);
+        let changed = self.told.is_none_or(|(told, _)| told != at);
         self.told = Some((at, stale));
         let source = self.updates.source().clone();
-        let surfed = Surfed { source: source.clone(), wave, stale, live, at, agent: self.agent.clone(), held };
+        let surfed = Surfed { source: source.clone(), wave, changed, stale, live, at, agent: self.agent.clone(), held };
         let call = async { handler.on_rock(surfed).await.map_err(|error| error.to_string()) };
         let result = caught(call).await;
         self.note(&source, at, result.err()).await;
@@ -325,6 +328,9 @@ impl<L: Lake, H: OnRock<L>> News<H> for ReaderNews<L> {
 
     fn call<'a>(mut self: Box<Self>, handler: &'a mut H) -> Call<'a, H> {
         Box::pin(async move {
+            if self.reader.updates.is_quit() {
+                return After::Quit;
+            }
             let Some(event) = self.event.take() else { return After::Ended };
             match event {
                 Event::Update(update) => {

@@ -235,6 +235,11 @@ impl<L: Lake> Updates<L> {
         Some(slot.current().read_owned().await)
     }
 
+    /// Whether the agent has quit the source.
+    pub(crate) fn is_quit(&self) -> bool {
+        self.quit.is_cancelled()
+    }
+
     /// Whether the state may be behind its source now.
     pub(crate) fn is_stale(&self) -> bool {
         self.cell.standing().freshness.is_stale()

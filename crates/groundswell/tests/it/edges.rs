@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    sync::Mutex,
+    sync::{Condvar, Mutex},
     time::{Duration, Instant},
 };
 
@@ -42,10 +42,11 @@ async fn as_many_subscriptions_as_a_node_may_have() {
     node.shutdown().await.unwrap();
 }
 
-/// What the wash of [`Stuck`] waits for.
-static GATE: Mutex<()> = Mutex::new(());
+/// Whether the wash of [`Stuck`] waits, and what wakes it.
+static SHUT: Mutex<bool> = Mutex::new(false);
+static OPENED: Condvar = Condvar::new();
 
-/// Its wash waits for as long as someone has the gate.
+/// Its wash waits for as long as that says.
 struct Stuck;
 impl Lake for Stuck {
     const NAME: &'static str = "stuck";
@@ -53,7 +54,7 @@ impl Lake for Stuck {
     type Wave = u32;
     type Error = Infallible;
     fn wash(rock: &mut u32, wave: &u32) -> Result<(), Infallible> {
-        let _gate = GATE.lock();
+        drop(OPENED.wait_while(SHUT.lock().unwrap(), |shut| *shut).unwrap());
         *rock += wave;
         Ok(())
     }
@@ -74,7 +75,7 @@ async fn a_shutdown_that_a_wash_is_in_the_way_of() {
     let source = Source::new(node.id(), "main", "/stuck").unwrap();
     let mut updates = agent.subscriptions::<Stuck>("/stuck").await.unwrap().surf(source).await.unwrap();
     until_caught_up(&mut updates).await;
-    let gate = tokio::task::block_in_place(|| GATE.lock().unwrap());
+    *SHUT.lock().unwrap() = true;
     let giver = stuck.clone();
     let giving = tokio::spawn(async move { giver.give("/stuck", 2).await });
     // The rock is held from the moment at which the driver begins with the wave.
@@ -84,7 +85,8 @@ async fn a_shutdown_that_a_wash_is_in_the_way_of() {
     assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
     assert!(error.to_string().contains("cut off while committing"), "{error}");
     assert_eq!(next(&mut updates).await, Event::Ended(Ended::ShutDown));
-    drop(gate);
+    *SHUT.lock().unwrap() = false;
+    OPENED.notify_all();
     // What became of the wave is its giver's to be told, or not; the one before it is there.
     let _ = within("the giver", giving).await.unwrap();
     drop((node, agent, stuck, updates));
