@@ -20,6 +20,7 @@ mod follow;
 mod frames;
 mod freshness;
 mod identity;
+mod kv;
 pub mod lakes;
 pub mod limits;
 mod metrics;

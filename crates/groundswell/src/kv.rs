@@ -1,0 +1,3 @@
+//! The node's side of the key-value store: storage, documents, synchronisation and readers.
+
+mod document;
