@@ -35,6 +35,13 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(60);
 #[error("the docs engine: {0}")]
 pub(crate) struct EngineError(String);
 
+impl EngineError {
+    /// What hindered the engine from outside.
+    pub(crate) fn of(error: &dyn std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// An error of the engine, with all its causes.
 fn engine(error: impl std::fmt::Debug) -> EngineError {
     EngineError(format!("{error:?}"))
@@ -85,12 +92,21 @@ impl Engine {
         read(&self.handle).clone().ok_or_else(|| EngineError("it is not running".to_owned()))
     }
 
-    /// Opens a document for as long as the engine runs, and subscribes to its live events.
-    pub(crate) async fn open_document(&self, secret: &NamespaceSecret) -> Result<(), EngineError> {
-        let handle = self.handle()?;
-        let id = handle.import_namespace(Capability::Write(secret.clone())).await.map_err(engine)?;
-        let opts = OpenOpts::default().sync().subscribe(self.events.clone());
-        handle.open(id, opts).await.map_err(engine)
+    /// Opens a document for as long as the engine runs, and subscribes to its live events. It says
+    /// whether the engine did not know the document.
+    pub(crate) async fn open_document(&self, secret: &NamespaceSecret) -> Result<bool, EngineError> {
+        let (handle, id) = (self.handle()?, secret.id());
+        let opts = || OpenOpts::default().sync().subscribe(self.events.clone());
+        if handle.get_state(id).await.is_ok() {
+            // One handle a document: a second would tell every event twice.
+            return Ok(false);
+        }
+        if handle.open(id, opts()).await.is_ok() {
+            return Ok(false);
+        }
+        handle.import_namespace(Capability::Write(secret.clone())).await.map_err(engine)?;
+        handle.open(id, opts()).await.map_err(engine)?;
+        Ok(true)
     }
 
     /// Whether the document has an entry of this author that is at least as new.

@@ -114,9 +114,8 @@ pub(crate) enum Row {
 pub(crate) struct Loaded {
     pub(crate) entries: Vec<Sealed>,
     pub(crate) clock: Option<Stamp>,
-    /// The marks of both authors.
+    /// Up to where both authors' entries are held.
     pub(crate) held: [u64; 2],
-    pub(crate) fed: [u64; 2],
     pub(crate) bound: u64,
 }
 
@@ -288,7 +287,19 @@ impl Storage {
             };
             let both = |which: Mark| Ok::<_, StorageError>([mark(AUTHORS[0], which)?, mark(AUTHORS[1], which)?]);
             let bound = both(Mark::Bound)?.into_iter().max().unwrap_or_default();
-            Ok(Loaded { entries, clock, held: both(Mark::Held)?, fed: both(Mark::Fed)?, bound })
+            Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound })
+        })
+    }
+
+    /// Up to where both authors' entries are in the docs document.
+    pub(crate) fn fed(&self, number: u64) -> Result<[u64; 2]> {
+        self.reading(|txn| {
+            let marks = txn.open_table(MARKS).map_err(failed)?;
+            let mark = |author: KvAuthor| {
+                let found = marks.get((number, number_of(author), Mark::Fed as u8)).map_err(failed)?;
+                Ok::<_, StorageError>(found.map_or(0, |counter| counter.value()))
+            };
+            Ok([mark(AUTHORS[0])?, mark(AUTHORS[1])?])
         })
     }
 
