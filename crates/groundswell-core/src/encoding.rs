@@ -50,3 +50,16 @@ pub(crate) mod raw {
         <&[u8]>::deserialize(deserializer)
     }
 }
+
+/// The same where the one who sends may own them.
+pub(crate) mod raw_cow {
+    use alloc::borrow::Cow;
+
+    use serde::Deserializer;
+
+    pub(crate) use super::raw::serialize;
+
+    pub(crate) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'a, [u8]>, D::Error> {
+        super::raw::deserialize(deserializer).map(Cow::Borrowed)
+    }
+}

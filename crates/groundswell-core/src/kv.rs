@@ -6,16 +6,19 @@
 //! a [`KvReader`] is a cursor into it. The stamps come from a [`Clock`] that no wrong wall clock
 //! can lead astray.
 //!
-//! Begin with [`KvView`], then [`KvReader`].
+//! Begin with [`KvView`], then [`KvReader`]. How two devices become a pair is in [`pairing`], and
+//! what they say to one another in [`wire`].
 
 mod counter;
 mod entry;
 mod envelope;
 mod filter;
 mod key;
+pub mod pairing;
 mod reader;
 mod stamp;
 mod view;
+pub mod wire;
 
 pub use counter::AuthorCounter;
 pub use entry::{KvAuthor, KvEntry, KvEvent, KvUpdate, ResetReason};

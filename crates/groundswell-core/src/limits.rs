@@ -111,3 +111,27 @@ pub const STAMP_RESERVE_COUNT: u64 = 1 << 20;
 /// How many numbers of an author are reserved at once (4,096): one more thing to store in every
 /// 4,096th write; a restart leaves so many out at most, of 2^64.
 pub const COUNTER_BLOCK: u64 = 4_096;
+
+/// The most bytes of a document's signed entry, without its content: two signatures, three
+/// keys, a hash and two numbers, which take fewer than 300.
+pub const MAX_SIGNED_ENTRY_BYTES: usize = 512;
+
+/// The most bytes of a frame between the two sides of a document beyond the envelope in it.
+pub const KV_FRAME_OVERHEAD_BYTES: usize = MAX_SIGNED_ENTRY_BYTES + 64;
+
+/// How long a claim may take from its first message until both people have answered, in
+/// milliseconds (60 s): long enough to compare six digits, short enough to try again.
+pub const CLAIM_TIMEOUT_MS: u64 = 60_000;
+
+/// How many claims in vain a machine takes within [`CLAIM_WINDOW_MS`] before it refuses others:
+/// each one is a chance in a million to meet the PIN that a manager is shown elsewhere.
+pub const MAX_CLAIM_ATTEMPTS: usize = 10;
+
+/// How long a claim in vain is held against the next ones, in milliseconds (10 min).
+pub const CLAIM_WINDOW_MS: u64 = 600_000;
+
+/// The most bytes that either side hands over with its consent (4 KiB): keys and addresses.
+pub const MAX_CLAIM_PAYLOAD_BYTES: usize = 4 * 1024;
+
+/// The most bytes of one message of a claim: the largest payload and room for what is around it.
+pub const MAX_CLAIM_MESSAGE_BYTES: usize = MAX_CLAIM_PAYLOAD_BYTES + 64;
