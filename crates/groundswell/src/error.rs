@@ -62,6 +62,14 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The directory is that of the other role.
+    #[error(
+        "the documents in {dir} are those of the other role, machine or manager: use another directory for this one"
+    )]
+    OtherRole {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The network endpoint could not be bound.
     #[error("cannot open the network endpoint: {0}; is the address of this machine, and the port free?")]
     Network(String),

@@ -45,6 +45,7 @@ pub use space::KvSpace;
 pub use status::{KvLink, LinkStatus};
 pub(crate) use storage::{DocumentRow, Role, Row, Standing};
 pub use subscription::{KvSubscription, KvWatch};
+pub(crate) use supervisor::{learn, renew, tell_release};
 
 use crate::{
     error::OpenError,
@@ -110,6 +111,10 @@ pub(crate) struct Kv {
     /// Machines that are being claimed: they are not told that they are no machines of ours.
     pub(crate) claiming: Mutex<HashSet<PeerId>>,
     claim_handler: RwLock<Option<ClaimHandler>>,
+    /// Releases that their machines are still to be told of.
+    releases: Mutex<Vec<Arc<Identity>>>,
+    /// Told when a machine was released.
+    pub(crate) released: Notify,
     /// Nothing new is begun.
     pub(crate) closing: CancellationToken,
     /// Nothing more will be committed: what is goes to the other side, then a goodbye.
@@ -138,10 +143,8 @@ impl Kv {
         // Opening may repair the storage after a crash, and reads every entry.
         let load = move || {
             let storage = Storage::open(&dir.join("kv.redb"), role)?;
-            let loaded = load_all(&storage, ours, signer_id).map_err(|reason| OpenError::Damaged {
-                path: dir.join("kv.redb"),
-                reason,
-            })?;
+            let loaded = load_all(&storage, ours, signer_id)
+                .map_err(|reason| OpenError::Damaged { path: dir.join("kv.redb"), reason })?;
             Ok::<_, OpenError>((Arc::new(storage), loaded))
         };
         let joined = tokio::task::spawn_blocking(load).await;
@@ -170,6 +173,8 @@ impl Kv {
             machines_changed: watch::Sender::new(0),
             claiming: Mutex::default(),
             claim_handler: RwLock::new(None),
+            releases: Mutex::default(),
+            released: Notify::new(),
             closing: CancellationToken::new(),
             parting: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -205,7 +210,10 @@ impl Kv {
         let number = identity.number;
         self.keeper.tell(Command::Begin { number, clock, counter }).await;
         match (&identity.standing, self.ours) {
-            (Standing::Releasing { .. }, _) => supervisor::tell_release(self, identity),
+            (Standing::Releasing { .. }, _) => {
+                self.releasing(&identity);
+                supervisor::tell_release(self, identity);
+            }
             (_, KvAuthor::Machine) => {
                 *write(&self.own) = Some(Document::new(self.ours, identity, view, heads));
             }
@@ -284,6 +292,34 @@ impl Kv {
         };
         self.machines_changed.send_modify(|changes| *changes += 1);
         before
+    }
+
+    /// Notes a release that its machine is still to be told of.
+    pub(crate) fn releasing(&self, identity: &Arc<Identity>) {
+        lock(&self.releases).push(identity.clone());
+    }
+
+    /// A machine is claimed again: it need not be told of earlier releases.
+    pub(crate) async fn forget_releases(&self, peer: PeerId) {
+        let of_peer = |one: &mut Arc<Identity>| one.standing == Standing::Releasing { peer };
+        let forgotten: Vec<Arc<Identity>> = lock(&self.releases).extract_if(.., of_peer).collect();
+        for identity in forgotten {
+            identity.replaced.cancel();
+            // If this fails it is told of an old document, which it does not have.
+            let _ = self.keeper.rows(vec![Row::Drop { number: identity.number }]).await;
+        }
+    }
+
+    /// Takes a document of this node out of the docs engine.
+    pub(crate) async fn close_document(&self, identity: &Identity) {
+        if let Err(error) = self.engine.drop_document(identity.namespace).await {
+            warn!(%error, "a released document is not removed from the docs engine");
+        }
+    }
+
+    /// Whether local streams have been told that nothing more comes.
+    pub(crate) fn streams_ended(&self) -> bool {
+        self.parting.is_cancelled()
     }
 
     pub(crate) fn on_claim(&self, handler: ClaimHandler) {
@@ -379,7 +415,8 @@ fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> R
         let mut bound = loaded.bound;
         let mut heads = loaded.held;
         for entry in loaded.entries {
-            let envelope = Envelope::decode(&entry.key, &entry.envelope, usize::MAX).map_err(|error| error.to_string())?;
+            let envelope =
+                Envelope::decode(&entry.key, &entry.envelope, usize::MAX).map_err(|error| error.to_string())?;
             if entry.author == ours {
                 bound = bound.max(entry.counter.saturating_add(1));
                 heads[index(ours)] = heads[index(ours)].max(entry.counter);

@@ -23,9 +23,12 @@ mod identity;
 mod kv;
 pub mod lakes;
 pub mod limits;
+mod machine;
+mod manager;
 mod metrics;
 mod network;
 mod node;
+mod pairing;
 mod peers;
 mod reader;
 mod serve;
@@ -38,11 +41,22 @@ pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptio
 pub use driver::Durability;
 pub use error::{DeclareError, GiveError, OpenError, ReadError, StorageError, SurfError, TicketError};
 pub use freshness::{Ended, Freshness, FreshnessKind};
+pub use groundswell_core::kv::{
+    KeyError, KvAuthor, KvEntry, KvEvent, KvFilter, KvKey, KvUpdate, ResetReason, SpaceName, TooManyKeys,
+    pairing::{ClaimError as ClaimFailure, ClaimPin, Refusal as ClaimRefusal},
+};
 pub use groundswell_core::{
     Aeon, Cursor, CursorError, Epoch, Lake, LakeId, Name, Path, PathError, Pattern, check::check_lake, wire::Refusal,
 };
+pub use kv::{
+    KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace, KvSubscription, KvWatch,
+    LinkStatus,
+};
+pub use machine::{Machine, MachineBuilder, MachineState};
+pub use manager::{Manager, ManagerBuilder};
 pub use metrics::MetricsSnapshot;
 pub use node::{Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
+pub use pairing::{ClaimError, PendingClaim};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};
 

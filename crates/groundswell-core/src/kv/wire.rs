@@ -94,6 +94,13 @@ pub enum KvMessage<'a> {
     Released,
     /// This side is shutting down. Nothing follows until it is back.
     ShuttingDown,
+    /// This side knows of this author's entry, and does not have it: send it.
+    Want {
+        /// The author.
+        author: KvAuthor,
+        /// The document key.
+        key: [u8; 32],
+    },
 }
 
 /// Bytes that are no message.

@@ -10,17 +10,19 @@ use std::{
     time::Duration,
 };
 
-use iroh::{Endpoint, EndpointAddr, endpoint::Connection};
+use groundswell_core::{encoding::decode, wire::encode_frame_within};
+use iroh::endpoint::SendStream;
 use iroh_docs::{
-    AuthorId, Capability, ContentStatus, Event, InsertError, NamespaceId, NamespaceSecret, SignedEntry, SyncOutcome,
+    AuthorId, Capability, ContentStatus, Event, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage,
+    SignedEntry, SyncOutcome,
     actor::{OpenOpts, SyncHandle},
-    net::{AbortReason, AcceptOutcome},
     store::fs::Store as DocsStore,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
-    limits::HELLO_TIMEOUT,
+    frames::{FrameReader, ReadFrameError},
+    limits::MAX_RECONCILE_BYTES,
     source::PeerId,
     sync::{read, write},
 };
@@ -143,31 +145,38 @@ impl Engine {
         self.handle()?.drop_replica(id).await.map_err(engine)
     }
 
-    /// Reconciles a document with a peer; the outcome says how many entries went either way.
+    /// Reconciles a document with a peer, over a stream of ours: iroh-docs' own messages, a frame each.
+    /// How many entries were sent and received.
     pub(crate) async fn reconcile(
         &self,
-        endpoint: &Endpoint,
         id: NamespaceId,
-        peer: EndpointAddr,
-    ) -> Result<SyncOutcome, EngineError> {
+        peer: PeerId,
+        begin: bool,
+        reader: &mut FrameReader,
+        stream: &mut SendStream,
+    ) -> Result<(usize, usize), EngineError> {
         let handle = self.handle()?;
-        let finished = iroh_docs::net::connect_and_sync(endpoint, &handle, id, peer, None).await;
-        finished.map(|finished| finished.outcome).map_err(engine)
-    }
-
-    /// Answers a peer that reconciles, if `open` lets it have the document. It is run in a task of its
-    /// own: iroh-docs panics where a reconciliation fails on this side.
-    pub(crate) async fn accept(&self, connection: Connection, open: impl Fn(NamespaceId, PeerId) -> bool) {
-        let Ok(handle) = self.handle() else { return };
-        let answer = async |id, peer| {
-            // One answer for a document that is not there and for one that is not this peer's.
-            if open(id, peer) { AcceptOutcome::Allow } else { AcceptOutcome::Reject(AbortReason::NotFound) }
-        };
-        if let Err(error) = iroh_docs::net::handle_connection(handle, connection.clone(), answer, None).await {
-            debug!(?error, "a reconciliation failed");
+        let mut outcome = SyncOutcome::default();
+        if begin {
+            let first = handle.sync_initial_message(id).await.map_err(engine)?;
+            write_message(stream, &first).await?;
         }
-        // Who dialled has the last word: closed from here, its reconciliation would seem to have failed.
-        let _ = tokio::time::timeout(HELLO_TIMEOUT, connection.closed()).await;
+        loop {
+            let body = match reader.next().await {
+                Ok(body) => body,
+                Err(ReadFrameError::Ended) => break,
+                Err(error) => return Err(engine(error)),
+            };
+            let message = decode(&body).map_err(engine)?;
+            let processed = handle.sync_process_message(id, message, *peer.as_bytes(), outcome).await;
+            let (reply, next) = processed.map_err(engine)?;
+            outcome = next;
+            match reply {
+                Some(reply) => write_message(stream, &reply).await?,
+                None => break,
+            }
+        }
+        Ok((outcome.num_sent, outcome.num_recv))
     }
 
     /// Whether the engine answers, and still tells the live events of this document.
@@ -197,9 +206,15 @@ impl Engine {
     }
 }
 
+async fn write_message(stream: &mut SendStream, message: &ProtocolMessage) -> Result<(), EngineError> {
+    let mut frame = Vec::new();
+    encode_frame_within(MAX_RECONCILE_BYTES, message, &mut frame).map_err(engine)?;
+    stream.write_all(&frame).await.map_err(engine)
+}
+
 #[cfg(test)]
 mod tests {
-    use iroh::endpoint::presets;
+    use iroh::{Endpoint, EndpointAddr, endpoint::presets};
     use iroh_docs::{Author, Record};
 
     use super::*;
@@ -210,8 +225,7 @@ mod tests {
     }
 
     async fn endpoint() -> Endpoint {
-        let alpns = vec![iroh_docs::ALPN.to_vec()];
-        let builder = Endpoint::builder(presets::Minimal).alpns(alpns).clear_ip_transports();
+        let builder = Endpoint::builder(presets::Minimal).alpns(vec![b"test".to_vec()]).clear_ip_transports();
         builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
     }
 
@@ -228,9 +242,6 @@ mod tests {
         let right = std::sync::Arc::new(Engine::open(&dir.path().join("right.redb"), b_events).unwrap());
         left.open_document(&secret).await.unwrap();
         right.open_document(&secret).await.unwrap();
-            .with_env_filter("groundswell=debug,iroh_docs=debug")
-            .with_test_writer()
-            .try_init();
         let (from, to) = (endpoint().await, endpoint().await);
         for key in 0..10 {
             assert_eq!(left.insert(from.id(), entry(&secret, &ours, key, 5)).await.unwrap(), Inserted::Yes);
@@ -239,15 +250,23 @@ mod tests {
         assert_eq!(left.insert(from.id(), entry(&secret, &ours, 3, 4)).await.unwrap(), Inserted::Known);
         assert_eq!(right.insert(to.id(), entry(&secret, &theirs, 3, 1)).await.unwrap(), Inserted::Yes);
         assert!(left.insert(from.id(), entry(&NamespaceSecret::from_bytes(&[8; 32]), &ours, 1, 6)).await.is_err());
-        let (acceptor, at) = (right.clone(), to.clone());
+        let (acceptor, at, (id, us)) = (right.clone(), to.clone(), (secret.id(), from.id()));
         let accepting = tokio::spawn(async move {
             let connection = at.accept().await.unwrap().accept().unwrap().await.unwrap();
-            acceptor.accept(connection, |_, _| true).await;
+            let (mut send, recv) = connection.accept_bi().await.unwrap();
+            let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
+            let outcome = acceptor.reconcile(id, us, false, &mut reader, &mut send).await.unwrap();
+            send.finish().unwrap();
+            connection.closed().await;
+            outcome
         });
         let addr = EndpointAddr::new(to.id()).with_ip_addr(to.bound_sockets()[0]);
-        let outcome = left.reconcile(&from, secret.id(), addr).await.unwrap();
-        accepting.await.unwrap();
-        assert_eq!((outcome.num_sent, outcome.num_recv), (10, 1));
+        let connection = from.connect(addr, b"test").await.unwrap();
+        let (mut send, recv) = connection.open_bi().await.unwrap();
+        let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
+        let outcome = left.reconcile(id, to.id(), true, &mut reader, &mut send).await.unwrap();
+        connection.close(0u32.into(), b"");
+        assert_eq!((outcome, accepting.await.unwrap()), ((10, 1), (1, 10)));
         let mut seen = Vec::new();
         while let Ok(Event::RemoteInsert { entry, .. }) = b.try_recv() {
             seen.push((entry.author_bytes(), entry.key()[0], entry.timestamp()));

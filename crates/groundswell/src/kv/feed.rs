@@ -162,11 +162,12 @@ async fn feed(kv: &Arc<Kv>, document: &Arc<Document>) {
             ended = feed_identity(kv, document, &identity) => ended,
             _ = runs.changed() => Ok(()),
             () = identity.replaced.cancelled() => {
-                document.set_open_in_engine(false);
-                let dropped = kv.engine.drop_document(identity.namespace).await;
-                // A document goes on under the same id where it was only paired.
-                if let Err(error) = dropped.and(Ok(())) && document.identity().namespace != identity.namespace {
-                    warn!(%error, "a released document is not removed from the docs engine");
+                // Where the document was only paired, it goes on under the same id.
+                if document.identity().namespace != identity.namespace {
+                    document.set_open_in_engine(false);
+                    if let Err(error) = kv.engine.drop_document(identity.namespace).await {
+                        warn!(%error, "a released document is not removed from the docs engine");
+                    }
                 }
                 Ok(())
             }

@@ -248,8 +248,7 @@ impl Keeper {
         let counter = next_counter(desk, number, document.ours, &mut batch.rows);
         let refused = |error: &dyn std::fmt::Display| KvError::Entry(error.to_string().into());
         let bytes = envelope.encode(self.max_value_bytes).map_err(|error| refused(&error))?;
-        let entry =
-            Sealed::sign(&identity.secret, &self.signer, document.ours, document_key, counter, bytes.into());
+        let entry = Sealed::sign(&identity.secret, &self.signer, document.ours, document_key, counter, bytes.into());
         let entry = entry.map_err(|error| refused(&error))?;
         batch.rows.push(Row::Entry { number, entry: entry.clone() });
         staged.new_keys += usize::from(live.is_none());

@@ -11,6 +11,9 @@ use iroh_docs::{Author, AuthorId, Entry, NamespaceId, NamespaceSecret, Record, R
 /// The bytes of both signatures.
 pub(crate) const SIGNATURE_BYTES: usize = 128;
 
+/// What is sent of an entry besides its envelope: author, document key, counter, signatures.
+const SENT_BYTES: usize = 1 + 32 + 8 + SIGNATURE_BYTES;
+
 /// An entry that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SealError {
@@ -44,7 +47,8 @@ impl Sealed {
     ) -> Result<Self, SealError> {
         let record = record(&envelope, counter);
         let signed = SignedEntry::from_parts(secret, signer, key, record);
-        let encoded = postcard::to_allocvec(signed.signature()).map_err(|error| SealError::Malformed(error.to_string()));
+        let encoded =
+            postcard::to_allocvec(signed.signature()).map_err(|error| SealError::Malformed(error.to_string()));
         let signature = encoded?.try_into().map_err(|_| SealError::Signature)?;
         Ok(Self { author, key, counter, signature, envelope })
     }
@@ -72,6 +76,31 @@ impl Sealed {
     /// How many bytes it takes on its way, about.
     pub(crate) fn weight(&self) -> usize {
         self.envelope.len() + SIGNATURE_BYTES + 48
+    }
+
+    /// What is sent of it besides the envelope.
+    pub(crate) fn to_sent(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SENT_BYTES);
+        bytes.push(match self.author {
+            KvAuthor::Machine => 0,
+            KvAuthor::Manager => 1,
+        });
+        bytes.extend(self.key);
+        bytes.extend(self.counter.to_le_bytes());
+        bytes.extend(self.signature);
+        bytes
+    }
+
+    pub(crate) fn from_sent(signed: &[u8], envelope: &[u8]) -> Result<Self, SealError> {
+        let signed: &[u8; SENT_BYTES] = signed.try_into().map_err(|_| SealError::Cut)?;
+        let (author, rest) = signed.split_first().ok_or(SealError::Cut)?;
+        let author = match author {
+            0 => KvAuthor::Machine,
+            1 => KvAuthor::Manager,
+            _ => return Err(SealError::Signature),
+        };
+        let (key, rest) = rest.split_first_chunk::<32>().ok_or(SealError::Cut)?;
+        Self::from_stored(author, *key, &[rest, envelope].concat())
     }
 
     /// The bytes of its row in storage, whose key says the rest.
@@ -106,6 +135,8 @@ mod tests {
         let sealed = Sealed::sign(&secret, &author, KvAuthor::Machine, [9; 32], 17, envelope).unwrap();
         let whole = SignedEntry::from_parts(&secret, &author, [9; 32], record(&sealed.envelope, 17));
         assert_eq!(sealed.to_entry(secret.id(), author.id()).unwrap(), whole);
+        assert_eq!(Sealed::from_sent(&sealed.to_sent(), &sealed.envelope).unwrap(), sealed);
+        assert_eq!(Sealed::from_sent(&sealed.to_sent()[1..], &sealed.envelope), Err(SealError::Cut));
         assert_eq!(Sealed::from_stored(KvAuthor::Machine, [9; 32], &sealed.to_stored()).unwrap(), sealed);
         sealed.verify(secret.id(), author.id()).unwrap();
         let other = Author::from_bytes(&[5; 32]).id();

@@ -48,21 +48,17 @@ pub struct LinkStatus {
 }
 
 impl LinkStatus {
+    pub(crate) fn unclaimed() -> Self {
+        Self::new(&Standing::Unclaimed)
+    }
+
     pub(crate) fn new(standing: &Standing) -> Self {
         let link = match standing {
             Standing::Unclaimed => KvLink::Unclaimed,
             Standing::Paired { .. } | Standing::Releasing { .. } => KvLink::Connecting,
             Standing::Released { .. } => KvLink::Released,
         };
-        Self {
-            link,
-            current: false,
-            current_at: None,
-            skew_ms: None,
-            duplicate: false,
-            problem: None,
-            reconciled: 0,
-        }
+        Self { link, current: false, current_at: None, skew_ms: None, duplicate: false, problem: None, reconciled: 0 }
     }
 
     /// The other side can't be reached any more, or not yet.

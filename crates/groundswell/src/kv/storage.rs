@@ -100,13 +100,34 @@ pub(crate) enum Role {
 
 /// One change. A list of them is one transaction.
 pub(crate) enum Row {
-    Document { number: u64, row: DocumentRow },
+    Document {
+        number: u64,
+        row: DocumentRow,
+    },
     /// A document goes, with everything it has.
-    Drop { number: u64 },
-    Entry { number: u64, entry: Sealed },
-    Mark { number: u64, author: KvAuthor, mark: Mark, counter: u64 },
-    Clock { number: u64, bound: Stamp },
-    Missing { number: u64, author: KvAuthor, key: [u8; 32], counter: u64 },
+    Drop {
+        number: u64,
+    },
+    Entry {
+        number: u64,
+        entry: Sealed,
+    },
+    Mark {
+        number: u64,
+        author: KvAuthor,
+        mark: Mark,
+        counter: u64,
+    },
+    Clock {
+        number: u64,
+        bound: Stamp,
+    },
+    Missing {
+        number: u64,
+        author: KvAuthor,
+        key: [u8; 32],
+        counter: u64,
+    },
     Role(Role),
 }
 
