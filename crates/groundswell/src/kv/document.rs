@@ -156,13 +156,6 @@ impl Document {
         read(&self.identity).clone()
     }
 
-    pub(crate) fn theirs(&self) -> KvAuthor {
-        match self.ours {
-            KvAuthor::Machine => KvAuthor::Manager,
-            KvAuthor::Manager => KvAuthor::Machine,
-        }
-    }
-
     /// Takes another identity, with the view and the heads as they are.
     pub(crate) fn set_identity(&self, identity: Arc<Identity>) {
         let standing = identity.standing.clone();
@@ -309,12 +302,6 @@ impl Document {
         if let Some(active) = &*self.session.borrow() {
             active.connection.close(why.code(), why.reason());
         }
-    }
-
-    /// How many read it.
-    pub(crate) fn readers(&self) -> usize {
-        let readers = lock(&self.readers);
-        readers.others.len() + readers.of_key.values().map(Vec::len).sum::<usize>()
     }
 
     fn wake_all(&self) {

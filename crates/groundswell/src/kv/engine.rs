@@ -13,8 +13,8 @@ use std::{
 use groundswell_core::{encoding::decode, wire::encode_frame_within};
 use iroh::endpoint::SendStream;
 use iroh_docs::{
-    AuthorId, Capability, ContentStatus, Event, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage,
-    SignedEntry, SyncOutcome,
+    Capability, ContentStatus, Event, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage, SignedEntry,
+    SyncOutcome,
     actor::{OpenOpts, SyncHandle},
     store::fs::Store as DocsStore,
 };
@@ -111,19 +111,6 @@ impl Engine {
         Ok(true)
     }
 
-    /// Whether the document has an entry of this author that is at least as new.
-    pub(crate) async fn has(
-        &self,
-        id: NamespaceId,
-        author: AuthorId,
-        key: [u8; 32],
-        counter: u64,
-    ) -> Result<bool, EngineError> {
-        let key = bytes::Bytes::copy_from_slice(&key);
-        let entry = self.handle()?.get_exact(id, author, key, true).await.map_err(engine)?;
-        Ok(entry.is_some_and(|entry| entry.timestamp() >= counter))
-    }
-
     /// Inserts an entry that carries a timestamp and signatures of its own.
     pub(crate) async fn insert(&self, from: PeerId, entry: SignedEntry) -> Result<Inserted, EngineError> {
         let id = entry.entry().namespace();
@@ -215,13 +202,19 @@ async fn write_message(stream: &mut SendStream, message: &ProtocolMessage) -> Re
 #[cfg(test)]
 mod tests {
     use iroh::{Endpoint, EndpointAddr, endpoint::presets};
-    use iroh_docs::{Author, Record};
+    use iroh_docs::{Author, AuthorId, Record};
 
     use super::*;
 
     fn entry(secret: &NamespaceSecret, author: &Author, key: u8, counter: u64) -> SignedEntry {
         let content = [key, counter as u8];
         SignedEntry::from_parts(secret, author, [key; 32], Record::new(blake3::hash(&content).into(), 2, counter))
+    }
+
+    async fn has(engine: &Engine, id: NamespaceId, author: AuthorId, key: u8, counter: u64) -> bool {
+        let key = bytes::Bytes::copy_from_slice(&[key; 32]);
+        let entry = engine.handle().unwrap().get_exact(id, author, key, true).await.unwrap();
+        entry.is_some_and(|entry| entry.timestamp() >= counter)
     }
 
     async fn endpoint() -> Endpoint {
@@ -272,12 +265,12 @@ mod tests {
             seen.push((entry.author_bytes(), entry.key()[0], entry.timestamp()));
         }
         assert_eq!(seen.len(), 11, "its own entry, and ten of the other: {seen:?}");
-        assert!(left.has(secret.id(), theirs.id(), [3; 32], 1).await.unwrap());
+        assert!(has(&left, secret.id(), theirs.id(), 3, 1).await);
         assert!(left.is_healthy(secret.id()).await);
         left.rebuild().await.unwrap();
         assert!(!left.is_healthy(secret.id()).await, "documents are opened again by who rebuilds");
         left.open_document(&secret).await.unwrap();
-        assert!(left.has(secret.id(), ours.id(), [9; 32], 5).await.unwrap(), "kept across the rebuild");
+        assert!(has(&left, secret.id(), ours.id(), 9, 5).await, "kept across the rebuild");
         left.stop().await;
         right.stop().await;
     }
