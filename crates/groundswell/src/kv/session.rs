@@ -491,14 +491,6 @@ impl Session {
     /// Takes what the other side sends, until the connection ends.
     async fn receive(&self, mut reader: FrameReader) -> End {
         loop {
-            match reader.fill().await {
-                Ok(_) => {}
-                // The other side has nothing more to say; the connection tells why.
-                Err(ReadFrameError::Ended | ReadFrameError::Stream(ReadError::ConnectionLost(_))) => {
-                    return std::future::pending().await;
-                }
-                Err(error) => return lost(error),
-            }
             let mut intake = Intake::default();
             loop {
                 let body = match reader.buffered() {
@@ -549,6 +541,15 @@ impl Session {
             }
             if let Err(end) = self.take(intake).await {
                 return end;
+            }
+            // Read last: some may have come together with the hello.
+            match reader.fill().await {
+                Ok(_) => {}
+                // The other side has nothing more to say; the connection tells why.
+                Err(ReadFrameError::Ended | ReadFrameError::Stream(ReadError::ConnectionLost(_))) => {
+                    return std::future::pending().await;
+                }
+                Err(error) => return lost(error),
             }
         }
     }
