@@ -462,7 +462,7 @@ mod man_in_the_middle {
         }
 
         /// Gives the manager a nonce; the PIN that it shows, and its own nonce.
-        fn to_manager(&mut self, nonce: [u8; 32]) -> Option<(ClaimPin, [u8; 32])> {
+        fn answer(&mut self, nonce: [u8; 32]) -> Option<(ClaimPin, [u8; 32])> {
             let outputs = self.manager.handle(ManagerInput::Message(ToManager::Nonce { nonce }));
             match outputs[..] {
                 [ManagerOutput::Send(ToMachine::Reveal { nonce }), ManagerOutput::ShowPin(pin)] => Some((pin, nonce)),
@@ -504,7 +504,7 @@ mod man_in_the_middle {
             // All that he has of the manager's nonce is what it is bound by.
             let (keying, guess) = (scene.manager_keying, scene.bound);
             let nonce = search(scene.attempt, digits(at_machine), |nonce| ClaimPin::derive(&keying, &guess, nonce));
-            let (at_manager, _) = scene.to_manager(nonce)?;
+            let (at_manager, _) = scene.answer(nonce)?;
             Some((at_manager, at_machine))
         });
         assert!(LUCK.contains(&won), "{won} of {TRIES}");
@@ -513,7 +513,7 @@ mod man_in_the_middle {
     #[test]
     fn who_answers_the_machine_last_is_bound_to_his_nonce() {
         let won = wins(|mut scene| {
-            let (at_manager, _) = scene.to_manager(bytes(scene.attempt, "for the manager"))?;
+            let (at_manager, _) = scene.answer(bytes(scene.attempt, "for the manager"))?;
             let mine = bytes(scene.attempt, "mine");
             let (id, _) = scene.claim(commitment(&mine));
             Some((at_manager, scene.reveal(id, mine)?))
@@ -524,7 +524,7 @@ mod man_in_the_middle {
     #[test]
     fn who_reveals_another_nonce_than_he_is_bound_to_is_refused() {
         let won = wins(|mut scene| {
-            let (at_manager, _) = scene.to_manager(bytes(scene.attempt, "for the manager"))?;
+            let (at_manager, _) = scene.answer(bytes(scene.attempt, "for the manager"))?;
             let (id, theirs) = scene.claim(commitment(&bytes(scene.attempt, "mine")));
             let keying = scene.machine_keying;
             let better = search(scene.attempt, digits(at_manager), |nonce| ClaimPin::derive(&keying, nonce, &theirs));
@@ -539,10 +539,10 @@ mod man_in_the_middle {
             let mine = bytes(scene.attempt, "mine");
             let (id, _) = scene.claim(commitment(&mine));
             let at_machine = scene.reveal(id, mine)?;
-            let (_, theirs) = scene.to_manager(bytes(scene.attempt, "first"))?;
+            let (_, theirs) = scene.answer(bytes(scene.attempt, "first"))?;
             let keying = scene.manager_keying;
             let better = search(scene.attempt, digits(at_machine), |nonce| ClaimPin::derive(&keying, &theirs, nonce));
-            let (at_manager, _) = scene.to_manager(better)?;
+            let (at_manager, _) = scene.answer(better)?;
             Some((at_manager, at_machine))
         });
         assert_eq!(won, 0);
@@ -552,7 +552,7 @@ mod man_in_the_middle {
     fn who_passes_everything_on_has_two_connections_that_differ() {
         let won = wins(|mut scene| {
             let (id, theirs) = scene.claim(scene.bound);
-            let (at_manager, revealed) = scene.to_manager(theirs)?;
+            let (at_manager, revealed) = scene.answer(theirs)?;
             Some((at_manager, scene.reveal(id, revealed)?))
         });
         assert!(LUCK.contains(&won), "{won} of {TRIES}");

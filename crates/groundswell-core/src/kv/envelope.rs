@@ -5,7 +5,7 @@
 //! a document forbids that, and a delete is an envelope too, because a document's own
 //! tombstones let older entries come back.
 //!
-//! One byte of version, then the fields in postcard's encoding. docs/kv.md has the bytes.
+//! One byte of version, then the fields in postcard's encoding.
 
 use alloc::vec::Vec;
 

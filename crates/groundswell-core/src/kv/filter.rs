@@ -11,7 +11,7 @@ use crate::kv::{
 };
 
 /// A function that picks entries. It answers alike for equal entries, does not block, and does
-/// not call the store that calls it.
+/// not call the store that calls it. A reader whose predicate has panicked is to be dropped.
 pub type Predicate = Arc<dyn Fn(&KvEntry) -> bool + Send + Sync>;
 
 /// Which entries a reader follows.

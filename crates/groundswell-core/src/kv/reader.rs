@@ -252,7 +252,10 @@ impl KvReader {
         let matches = entry.as_ref().is_some_and(|entry| self.filter.matches(entry));
         let was_shown = match &mut self.shown {
             None => slot.may_have_been_shown(before),
-            Some(shown) if matches => !shown.insert(key.clone()),
+            Some(shown) if matches => {
+                shown.insert(key.clone());
+                true
+            }
             Some(shown) => shown.remove(key),
         };
         match entry {
