@@ -377,6 +377,7 @@ impl Kv {
         within(deadline, 0.2, delivered).await;
         // 4. Local streams end after what was committed.
         self.documents().iter().for_each(|document| document.end(KvEnded::ShutDown));
+        self.machines_changed.send_modify(|changes| *changes += 1);
         // 5. Connections and tasks.
         self.closed.cancel();
         for document in self.documents() {
@@ -390,6 +391,8 @@ impl Kv {
             let _ = tokio::task::spawn_blocking(move || storage.close()).await;
         };
         note("closing the storage of documents", within(deadline, 0.9, closed).await);
+        // The node may have another role from now on.
+        *write(&self.shared.kv.0) = Weak::new();
         late
     }
 }
@@ -421,7 +424,9 @@ fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> R
                 bound = bound.max(entry.counter.saturating_add(1));
                 heads[index(ours)] = heads[index(ours)].max(entry.counter);
             }
-            view.apply(entry.author, envelope).map_err(|error| error.to_string())?;
+            if let Err(error) = view.apply(entry.author, envelope) {
+                warn!(%error, number, "an entry is not shown");
+            }
         }
         let mut clock = Clock::restore(loaded.clock);
         clock.observe(view.newest_stamp());

@@ -5,6 +5,7 @@
 //! run: docs/iroh.md says why.
 
 use std::{
+    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::RwLock,
     time::Duration,
@@ -22,6 +23,7 @@ use tracing::warn;
 
 use crate::{
     frames::{FrameReader, ReadFrameError},
+    identity::private,
     limits::MAX_RECONCILE_BYTES,
     source::PeerId,
     sync::{read, write},
@@ -76,6 +78,10 @@ impl Engine {
     }
 
     fn start(&self) -> Result<(), EngineError> {
+        // Made for this user alone: it holds the documents' secrets.
+        private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
+            .open(&self.path)
+            .map_err(engine)?;
         let store = match DocsStore::persistent(&self.path) {
             Ok(store) => store,
             Err(error) => {

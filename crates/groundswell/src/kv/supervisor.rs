@@ -172,7 +172,7 @@ pub(crate) async fn renew(kv: &Arc<Kv>, document: &Arc<Document>, before: &Arc<I
     }
     let asked = kv.keeper.ask(|reply| Command::Renew { document: renewed, identity, reply }).await;
     asked.unwrap_or(Err(KvError::ShutDown))?;
-    kv.released.notify_waiters();
+    kv.released.notify_one();
     document.close_session(session::KvCloseCode::NotPaired);
     Ok(())
 }
