@@ -61,7 +61,9 @@ async fn main() -> Result<(), Failure> {
     }
     times.sort_unstable();
     let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-    println!("{SALES} sales; from the beginning of the write to the event, durable on both sides: p50 {p50:?}, p99 {p99:?}");
+    println!(
+        "{SALES} sales; from the beginning of the write to the event, durable on both sides: p50 {p50:?}, p99 {p99:?}"
+    );
     println!("polls: none");
 
     machine.shutdown().await?;

@@ -152,7 +152,9 @@ impl Kv {
         let (events, live_events) = async_channel::bounded(feed::EVENT_QUEUE);
         let engine = Engine::open(&shared.dir.join("docs.redb"), events);
         let engine = engine.map_err(|error| KvOpenError::Documents(error.to_string()))?;
-        let started = Keeper::start(storage.clone(), signer.clone(), wall_clock.clone(), max_value_bytes);
+        let gone = CancellationToken::new();
+        let clock = wall_clock.clone();
+        let started = Keeper::start(storage.clone(), signer.clone(), clock, max_value_bytes, gone.clone());
         let (keeper, thread) = started.map_err(|error| KvOpenError::Documents(error.to_string()))?;
         let next_number = loaded.iter().map(|one| one.identity.number + 1).max().unwrap_or(1);
         let kv = Arc::new(Self {
@@ -199,6 +201,15 @@ impl Kv {
             *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));
         }
         feed::spawn(&kv, live_events);
+        let watched = kv.clone();
+        kv.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = watched.closing.cancelled() => {}
+                // No stream hangs silently: without the keeper nothing more will come.
+                () = gone.cancelled() => watched.end_all(KvEnded::Failed),
+            }
+        });
         for document in kv.documents() {
             kv.work(&document);
         }
@@ -341,15 +352,21 @@ impl Kv {
 
     /// Ends everything at once, as a crash does.
     pub(crate) fn abandon(&self) {
+        self.end_all(KvEnded::ShutDown);
+    }
+
+    fn end_all(&self, why: KvEnded) {
         self.closing.cancel();
         self.parting.cancel();
         self.closed.cancel();
-        self.documents().iter().for_each(|document| document.end(KvEnded::ShutDown));
+        self.documents().iter().for_each(|document| document.end(why));
+        self.machines_changed.send_modify(|changes| *changes += 1);
     }
 
     /// Shuts down in order, within the deadline; which step overran, if one did.
     pub(crate) async fn shutdown(&self, deadline: Instant) -> Option<&'static str> {
-        let Some(thread) = lock(&self.thread).take() else { return None };
+        // A second call has nothing to do.
+        let thread = lock(&self.thread).take()?;
         let mut late = None;
         let mut note = |step: &'static str, done: bool| {
             if !done {

@@ -99,3 +99,10 @@ pub const MAX_RECONCILE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The highest limit that can be set for values (64 MiB): each is held in memory whole.
 pub const MAX_KV_VALUE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+
+/// The longest wait before the other side of a document is dialled again (4 s). With
+/// [`KV_DIAL_TIMEOUT`] two sides meet again within 10 s of the end of whatever kept them apart.
+pub const KV_BACKOFF_LAST: Duration = Duration::from_secs(4);
+
+/// How long dialling the other side of a document may take before it counts as failed (5 s).
+pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);

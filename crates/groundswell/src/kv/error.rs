@@ -76,6 +76,9 @@ pub enum KvEnded {
     /// The machine, the manager or the node was shut down.
     #[error("it was shut down")]
     ShutDown,
+    /// The part that writes entries has failed; the log says why.
+    #[error("the storage of entries failed: see the log, and start it again")]
+    Failed,
     /// The manager has released the machine, and what it had of it is gone.
     #[error("the machine was released")]
     Released,

@@ -37,11 +37,14 @@ const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 /// How many entries are inserted before the engine is told to flush.
 const FLUSH_ENTRIES: usize = 1_024;
 
+/// An author's entry of a document key, in a document.
+type Place = (NamespaceId, AuthorId, [u8; 32]);
+
 /// The keys of documents whose entries came by reconciliation. It is bounded by the keys that
 /// documents may have: a key is in it once.
 #[derive(Default)]
 struct Dirty {
-    keys: Mutex<HashMap<(NamespaceId, AuthorId, [u8; 32]), u64>>,
+    keys: Mutex<HashMap<Place, u64>>,
     changed: Notify,
 }
 
@@ -90,6 +93,7 @@ async fn resolve(kv: &Arc<Kv>, dirty: &Dirty) {
     loop {
         dirty.changed.notified().await;
         let keys = std::mem::take(&mut *lock(&dirty.keys));
+        let (mut rows, mut documents) = (Vec::new(), Vec::new());
         for ((namespace, author, key), counter) in keys {
             let Some(document) = kv.of_namespace(namespace) else { continue };
             let identity = document.identity();
@@ -98,15 +102,19 @@ async fn resolve(kv: &Arc<Kv>, dirty: &Dirty) {
             match kv.storage.entry(identity.number, author, key) {
                 Ok(Some(held)) if held.counter >= counter => {}
                 Ok(_) => {
-                    let row = Row::Missing { number: identity.number, author, key, counter };
-                    if let Err(error) = kv.keeper.rows(vec![row]).await {
-                        warn!(%error, "a missing value is not noted; the next reconciliation finds it again");
-                    }
-                    document.missing.notify_one();
+                    rows.push(Row::Missing { number: identity.number, author, key, counter });
+                    documents.push(document);
                 }
                 Err(error) => warn!(%error, "a reconciled key cannot be looked at"),
             }
         }
+        if rows.is_empty() {
+            continue;
+        }
+        if let Err(error) = kv.keeper.rows(rows).await {
+            warn!(%error, "missing values are not noted; the next connection asks for them again");
+        }
+        documents.iter().for_each(|document| document.missing.notify_one());
     }
 }
 

@@ -14,6 +14,7 @@ use groundswell_core::kv::{AuthorCounter, Change, Clock, Envelope, KvAuthor, KvE
 use groundswell_core::limits::MAX_KV_KEYS;
 use iroh_docs::Author;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     document::{Document, Identity},
@@ -138,10 +139,12 @@ impl Keeper {
         signer: Author,
         wall_clock: WallClock,
         max_value_bytes: usize,
+        gone: CancellationToken,
     ) -> std::io::Result<(KeeperHandle, std::thread::JoinHandle<()>)> {
         let keeper = Self { storage, signer, wall_clock, max_value_bytes, desks: HashMap::new() };
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new().name("groundswell-keeper".to_owned()).spawn(move || {
+            let _gone = gone.drop_guard();
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keeper.run(commands))) {
                 tracing::error!("the keeper panicked ({}): restart the node", panic_message(&*panic));
             }

@@ -112,7 +112,7 @@ impl KvSpace {
         match self.document.ended() {
             _ if self.kv.closing.is_cancelled() => Err(KvError::ShutDown),
             None => Ok(()),
-            Some(super::error::KvEnded::ShutDown) => Err(KvError::ShutDown),
+            Some(super::error::KvEnded::ShutDown | super::error::KvEnded::Failed) => Err(KvError::ShutDown),
             Some(super::error::KvEnded::Released) => Err(KvError::NotClaimed),
         }
     }

@@ -423,6 +423,7 @@ fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
                 let author = number_of(entry.author);
                 let place = (*number, author, entry.key);
                 let stored = entry.to_stored();
+                missing.remove(place).map_err(failed)?;
                 let before = entries.get(place).map_err(failed)?.map(|before| before.value().to_vec());
                 let before = before.map(|before| Sealed::from_stored(entry.author, entry.key, &before));
                 if let Some(before) = before.transpose().map_err(StorageError::new)? {
@@ -433,7 +434,6 @@ fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
                 }
                 entries.insert(place, &stored[..]).map_err(failed)?;
                 log.insert((*number, author, entry.counter, entry.key), ()).map_err(failed)?;
-                missing.remove(place).map_err(failed)?;
             }
             Row::Mark { number, author, mark, counter } => {
                 marks.insert((*number, number_of(*author), *mark as u8), counter).map_err(failed)?;

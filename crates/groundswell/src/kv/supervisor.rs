@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     driver,
-    limits::{BACKOFF_FIRST, BACKOFF_LAST, DIAL_TIMEOUT},
+    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT},
     peers::jittered,
     source::PeerId,
 };
@@ -95,12 +95,12 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
                 *status != before
             });
             // A connection that held for long was a good one.
-            if begun.elapsed() > BACKOFF_LAST {
+            if begun.elapsed() > KV_BACKOFF_LAST {
                 wait = BACKOFF_FIRST;
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(BACKOFF_LAST),
+            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(KV_BACKOFF_LAST),
             _ = session.wait_for(Option::is_some) => wait = BACKOFF_FIRST,
             () = kv.closing.cancelled() => {}
         }
@@ -114,7 +114,7 @@ async fn dial(kv: &Kv, peer: PeerId) -> Result<Connection, String> {
     let endpoint = kv.shared.endpoint().ok_or("the node is shut down")?;
     let known = kv.shared.store.peer(peer).ok().flatten();
     let addr = known.unwrap_or_else(|| EndpointAddr::new(peer));
-    match timeout(DIAL_TIMEOUT, endpoint.connect(addr, KV_ALPN)).await {
+    match timeout(KV_DIAL_TIMEOUT, endpoint.connect(addr, KV_ALPN)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer".to_owned()),
@@ -206,7 +206,7 @@ pub(crate) fn tell_release(kv: &Arc<Kv>, identity: Arc<Identity>) {
                         break;
                     }
                     tokio::time::sleep(jittered(wait)).await;
-                    wait = (wait * 2).min(BACKOFF_LAST);
+                    wait = (wait * 2).min(KV_BACKOFF_LAST);
                 }
                 if let Err(error) = task.keeper.rows(vec![Row::Drop { number: identity.number }]).await {
                     warn!(%error, "that a machine knows of its release is not stored; it is told again");

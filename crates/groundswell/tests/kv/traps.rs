@@ -3,7 +3,7 @@
 
 use groundswell::KvFilter;
 
-use crate::common::{Pair, next, until, until_put};
+use crate::common::{Pair, next, spawn_machine, until, until_put, within};
 
 /// Writing a key erases no longer one: `a`, `ab`, the empty key and all 256 keys of one byte are independent.
 #[tokio::test(flavor = "multi_thread")]
@@ -80,4 +80,29 @@ async fn trap_equal_contents_are_told_once() {
         }
     }
     pair.shutdown().await;
+}
+
+/// A lost or damaged store of iroh-docs costs nothing: it is made anew from ours, and reconciles.
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_a_lost_or_damaged_docs_store() {
+    let Pair { mut machine, manager, id, machine_dir, manager_dir: _dir } = Pair::new().await;
+    for number in 0..100 {
+        machine.set_kv_value(format!("key/{number}"), number.to_string()).await.unwrap();
+    }
+    let docs = machine_dir.path().join("docs.redb");
+    for damage in [true, false] {
+        machine.shutdown().await.unwrap();
+        if damage {
+            std::fs::write(&docs, b"this is no database").unwrap();
+        } else {
+            std::fs::remove_file(&docs).unwrap();
+        }
+        machine = spawn_machine(machine_dir.path()).await;
+        assert_eq!(machine.get_kv_entries().await.unwrap().len(), 100);
+        let mut status = manager.machine_status_changes(id).unwrap();
+        let before = status.borrow().reconciled;
+        within("a reconciliation", status.wait_for(|status| status.reconciled > before)).await.unwrap();
+    }
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
 }
