@@ -81,6 +81,7 @@ fn messages() -> Vec<(&'static str, KvMessage<'static>)> {
         ("kv-caught-up", KvMessage::CaughtUp),
         ("kv-released", KvMessage::Released),
         ("kv-shutting-down", KvMessage::ShuttingDown),
+        ("kv-want", KvMessage::Want { author: KvAuthor::Manager, key: [0xd0; 32] }),
     ]
 }
 
@@ -167,8 +168,9 @@ fn no_variant_is_without_a_file() {
         KvMessage::CaughtUp => 3,
         KvMessage::Released => 4,
         KvMessage::ShuttingDown => 5,
+        KvMessage::Want { .. } => 6,
     });
-    assert_eq!(places.collect::<BTreeSet<_>>(), (0..6).collect());
+    assert_eq!(places.collect::<BTreeSet<_>>(), (0..7).collect());
 }
 
 #[test]
