@@ -1,11 +1,18 @@
-//! What can be written on the command line.
+//! What can be written on the command line. What is done to whole paths is in `args/paths.rs`.
 
-use std::{net::SocketAddr, path::PathBuf};
+mod paths;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args as Arguments, Parser, Subcommand};
-use groundswell::{Cursor, Name, Path, Pattern, PeerTicket};
+use groundswell::{Cursor, Name, Path, Pattern};
 
-use crate::builtin::Builtin;
+pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
+
+use crate::{builtin::Builtin, peer_name::PeerName};
 
 /// Real-time replicated state between peers: what one publishes, any number follow.
 #[derive(Debug, Parser)]
@@ -29,6 +36,8 @@ Examples:
   groundswell up                                     run a node; it prints its ticket
   groundswell give /log/today 'hello' --lake log     publish a line, in another terminal
   groundswell surf TICKET /log/today --lake log      follow it, on another machine
+  groundswell secret /log/today                      close it to everyone but those that are allowed
+  groundswell doctor                                 see what is wrong here, and what to do
 
 Exit status: 0, or 1 for an error said in one line on standard error, or 2 for wrong usage.
 The log goes to standard error; GROUNDSWELL_LOG (or RUST_LOG) says how much of it, as in
@@ -42,7 +51,17 @@ pub(crate) enum Command {
     Surf(Surf),
     Read(Read),
     Quit(Quit),
+    Public(Public),
+    Secret(Secret),
+    Allow(Allow),
+    Block(Block),
+    Rule(Rule),
+    Wipe(Wipe),
+    Kill(Kill),
+    Fork(Fork),
+    Copy(Copy),
     Status(Status),
+    Doctor(Doctor),
     Demo(Demo),
 }
 
@@ -54,15 +73,27 @@ pub(crate) enum Command {
 Examples:
   groundswell up
   groundswell up --data ./shop --offline
+  groundswell up --secret
   groundswell up --bind 127.0.0.1:0 --offline --json | head -1")]
 pub(crate) struct Up {
     /// Do without public relays and look-up: peers are found by their tickets and on the local network.
     #[arg(long)]
     pub(crate) offline: bool,
 
-    /// Bind this address alone instead of every interface; port 0 takes the last one that was free.
-    #[arg(long, value_name = "ADDR")]
+    /// Bind this address alone instead of every interface; port 0, or none, takes the last one that was free.
+    #[arg(long, value_name = "ADDR", value_parser = bind_address)]
     pub(crate) bind: Option<SocketAddr>,
+
+    /// What is published from here on is secret until it is made public, or peers are allowed.
+    #[arg(long)]
+    pub(crate) secret: bool,
+}
+
+/// An address with its port, or without.
+fn bind_address(text: &str) -> Result<SocketAddr, String> {
+    let alone = |ip: IpAddr| SocketAddr::new(ip, 0);
+    let parsed = text.parse().or_else(|_| text.parse().map(alone));
+    parsed.map_err(|_| "an address is 127.0.0.1:4433, [::1]:4433, or either without a port".to_owned())
 }
 
 /// Publish waves on a path; print the aeon that they lead to, once they are durable.
@@ -124,7 +155,8 @@ pub(crate) struct Open {
 
 /// Follow a state: print what it is, then each change. It waits for what is not there yet.
 ///
-/// The node goes on following it when this command ends, and after a restart, until `quit`.
+/// The node goes on following it when this command ends, and after a restart, until `quit`. A path
+/// that is killed, or closed to this node, is told (`killed`) and waited for: it comes back by itself.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
@@ -136,8 +168,9 @@ Examples:
 A line an update, with the wave that led to it, or with the rock (the whole state) where there is
 no wave: at first, and where this reader was too far behind.")]
 pub(crate) struct Surf {
-    /// The ticket of the publishing node, or its id if it is known here.
-    pub(crate) peer: PeerTicket,
+    /// The ticket of the publishing node, or its id if it is known here, whole or as `status` shows it.
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: PeerName,
 
     /// The path on that node.
     pub(crate) path: Path,
@@ -153,7 +186,8 @@ pub(crate) struct Surf {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
-    /// End with status 1 where there is nothing to follow, instead of waiting for it.
+    /// End with status 1 where there is nothing to follow (any more), instead of waiting for it. What
+    /// was not followed before, and has no state, is then not followed afterwards.
     #[arg(long)]
     pub(crate) no_wait: bool,
 
@@ -183,7 +217,7 @@ pub(crate) struct Read {
 
     /// Only what this peer publishes, by ticket or id.
     #[arg(long, value_name = "PEER")]
-    pub(crate) source: Option<PeerTicket>,
+    pub(crate) source: Option<PeerName>,
 }
 
 /// Stop following a state, and drop what is stored of it here.
@@ -193,7 +227,8 @@ Examples:
   groundswell quit PEER-ID /log/today")]
 pub(crate) struct Quit {
     /// The publishing node, by ticket or id.
-    pub(crate) peer: PeerTicket,
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: PeerName,
 
     /// The path on that node.
     pub(crate) path: Path,
@@ -214,7 +249,7 @@ pub(crate) struct Status {}
 /// Show it all in one process: three machines that publish, one follower, real connections.
 ///
 /// Nothing has to be set up, and nothing is left behind. It ends with a summary, and with status 1
-/// if the states on both sides differ.
+/// if the states on both sides differ. With `--json` the summary is all that it prints, as one object.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
@@ -257,6 +292,16 @@ mod tests {
         for command in Args::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("groundswell "), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn an_address_may_go_without_its_port() {
+        for (text, address) in [("127.0.0.1:7", "127.0.0.1:7"), ("127.0.0.1", "127.0.0.1:0"), ("::1", "[::1]:0")] {
+            assert_eq!(bind_address(text), Ok(address.parse().unwrap()));
+        }
+        for text in ["localhost:7", "7", "", "127.0.0.1:", "127.0.0.1:70000"] {
+            assert!(bind_address(text).unwrap_err().contains("127.0.0.1:4433"), "{text}");
         }
     }
 

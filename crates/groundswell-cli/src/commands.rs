@@ -1,18 +1,23 @@
-//! The commands, one file each.
+//! The commands: one file each, but for those whose answer is one line, which are in
+//! `commands/access.rs` and `commands/paths.rs`.
 
+mod access;
 mod demo;
+mod doctor;
 mod give;
-mod open;
-mod quit;
+mod paths;
 mod read;
 mod status;
 mod surf;
 mod up;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use crate::{
     args::{Args, Command},
+    control::{client, protocol::Request},
     data_dir,
     error::ToolError,
     output::Output,
@@ -25,10 +30,20 @@ pub(crate) async fn run(args: Args) -> Result<(), ToolError> {
     match args.command {
         Command::Up(up) => up::run(up, data.dir()?, &mut output).await,
         Command::Give(give) => give::run(give, data.dir()?, &mut output).await,
-        Command::Open(open) => open::run(open, data.dir()?, &mut output).await,
+        Command::Open(open) => paths::open(open, data.dir()?, &mut output).await,
         Command::Surf(surf) => surf::run(surf, data.dir()?, &mut output).await,
         Command::Read(read) => read::run(read, data.dir()?, &mut output).await,
-        Command::Quit(quit) => quit::run(quit, data.dir()?, &mut output).await,
+        Command::Quit(quit) => paths::quit(quit, data.dir()?, &mut output).await,
+        Command::Public(public) => access::public(public, data.dir()?, &mut output).await,
+        Command::Secret(secret) => access::secret(secret, data.dir()?, &mut output).await,
+        Command::Allow(allow) => access::allow(allow, data.dir()?, &mut output).await,
+        Command::Block(block) => access::block(block, data.dir()?, &mut output).await,
+        Command::Rule(rule) => paths::rule(rule, data.dir()?, &mut output).await,
+        Command::Wipe(wipe) => paths::wipe(wipe, data.dir()?, &mut output).await,
+        Command::Kill(kill) => paths::kill(kill, data.dir()?, &mut output).await,
+        Command::Fork(fork) => paths::fork(fork, data.dir()?, &mut output).await,
+        Command::Copy(copy) => paths::copy(copy, data.dir()?, &mut output).await,
+        Command::Doctor(_) => doctor::run(data.dir()?, &mut output).await,
         Command::Status(_) => status::run(data.dir()?, &mut output).await,
         Command::Demo(demo) => demo::run(demo, &mut output).await,
     }
@@ -41,4 +56,23 @@ impl Data {
     fn dir(self) -> Result<PathBuf, ToolError> {
         self.0.map_or_else(data_dir::default_dir, Ok)
     }
+}
+
+/// Asks the node something that it answers in one line, and prints that: as it is, or in words.
+async fn answer<T: for<'a> Deserialize<'a>>(
+    dir: &Path,
+    request: &Request,
+    output: &mut Output,
+    in_words: impl Fn(T) -> String,
+) -> Result<(), ToolError> {
+    let (_sender, mut answers) = client::ask(dir, request).await?;
+    while let Some(line) = answers.next_line().await? {
+        if output.is_json() {
+            output.line(line).await?;
+        } else {
+            let answer = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
+            output.line(in_words(answer)).await?;
+        }
+    }
+    output.flush().await
 }

@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf};
 
 use groundswell::{
-    CursorError, DeclareError, GiveError, Name, OpenError, Path, PathError, ReadError, ShutdownError, StorageError,
-    SurfError, TicketError,
+    CursorError, DeclareError, GiveError, ManageError, Name, OpenError, Path, PathError, ReadError, ShutdownError,
+    StorageError, SurfError, TicketError,
 };
 
 use crate::builtin::Builtin;
@@ -51,6 +51,18 @@ pub(crate) enum ToolError {
         "no address is known for peer {peer}: give its ticket instead of its id once (its `groundswell status` shows it)"
     )]
     UnknownPeer { peer: String },
+    #[error("no peer whose id begins with {0} is known here: `groundswell status` lists those that are")]
+    NoSuchPeer(String),
+    #[error("{short} is the beginning of more than one id ({ids}): give more of it")]
+    AmbiguousPeer { short: String, ids: String },
+    #[error("{path} was killed while it was given to; give again, and it begins from the default state")]
+    KilledMeanwhile { path: Path },
+    #[error(
+        "{path} has ended for this node: it was killed, or is no longer open to it; leave out --no-wait to wait for it"
+    )]
+    HasEnded { path: Path },
+    #[error("{0} found: see what the doctor says of each")]
+    Problems(String),
     #[error("{path} of agent {agent} on {peer} is not followed here: `groundswell status` lists what is")]
     NotFollowed { peer: String, agent: Name, path: Path },
     #[error("there is no state on {0} here: `groundswell status` lists what there is")]
@@ -77,6 +89,8 @@ pub(crate) enum ToolError {
     Declare(#[from] DeclareError),
     #[error(transparent)]
     Give(#[from] GiveError),
+    #[error(transparent)]
+    Manage(#[from] ManageError),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]

@@ -11,6 +11,7 @@ mod data_dir;
 mod error;
 mod lines;
 mod output;
+mod peer_name;
 mod registry;
 mod stop;
 

@@ -1,7 +1,12 @@
 //! What a command says: its lines on standard output, its error on standard error.
 
+use std::os::fd::AsFd;
+
 use serde::Serialize;
-use tokio::io::{AsyncWriteExt, BufWriter, Stdout};
+use tokio::{
+    io::{AsyncWriteExt, BufWriter, Interest, Stdout},
+    net::unix::pipe,
+};
 
 use crate::error::ToolError;
 
@@ -45,6 +50,29 @@ impl Output {
     /// Makes what was written visible.
     pub(crate) async fn flush(&mut self) -> Result<(), ToolError> {
         self.out.flush().await.map_err(ToolError::Output)
+    }
+}
+
+/// Who reads our output, so that a command that has nothing to say notices that they have gone.
+pub(crate) struct OutputReader(Option<pipe::Sender>);
+
+impl OutputReader {
+    /// Watches the reader of standard output, where it can be watched: that of a pipe can, on Linux.
+    /// Elsewhere it is noticed at the next line.
+    pub(crate) fn watch() -> Self {
+        // Nothing is written here, so that it does not matter that writing may block.
+        let watched = std::io::stdout().as_fd().try_clone_to_owned();
+        Self(watched.and_then(pipe::Sender::from_owned_fd_unchecked).ok())
+    }
+
+    /// Waits until no one reads any more.
+    pub(crate) async fn gone(&mut self) {
+        if let Some(out) = &self.0
+            && out.ready(Interest::ERROR).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 }
 

@@ -1,20 +1,25 @@
 //! What the node's agents have declared through the tool: a handle for each path and direction.
 //!
 //! The tool declares exact paths, when a command first names them and, after a restart, from
-//! what is stored. So any mix of lakes fits on one agent.
+//! what is stored. So any mix of lakes fits on one agent. What is done to whole paths is in
+//! `registry/paths.rs`.
 
-use std::collections::BTreeMap;
+mod paths;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell::{
-    Cursor, Name, Node, Path, Pattern, PeerId, PeerTicket, Publications, ReadError, Source, Subscriptions, Updates,
+    Access, Cursor, Name, Node, Path, Pattern, PeerId, PeerTicket, Publications, ReadError, Source, Subscriptions,
+    Updates,
     lakes::{Json, Log, Sum},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use crate::{
     builtin::{Builtin, ToolLake, for_lake},
-    control::protocol::State,
+    control::protocol::{Readers, StandingStill, Started, State},
     error::ToolError,
+    peer_name::PeerName,
 };
 
 /// The agent that follows others when the tool is asked to.
@@ -27,7 +32,15 @@ pub(crate) struct Registry {
     /// Held while something is declared or followed, so that two commands never declare one
     /// path for two lakes.
     tables: Mutex<Tables>,
+    /// How often a path was killed in this run. Who gives holds it for each batch, so that nothing
+    /// that began before a kill gives after it, and opens the path again.
+    kills: RwLock<Kills>,
+    started: Started,
+    standing_still: Vec<StandingStill>,
 }
+
+/// How often which paths were killed.
+type Kills = BTreeMap<(Name, Path), u64>;
 
 /// The handles by lake.
 #[derive(Default)]
@@ -35,6 +48,15 @@ pub(crate) struct Tables {
     pub(crate) log: Table<Log>,
     pub(crate) sum: Table<Sum>,
     pub(crate) json: Table<Json>,
+    /// The commands that follow something right now.
+    surfs: BTreeMap<Source, Surfs>,
+}
+
+/// The commands that follow one source.
+struct Surfs {
+    count: usize,
+    /// The source stays followed when they end.
+    keep: bool,
 }
 
 /// The handles of one lake, by agent and path.
@@ -58,20 +80,25 @@ pub(crate) struct Readable {
     /// Where it comes from, if it is followed.
     source: Option<Source>,
     stale: bool,
+    /// What the agent's handler said when it failed on it.
+    fail: Option<String>,
+    /// Who may read it, where it is published.
+    access: Option<Access<PeerId>>,
 }
 
 impl Registry {
     /// Declares again what is stored, so that what earlier runs published and followed goes on
     /// by itself. What can't be declared is told, and stops nothing else.
-    pub(crate) async fn restore(node: Node) -> Result<(Self, Vec<String>), ToolError> {
+    pub(crate) async fn restore(node: Node, started: Started) -> Result<Self, ToolError> {
         let follower = node.agent(FOLLOWER)?.name().clone();
-        let registry = Self { node, follower, tables: Mutex::default() };
+        let (tables, kills) = (Mutex::default(), RwLock::default());
+        let mut registry = Self { node, follower, tables, kills, started, standing_still: Vec::new() };
         let mut problems = Vec::new();
         for stored in registry.node.stored()? {
             let (agent, path) = (&stored.agent, &stored.path);
             let Some(lake) = Builtin::of_name(stored.lake.as_str()) else {
-                problems
-                    .push(format!("{path} of agent {agent} is left as it is: this tool has no lake {}", stored.lake));
+                let said = format!("{path} of agent {agent} is left as it is: this tool has no lake {}", stored.lake);
+                problems.push(StandingStill { said, unknown_lake: true });
                 continue;
             };
             let declared = for_lake!(lake, L => match &stored.source {
@@ -82,22 +109,54 @@ impl Registry {
                 }
             });
             if let Err(error) = declared {
-                problems.push(format!("{path} of agent {agent} stands still: {error}"));
+                let said = format!("{path} of agent {agent} stands still: {error}");
+                problems.push(StandingStill { said, unknown_lake: false });
             }
         }
-        Ok((registry, problems))
+        registry.standing_still = problems;
+        Ok(registry)
     }
 
     pub(crate) fn node(&self) -> &Node {
         &self.node
     }
 
-    /// The source that a ticket or an id, an agent and a path stand for. The addresses in
+    pub(crate) fn started(&self) -> &Started {
+        &self.started
+    }
+
+    pub(crate) fn standing_still(&self) -> &[StandingStill] {
+        &self.standing_still
+    }
+
+    /// The source that a peer's name, an agent and a path stand for. The addresses in
     /// a ticket are remembered.
     pub(crate) async fn source(&self, peer: &str, agent: Name, path: Path) -> Result<Source, ToolError> {
-        let ticket: PeerTicket = peer.parse()?;
-        let peer = self.node.add_peer(&ticket).await?;
+        let peer = self.node.add_peer(&self.ticket(peer)?).await?;
         Ok(Source { peer, agent, path })
+    }
+
+    /// The peer of this name, which may be the beginning of the id of one that is known here.
+    pub(crate) fn ticket(&self, peer: &str) -> Result<PeerTicket, ToolError> {
+        let short = match peer.parse()? {
+            PeerName::Ticket(ticket) => return Ok(ticket),
+            PeerName::Short(short) => short,
+        };
+        let status = self.node.status();
+        let mut known: BTreeSet<String> = status.peers.into_iter().chain([status.id]).collect();
+        known.extend(status.replicas.into_iter().map(|replica| replica.peer));
+        known.extend(status.publications.into_iter().flat_map(|publication| publication.allowed).flatten());
+        known.extend(self.node.stored()?.into_iter().filter_map(|one| one.source).map(|from| from.peer.to_string()));
+        known.retain(|id| id.starts_with(&short));
+        let mut found = known.into_iter();
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(id.parse()?),
+            (None, _) => Err(ToolError::NoSuchPeer(short)),
+            (Some(one), Some(other)) => {
+                let ids: Vec<String> = [one, other].into_iter().chain(found).collect();
+                Err(ToolError::AmbiguousPeer { short, ids: ids.join(", ") })
+            }
+        }
     }
 
     /// The handle to publish on a path, declared if it is not yet.
@@ -119,15 +178,37 @@ impl Registry {
         Ok(declared)
     }
 
-    /// Follows a source, from now on, and gives the stream of its updates.
+    /// Follows a source, from now on, and gives the stream of its updates. Each call that did well
+    /// is followed by one of [`Registry::end_surf`].
     pub(crate) async fn surf<L: ToolLake>(
         &self,
         source: Source,
         from: Option<Cursor>,
+        no_wait: bool,
     ) -> Result<Updates<L>, ToolError> {
         let mut tables = self.tables.lock().await;
         let subscriptions = self.subscriptions::<L>(&mut tables, &self.follower, &source.path).await?;
-        Ok(subscriptions.surf_from(source, from).await?)
+        let before = subscriptions.read().contains_key(&source);
+        let updates = subscriptions.surf_from(source.clone(), from).await?;
+        let surfs = tables.surfs.entry(source).or_insert(Surfs { count: 0, keep: before });
+        surfs.count += 1;
+        surfs.keep |= !no_wait;
+        Ok(updates)
+    }
+
+    /// A command that followed a source has ended. Where none wanted to wait, none got anything, and
+    /// the source was not followed before, it is not followed any more.
+    pub(crate) async fn end_surf(&self, source: &Source, has_state: bool) -> Result<(), ToolError> {
+        let mut tables = self.tables.lock().await;
+        let Some(surfs) = tables.surfs.get_mut(source) else { return Ok(()) };
+        surfs.count -= 1;
+        surfs.keep |= has_state;
+        let (count, keep) = (surfs.count, surfs.keep);
+        if count > 0 {
+            return Ok(());
+        }
+        tables.surfs.remove(source);
+        if keep { Ok(()) } else { Ok(self.node.agent(self.follower.as_str())?.quit(source).await?) }
     }
 
     /// The handle to follow a path of whatever peer, declared if it is not yet.
@@ -155,8 +236,7 @@ impl Registry {
         let _tables = self.tables.lock().await;
         let stored = self.node.stored()?;
         if !stored.iter().any(|one| one.agent == self.follower && one.source.as_ref() == Some(source)) {
-            let (agent, path) = (source.agent.clone(), source.path.clone());
-            return Err(ToolError::NotFollowed { peer: source.peer.to_string(), agent, path });
+            return Err(paths::not_followed(source));
         }
         Ok(self.node.agent(self.follower.as_str())?.quit(source).await?)
     }
@@ -204,8 +284,18 @@ impl Registry {
             Err(ReadError::NoState(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let source = which.source.map(|source| source.peer.to_string());
-        Ok(Some(State { path, source, agent, lake: L::BUILTIN, aeon, rock, stale: which.stale, fail: false }))
+        Ok(Some(State {
+            path,
+            source: which.source.map(|source| source.peer.to_string()),
+            agent,
+            lake: L::BUILTIN,
+            aeon,
+            rock,
+            stale: which.stale,
+            fail: which.fail.is_some(),
+            fail_reason: which.fail,
+            access: which.access.as_ref().map(Readers::from),
+        }))
     }
 }
 
@@ -236,13 +326,16 @@ impl<L: ToolLake> Table<L> {
     fn readable(&self) -> Vec<Readable> {
         let lake = L::BUILTIN;
         let mut all = Vec::new();
-        for (agent, path) in self.publications.keys() {
-            all.push(Readable { lake, agent: agent.clone(), path: path.clone(), source: None, stale: false });
+        for ((agent, _), published) in &self.publications {
+            for (path, state) in published.read() {
+                let (agent, access) = (agent.clone(), Some(state.access));
+                all.push(Readable { lake, agent, path, source: None, stale: false, fail: None, access });
+            }
         }
         for ((agent, path), followed) in &self.subscriptions {
             for (source, state) in followed.read() {
-                let stale = state.stale();
-                all.push(Readable { lake, agent: agent.clone(), path: path.clone(), source: Some(source), stale });
+                let (agent, path, stale) = (agent.clone(), path.clone(), state.stale());
+                all.push(Readable { lake, agent, path, source: Some(source), stale, fail: state.fail, access: None });
             }
         }
         all

@@ -10,30 +10,12 @@ use std::{
         fs::{FileTypeExt, PermissionsExt},
         net::UnixStream,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
 };
 
-use common::{Giving, Node, run, signal, tool, until, wait};
+use common::{Giving, Node, World, run, signal, tool, until, wait};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// Room for the data directories of some nodes.
-struct World(TempDir);
-
-impl World {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn dir(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn up(&self, name: &str) -> Node {
-        Node::up(&self.dir(name))
-    }
-}
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -41,7 +23,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
-    let wrong: [(&[&str], &str); 10] = [
+    let wrong: [(&[&str], &str); 17] = [
         (&[], "Usage"),
         (&["sing"], "sing"),
         (&["give", "/a"], "WAVE"),
@@ -52,6 +34,13 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["surf", "someone", "/a", "--lake", "log"], "neither a ticket nor a peer's id"),
         (&["give", "/a", "x", "--lake", "log", "--agent", "a/b"], "is not a name"),
         (&["demo", "--for", "0"], "0"),
+        (&["rule", "/a", "--frequency", "0"], "`auto`, `never`, or a number"),
+        (&["rule", "/a", "--horizon", "-1"], "-1"),
+        (&["rule"], "PATH"),
+        (&["allow", "/a"], "PEER"),
+        (&["block", "/a", "ae58"], "neither a ticket nor a peer's id"),
+        (&["fork", "/a"], "TO"),
+        (&["copy", "/a", "/b", "/c"], "neither a ticket nor a peer's id"),
     ];
     for (arguments, said) in wrong {
         let mut command = tool();
@@ -70,13 +59,22 @@ fn without_a_node_a_command_says_how_to_start_one() {
     let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
     for dir in ["empty", "missing"] {
         let dir = world.dir(dir);
-        let commands: [&[&str]; 6] = [
+        let commands: [&[&str]; 15] = [
             &["status"],
             &["read"],
             &["give", "/a", "x", "--lake", "log"],
             &["open", "/a", "--lake", "log"],
             &["surf", peer, "/a", "--lake", "log"],
             &["quit", peer, "/a"],
+            &["public", "/a"],
+            &["secret", "/a"],
+            &["allow", "/a", peer],
+            &["block", "/a", peer],
+            &["rule", "/a"],
+            &["wipe", "/a"],
+            &["kill", "/a"],
+            &["fork", "/a", "/b"],
+            &["copy", peer, "/a", "/b"],
         ];
         for arguments in commands {
             let mut command = tool();
@@ -145,16 +143,19 @@ fn answer(node: &Node, request: &[u8]) -> Value {
     serde_json::from_str(&last).unwrap()
 }
 
+/// The most bytes of a request.
+const MOST_OF_A_REQUEST: usize = 320 * 1024;
+
 #[test]
 fn a_request_that_is_none_is_refused() {
     let world = World::new();
     let node = world.up("a");
-    let long = [vec![b' '; 64 * 1024 + 1], b"\n".to_vec()].concat();
+    let long = [vec![b' '; MOST_OF_A_REQUEST + 1], b"\n".to_vec()].concat();
     for request in [b"sing\n".as_slice(), b"{\"request\":\"sing\"}\n", b"\xff\n", &long] {
         let error = answer(&node, request)["error"].as_str().unwrap().to_owned();
         assert!(error.contains("does not know this request"), "{error}");
     }
-    let longest = [vec![b' '; 64 * 1024 - 20], b"{\"request\":\"status\"}\n".to_vec()].concat();
+    let longest = [vec![b' '; MOST_OF_A_REQUEST - 20], b"{\"request\":\"status\"}\n".to_vec()].concat();
     assert_eq!(answer(&node, &longest), json!({"done": true}));
     // Half a wave, from a command that was killed, is none.
     let half = b"{\"request\":\"give\",\"path\":\"/a\",\"lake\":\"sum\",\"agent\":\"main\"}\n\"1\"\n\"23";
@@ -195,7 +196,7 @@ fn each_command_prints_json_objects_only() {
     let state = |path: &str, agent: &str, lake: &str, aeon: u64, rock: Value| {
         json!({
             "path": path, "source": null, "agent": agent, "lake": lake, "aeon": aeon, "rock": rock,
-            "stale": false, "fail": false
+            "stale": false, "fail": false, "access": "public"
         })
     };
     let log = state("/log/a", "main", "log", 2, json!(["x", "y\nz"]));
@@ -510,14 +511,13 @@ fn who_stops_reading_ends_a_command_quietly() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    drop(child.stdout.take());
-    // It notices at the next line that it wants to write.
-    let mut aeon = 1;
-    until("the command to end", || {
-        aeon += 1;
-        node.run(&["give", "/a", "x", "--lake", "log"]).well();
-        child.try_wait().unwrap().is_some()
-    });
+    // It has nothing more to say, and notices all the same.
+    let mut read = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    read.read_line(&mut first).unwrap();
+    assert!(first.contains("\"update\""), "{first}");
+    drop(read);
+    wait(&mut child);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
@@ -545,4 +545,106 @@ fn who_is_slow_to_read_holds_up_no_one() {
     signal("TERM", slow.id());
     assert!(wait(&mut slow).success());
     node.stop();
+}
+
+#[test]
+fn who_does_not_want_to_wait_leaves_no_trace() {
+    let world = World::new();
+    let (publisher, follower) = (world.up("publisher"), world.up("follower"));
+    let follows = || follower.run(&["status"]).only()["replicas"].as_array().unwrap().len();
+    let impatient = ["surf", &publisher.ticket, "/a", "--lake", "log", "--no-wait"];
+    assert!(follower.run(&impatient).error().contains("/a is not available"));
+    assert_eq!(follows(), 0, "it was not followed before, and is not afterwards");
+    // One that waits keeps it, whoever asks beside it.
+    let mut surfing = follower.surf(&impatient[1..5]);
+    surfing.next_of("not_available");
+    follower.run(&impatient).error();
+    assert_eq!(follows(), 1);
+    publisher.run(&["give", "/a", "x", "--lake", "log"]).well();
+    surfing.next_of("caught_up");
+    drop(surfing);
+    let mut patient = impatient.to_vec();
+    patient.extend(["--count", "1"]);
+    follower.run(&patient).well();
+    assert_eq!(follows(), 1, "what was got stays");
+    // The same of a path that has ended: what was got stays, and is stale.
+    publisher.run(&["kill", "/a"]).well();
+    assert!(follower.run(&impatient).error().contains("/a has ended for this node"));
+    assert_eq!(follower.read("/a")["stale"], true);
+}
+
+#[test]
+fn a_peer_is_named_by_the_beginning_of_its_id() {
+    let world = World::new();
+    let (publisher, follower) = (world.up("publisher"), world.up("follower"));
+    publisher.run(&["give", "/a", "x", "--lake", "log"]).well();
+    let short = &publisher.id[..10];
+    let unknown = follower.run(&["surf", short, "/a", "--lake", "log"]).error();
+    assert_eq!(
+        unknown,
+        format!("no peer whose id begins with {short} is known here: `groundswell status` lists those that are")
+    );
+    follower.run(&["surf", &publisher.ticket, "/a", "--lake", "log", "--count", "1"]).well();
+    // As the table for people shows it.
+    let mut table = tool();
+    table.arg("--data").arg(&follower.dir).arg("status");
+    let table = run(table, b"").stdout;
+    assert!(table.lines().any(|line| line.contains("/a") && line.contains(short)), "{table}");
+    follower.run(&["surf", short, "/a", "--lake", "log", "--count", "1"]).well();
+    assert_eq!(follower.run(&["read", "--source", short]).only()["source"], publisher.id.as_str());
+    assert_eq!(follower.run(&["rule", "/a", "--source", short]).only()["frequency"], "auto");
+    follower.run(&["quit", short, "/a"]).well();
+    // Whoever is allowed is known too, in reach or not.
+    let (one, other) = (&follower.id, "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6");
+    publisher.run(&["secret", "/b"]).well();
+    publisher.run(&["open", "/b", "--lake", "log"]).well();
+    publisher.run(&["allow", "/b", one, other]).well();
+    assert_eq!(publisher.run(&["block", "/b", &other[..6]]).only()["access"], json!([one]));
+}
+
+/// A lake that the tool has, and a program of another that handles it, badly.
+struct Clumsy;
+
+impl groundswell::OnRock<groundswell::lakes::Log> for Clumsy {
+    async fn on_rock(
+        &mut self,
+        _: groundswell::Surfed<groundswell::lakes::Log>,
+    ) -> Result<(), groundswell::HandlerError> {
+        Err("no paper\nleft".into())
+    }
+}
+
+/// "If it returns an error or panics, the state is flagged `fail` until the next update; the state stays
+/// readable."
+#[test]
+fn a_state_that_a_program_failed_on_is_read_with_its_flag() {
+    let world = World::new();
+    let (publisher, dir) = (world.up("publisher"), world.dir("follower"));
+    publisher.run(&["give", "/a", "x", "--lake", "log"]).well();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let node = groundswell::Node::builder().data_dir(&dir).offline().bind(bind).spawn().await.unwrap();
+        let peer = node.add_peer(&publisher.ticket.parse().unwrap()).await.unwrap();
+        let agent = node.agent("main").unwrap();
+        let logs = agent.subscriptions::<groundswell::lakes::Log>("/a").await.unwrap();
+        let program = agent.program(Clumsy).handles(&logs).start();
+        let source = groundswell::Source::new(peer, "main", "/a").unwrap();
+        let mut updates = logs.surf(source.clone()).await.unwrap();
+        let failed = || agent.followed()[&source].fail.is_some();
+        let deadline = tokio::time::Instant::now() + common::PATIENCE;
+        while !failed() {
+            // Looked at again at whatever happens next, and for a while after the last of it.
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(20), updates.next()).await;
+            assert!(tokio::time::Instant::now() < deadline);
+        }
+        program.stop().await;
+        node.shutdown().await.unwrap();
+    });
+    drop(runtime);
+    let follower = world.up("follower");
+    let state = follower.read("/a");
+    assert_eq!((&state["fail"], &state["fail_reason"]), (&json!(true), &json!("no paper\nleft")));
+    assert_eq!(state["rock"], json!(["x"]));
+    assert_eq!(publisher.read("/a")["fail"], false);
 }

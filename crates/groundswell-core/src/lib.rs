@@ -14,6 +14,7 @@
 
 extern crate alloc;
 
+mod access;
 mod aeon;
 pub mod check;
 mod digest;
@@ -28,9 +29,10 @@ pub mod subscriber;
 pub mod tide;
 pub mod wire;
 
+pub use access::{Access, AccessError};
 pub use aeon::{Aeon, Cursor, CursorError, Epoch};
 pub use digest::Digest;
-pub use lake::{Lake, LakeId};
+pub use lake::{Lake, LakeId, Older, UpgradeError};
 pub use path::{Name, Path, PathError, Pattern};
 pub use rule::{Frequency, Rule};
-pub use tide::Tide;
+pub use tide::{Tide, Tombstone};

@@ -135,3 +135,5 @@ pub const MAX_CLAIM_PAYLOAD_BYTES: usize = 4 * 1024;
 
 /// The most bytes of one message of a claim: the largest payload and room for what is around it.
 pub const MAX_CLAIM_MESSAGE_BYTES: usize = MAX_CLAIM_PAYLOAD_BYTES + 64;
+/// The most peers that one path may be open to by name. Their ids are stored in one row (128 KiB).
+pub const MAX_ALLOWED_PEERS: usize = 4_096;

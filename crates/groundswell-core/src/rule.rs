@@ -24,7 +24,9 @@ pub struct Rule {
     /// When a rock is made.
     pub frequency: Frequency,
     /// How many waves back from the newest aeon rocks and waves are kept at least.
-    /// `None` keeps the oldest rock and the newest, and every wave since the oldest.
+    /// `None` keeps the oldest rock and the newest, and every wave since the oldest. A rock goes when it is
+    /// beyond the horizon, even while it is sent: where rocks are large and made often, a horizon of
+    /// less than is given in the time that a rock takes to travel lets slow newcomers begin again and again.
     pub horizon: Option<u64>,
 }
 

@@ -37,6 +37,9 @@ pub enum Intake {
     Nothing,
     /// The path is not available; the stream is parked.
     NotAvailable,
+    /// The path was available on this stream, and is no longer: it was killed, or this side may no
+    /// longer read it, which are one. The stream is parked.
+    Killed,
     /// The publisher does not serve this.
     Refused(Refusal),
     /// Wash this wave onto the rock.
@@ -125,8 +128,9 @@ impl Inflow {
         }
         match message {
             Message::NotAvailable => {
+                let served = self.position.is_some();
                 self.interrupted();
-                Ok(Intake::NotAvailable)
+                Ok(if served { Intake::Killed } else { Intake::NotAvailable })
             }
             Message::Refused(refusal) => {
                 self.interrupted();

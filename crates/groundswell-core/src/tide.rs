@@ -36,6 +36,23 @@ pub struct RockInfo {
     pub digest: Digest,
 }
 
+/// What is left of a path that was killed: enough to go on after it, if waves are given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Where the tide stood.
+    pub at: Cursor,
+    /// Its rule, which holds again when the path is opened again.
+    pub rule: Rule,
+}
+
+impl Tombstone {
+    /// Where the path begins again, with the default rock: in the same epoch, at the next
+    /// aeon, so that no reader's aeon ever goes back.
+    pub fn reopened_at(&self) -> Cursor {
+        Cursor { epoch: self.at.epoch, aeon: self.at.aeon.next() }
+    }
+}
+
 /// The answer to *what comes after this cursor?*
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -153,6 +170,16 @@ impl Tide {
         self.rule
     }
 
+    /// The same history, as that of another publication.
+    pub fn forked(&self, epoch: Epoch) -> Self {
+        Self { epoch, ..self.clone() }
+    }
+
+    /// What stays of it when it is killed.
+    pub fn tombstone(&self) -> Tombstone {
+        Tombstone { at: self.cursor(), rule: self.rule }
+    }
+
     /// The rocks that are kept, oldest first.
     pub fn rocks(&self) -> impl Iterator<Item = (Aeon, RockInfo)> {
         self.rocks.iter().map(|(&aeon, &info)| (aeon, info))
@@ -202,6 +229,7 @@ impl Tide {
             reset: None,
             epoch: None,
             rule: None,
+            wipe: false,
             head: self.head,
             first_wave: self.first_wave,
             newest_rock: self.newest_rock,
@@ -264,6 +292,7 @@ pub struct Changes {
     reset: Option<Cursor>,
     epoch: Option<Epoch>,
     rule: Option<Rule>,
+    wipe: bool,
     head: Aeon,
     first_wave: Aeon,
     newest_rock: (Aeon, RockInfo),
@@ -335,6 +364,17 @@ impl Changes {
         self.rule = Some(rule);
     }
 
+    /// Whether the newest aeon has a rock.
+    pub fn has_rock(&self) -> bool {
+        self.newest_rock.0 == self.head
+    }
+
+    /// Keeps nothing older than the newest rock, once: [`Changes::prune`] drops the rest at once.
+    /// For nothing but a rock to be left, the newest aeon has to have one.
+    pub fn wipe(&mut self) {
+        self.wipe = true;
+    }
+
     /// Adds one wave, and returns its aeon.
     pub fn push_wave(&mut self, wave: Bytes) -> Aeon {
         self.head = self.head.next();
@@ -393,6 +433,7 @@ impl Changes {
             reset: Some(at),
             epoch: None,
             rule: self.rule,
+            wipe: false,
             head: at.aeon,
             first_wave: at.aeon.next(),
             newest_rock: (at.aeon, info),
@@ -412,9 +453,9 @@ impl Changes {
         let newest = self.newest_rock.0;
         let added = self.rocks.first().map_or(newest, |(aeon, _)| *aeon);
         let oldest = before.first_key_value().map_or(added, |(aeon, _)| *aeon);
-        let rule = self.rule.unwrap_or(tide.rule);
+        let horizon = if self.wipe { Some(0) } else { self.rule.unwrap_or(tide.rule).horizon };
         // Which rocks go: those between these two, the second not included.
-        let (from, to) = match rule.horizon {
+        let (from, to) = match horizon {
             Some(waves) => (oldest, self.head.back(waves).min(newest)),
             None => (oldest.next(), newest),
         };
@@ -423,7 +464,7 @@ impl Changes {
             self.dropped_rocks = before.range(from..to).map(|(aeon, _)| *aeon).collect();
             self.rocks.retain(|(aeon, _)| !goes(*aeon));
         }
-        let keep_from = match rule.horizon {
+        let keep_from = match horizon {
             Some(waves) => {
                 let first_added = self.rocks.first().map_or(newest, |(aeon, _)| *aeon);
                 let first_kept = before.range(to..).next().map_or(first_added, |(aeon, _)| *aeon);
@@ -432,7 +473,7 @@ impl Changes {
             None => oldest.next(),
         };
         let gathered = keep_from.0.saturating_sub(self.first_wave.0);
-        let at_once = self.rule.is_some();
+        let at_once = self.rule.is_some() || self.wipe;
         if gathered > PRUNE_SLACK_WAVES || (at_once && gathered > 0) {
             self.dropped_waves = self.first_wave..keep_from;
             self.first_wave = keep_from;

@@ -145,7 +145,7 @@ proptest! {
                     prop_assert_eq!(inflow.position(), held);
                 }
                 Intake::CaughtUp(aeon) => prop_assert_eq!(held.unwrap().aeon, aeon),
-                Intake::Nothing | Intake::NotAvailable | Intake::Refused(_) | Intake::ShuttingDown => {}
+                Intake::Nothing | Intake::NotAvailable | Intake::Killed | Intake::Refused(_) | Intake::ShuttingDown => {}
             }
         }
     }

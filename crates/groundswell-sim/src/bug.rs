@@ -27,6 +27,34 @@ pub enum Bug {
     LostWakeup,
     /// After an interruption the publisher goes on from where the stream had begun.
     ResumeFromStart,
+    /// The publisher compares lakes before it looks who may read.
+    AccessAfterLake,
+    /// The publisher does not look again who may read once a stream is served.
+    LookOnce,
+    /// The publisher says at each change to who may not read that there is nothing.
+    TellAgain,
+    /// The publisher lets readers in before that is durable.
+    AccessBeforePersist,
+    /// The publisher's storage forgets who may read.
+    AccessNotPersisted,
+    /// The publisher's storage forgets where a killed path stood.
+    TombstoneNotPersisted,
+    /// The publisher's storage keeps what a killed path had.
+    KillKeepsRows,
+    /// The publisher opens a killed path again at the aeon where it ended.
+    ReopenAtSameAeon,
+    /// A killed path that came back with a backup keeps its epoch.
+    RestoredTombstoneKeepsEpoch,
+    /// The publisher wipes without a rock of the newest aeon.
+    WipeWithoutRock,
+    /// A fork goes on in the epoch of its origin.
+    ForkKeepsEpoch,
+    /// A copy is open to everyone.
+    CopyIsPublic,
+    /// The subscriber drops its replica when its source has ended.
+    DropAtEnd,
+    /// The subscriber does not take back that its source has ended.
+    StayEnded,
     /// The subscriber forgets where it stood, and takes any rock.
     AcceptOlderRock,
     /// The subscriber shows waves before they are durable.
@@ -43,7 +71,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 32] = [
         Self::TransmitBeforePersist,
         Self::SkipWave,
         Self::RepeatWave,
@@ -56,6 +84,20 @@ impl Bug {
         Self::EarlyCaughtUp,
         Self::LostWakeup,
         Self::ResumeFromStart,
+        Self::AccessAfterLake,
+        Self::LookOnce,
+        Self::TellAgain,
+        Self::AccessBeforePersist,
+        Self::AccessNotPersisted,
+        Self::TombstoneNotPersisted,
+        Self::KillKeepsRows,
+        Self::ReopenAtSameAeon,
+        Self::RestoredTombstoneKeepsEpoch,
+        Self::WipeWithoutRock,
+        Self::ForkKeepsEpoch,
+        Self::CopyIsPublic,
+        Self::DropAtEnd,
+        Self::StayEnded,
         Self::AcceptOlderRock,
         Self::ShowBeforePersist,
         Self::WashTwice,

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Epoch, Lake,
+    Access, Aeon, Cursor, Digest, Epoch, Lake,
     encoding::{DecodeError, decode},
     wire::Message,
 };
 
 use crate::{
-    disk::{Rows, Write},
+    disk::{Import, Rows, Write},
     lake::{self, Ledger, Rock},
 };
 
@@ -29,7 +29,12 @@ pub enum Law {
     Protocol,
     /// Storage holds what the tide says it holds, and a restart finds it.
     Storage,
-    /// When the faults stop, everyone comes to the publisher's head, and is told so.
+    /// Who may read a path that is published is served, and no one else: who may not is told that
+    /// there is nothing, once, and has nothing that was given since it could read.
+    Permission,
+    /// A path that was killed goes on in its epoch, at the next aeon; its replicas stay.
+    Ending,
+    /// When the faults stop, every permitted reader comes to the publisher's head, and is told so.
     Convergence,
 }
 
@@ -103,8 +108,10 @@ struct History {
     begin: Aeon,
     /// The digest of the rock of each aeon from `begin` on.
     digests: Vec<Digest>,
-    /// The wave that leads to each aeon after `begin`.
-    waves: Vec<Bytes>,
+    /// The wave that leads to each aeon after `begin`; none where a killed path was opened again.
+    waves: Vec<Option<Bytes>>,
+    /// When each aeon was made.
+    made: Vec<u64>,
 }
 
 impl History {
@@ -121,80 +128,211 @@ impl History {
     }
 
     fn wave(&self, aeon: Aeon) -> Option<&Bytes> {
-        self.waves.get(self.index(aeon)?.checked_sub(1)?)
+        self.waves.get(self.index(aeon)?.checked_sub(1)?)?.as_ref()
     }
+
+    /// The same up to an aeon, all of it made now.
+    fn up_to(&self, aeon: Aeon, now: u64) -> Self {
+        let mut history = self.clone();
+        let kept = history.index(aeon).unwrap_or(0);
+        history.waves.truncate(kept);
+        history.digests.truncate(kept + 1);
+        history.made = vec![now; history.digests.len()];
+        history
+    }
+}
+
+/// The truth of one path.
+#[derive(Debug)]
+struct Truth {
+    /// Where the publisher's disk stands, and the rock there: folded here, not by the publisher.
+    head: Option<(Cursor, Rock)>,
+    /// Where it stood when it was killed.
+    killed_at: Option<Cursor>,
+    /// The epoch that was begun last.
+    latest: Option<Epoch>,
+    access: Access<usize>,
+    /// Who may read until that is said.
+    default_access: Access<usize>,
+    /// Since when each subscriber may not read; `None` where it may.
+    closed_since: Vec<Option<u64>>,
+    ever_open: Vec<bool>,
 }
 
 /// The whole truth, and the questions asked of it.
 #[derive(Debug, Default)]
 pub(crate) struct Checkers {
     histories: BTreeMap<Epoch, History>,
-    /// Where the publisher's disk stands, and the rock there: folded here, not by the publisher.
-    head: Option<(Cursor, Rock)>,
-    /// The epoch that was begun last.
-    latest: Option<Epoch>,
+    paths: Vec<Truth>,
+    /// Counts what was published.
+    now: u64,
+    /// The connection of each subscriber that was told that there is nothing, and no more since.
+    told: BTreeMap<usize, u64>,
 }
 
 impl Checkers {
+    /// A path of which nothing is published yet, and so many subscribers.
+    pub(crate) fn add_path(&mut self, default_access: Access<usize>, subscribers: usize) {
+        self.paths.push(Truth {
+            head: None,
+            killed_at: None,
+            latest: None,
+            access: default_access.clone(),
+            default_access,
+            closed_since: vec![Some(0); subscribers],
+            ever_open: vec![false; subscribers],
+        });
+    }
+
     /// Where the publisher's disk stands.
-    pub(crate) fn head(&self) -> Option<Cursor> {
-        self.head.as_ref().map(|(at, _)| *at)
+    pub(crate) fn head(&self, publisher: usize) -> Option<Cursor> {
+        self.paths[publisher].head.as_ref().map(|(at, _)| *at)
     }
 
     /// The epoch that was begun last, wherever backups have brought the disk since.
-    pub(crate) fn latest(&self) -> Option<Epoch> {
-        self.latest
+    pub(crate) fn latest(&self, publisher: usize) -> Option<Epoch> {
+        self.paths[publisher].latest
     }
 
-    /// A transaction of the publisher became durable.
-    pub(crate) fn published(&mut self, write: &Write) -> Result<(), Broken> {
+    /// Whether a subscriber may read a path now.
+    pub(crate) fn may_read(&self, publisher: usize, subscriber: usize) -> bool {
+        let path = &self.paths[publisher];
+        path.head.is_some() && path.access.allows(&subscriber)
+    }
+
+    /// Whether it ever could.
+    pub(crate) fn ever_could(&self, publisher: usize, subscriber: usize) -> bool {
+        self.paths[publisher].ever_open[subscriber]
+    }
+
+    /// That a subscriber may have this state: it can read, or could when the state was made. True
+    /// where it no longer can.
+    pub(crate) fn may_have(&self, publisher: usize, subscriber: usize, at: Cursor) -> Result<bool, Broken> {
+        let path = &self.paths[publisher];
+        let history = self.histories.get(&at.epoch);
+        let made = history.and_then(|history| Some(history.made[history.index(at.aeon)?]));
+        match (path.closed_since[subscriber], made) {
+            (None, _) => Ok(false),
+            (Some(closed), Some(made)) if path.ever_open[subscriber] && made <= closed => Ok(true),
+            _ => Err(Law::Permission.broken(format!("subscriber {subscriber} has {at}, which was not given to it"))),
+        }
+    }
+
+    /// A transaction of a publisher became durable.
+    pub(crate) fn published(&mut self, publisher: usize, write: &Write) -> Result<(), Broken> {
+        self.now += 1;
         match write {
-            Write::Begin { at, rock, .. } => {
-                let history = History { begin: at.aeon, digests: vec![Digest::of(rock)], waves: Vec::new() };
-                if self.histories.insert(at.epoch, history).is_some() {
-                    return Err(Law::OneHistory.broken(format!("epoch {} begins twice", at.epoch)));
-                }
-                self.head = Some((*at, decode(rock)?));
-                self.latest = Some(at.epoch);
-                Ok(())
-            }
-            Write::Change { changes, rocks, given } => {
+            Write::Begin { at, rock, .. } => self.begun(publisher, *at, rock)?,
+            Write::Kill { tombstone } => self.killed(publisher, tombstone.at)?,
+            Write::Access { access } => self.paths[publisher].access = access.clone(),
+            Write::Import(import) => self.imported(publisher, import)?,
+            Write::Change { changes, rocks, given, .. } => {
                 if let Some(epoch) = changes.new_epoch() {
-                    self.renewed(epoch)?;
+                    self.renewed(publisher, epoch)?;
                 }
                 for wave in given {
-                    self.given(wave)?;
+                    self.given(publisher, wave)?;
                 }
-                let Some((at, _)) = &self.head else { return Err(Law::Storage.broken("changes of nothing")) };
+                let Some(at) = self.head(publisher) else { return Err(Law::Storage.broken("changes of nothing")) };
                 if at.aeon != changes.head() {
                     return Err(Law::Storage.broken(format!("at {} instead of {}", changes.head(), at.aeon)));
                 }
-                let epoch = at.epoch;
                 rocks.iter().try_for_each(|(aeon, rock)| {
-                    self.same_rock(Cursor { epoch, aeon: *aeon }, Digest::of(rock), "the publisher's own rock")
-                })
+                    self.same_rock(Cursor { aeon: *aeon, ..at }, Digest::of(rock), "the publisher's own rock")
+                })?;
             }
+            Write::Ended { .. } => {}
+        }
+        self.note_who_may_read(publisher);
+        Ok(())
+    }
+
+    fn note_who_may_read(&mut self, publisher: usize) {
+        for subscriber in 0..self.paths[publisher].ever_open.len() {
+            let may = self.may_read(publisher, subscriber);
+            let path = &mut self.paths[publisher];
+            path.ever_open[subscriber] |= may;
+            let since = path.closed_since[subscriber].or(Some(self.now));
+            path.closed_since[subscriber] = if may { None } else { since };
         }
     }
 
-    fn renewed(&mut self, epoch: Epoch) -> Result<(), Broken> {
-        let Some((at, _)) = &mut self.head else { return Err(Law::Storage.broken("an epoch of nothing")) };
-        let mut history = self.histories.get(&at.epoch).cloned();
-        if let Some(history) = &mut history {
-            let kept = history.index(at.aeon).unwrap_or(0);
-            history.waves.truncate(kept);
-            history.digests.truncate(kept + 1);
+    fn begun(&mut self, publisher: usize, at: Cursor, rock: &Bytes) -> Result<(), Broken> {
+        let path = &mut self.paths[publisher];
+        let expected = path.killed_at.take().map(|killed| Cursor { aeon: killed.aeon.next(), ..killed });
+        if at != expected.unwrap_or(Cursor { aeon: Aeon::ZERO, ..at }) {
+            return Err(Law::Ending.broken(format!("a path begins at {at}, and was killed before {expected:?}")));
         }
+        path.head = Some((at, decode(rock)?));
+        path.latest = Some(at.epoch);
+        let begun =
+            || History { begin: at.aeon, digests: vec![Digest::of(rock)], waves: Vec::new(), made: vec![self.now] };
+        match self.histories.get_mut(&at.epoch) {
+            None => {
+                self.histories.insert(at.epoch, begun());
+            }
+            Some(history) if expected.is_some() && history.head().next() == at.aeon => {
+                history.digests.push(Digest::of(rock));
+                history.waves.push(None);
+                history.made.push(self.now);
+            }
+            Some(_) => return Err(Law::OneHistory.broken(format!("{at} is published twice"))),
+        }
+        Ok(())
+    }
+
+    fn killed(&mut self, publisher: usize, at: Cursor) -> Result<(), Broken> {
+        let path = &mut self.paths[publisher];
+        let stood = path.head.take().map(|(at, _)| at);
+        // What was killed before has a new epoch, where a backup of it came back.
+        let again = path.killed_at.map(|killed| Cursor { epoch: at.epoch, ..killed });
+        path.killed_at = Some(at);
+        if stood.or(again) == Some(at) {
+            Ok(())
+        } else {
+            Err(Law::Ending.broken(format!("a path that stands at {stood:?} is killed at {at}")))
+        }
+    }
+
+    fn imported(&mut self, publisher: usize, import: &Import) -> Result<(), Broken> {
+        let at = import.tide.cursor();
+        let path = &mut self.paths[publisher];
+        if path.head.is_some() || import.rows.cursor() != Some(at) || at.aeon != import.from.aeon {
+            return Err(Law::Storage.broken(format!("a fork of {} is stored at {at}", import.from)));
+        }
+        path.access = import.rows.access.clone().unwrap_or_else(|| path.default_access.clone());
+        if import.copied && path.access != Access::secret() {
+            return Err(Law::Permission.broken(format!("the copy {at} is not secret")));
+        }
+        path.head = Some((at, import.rows.fold()?));
+        path.killed_at = None;
+        path.latest = Some(at.epoch);
+        self.begin_with_history(import.from, at.epoch)?;
+        self.same_rock(at, lake::digest(&import.rock)?, "the rock of a fork")?;
+        self.same_rock(at, lake::digest(&import.rows.fold()?)?, "the stored rock of a fork")
+    }
+
+    fn renewed(&mut self, publisher: usize, epoch: Epoch) -> Result<(), Broken> {
+        let path = &mut self.paths[publisher];
+        let Some((at, _)) = &mut path.head else { return Err(Law::Storage.broken("an epoch of nothing")) };
+        let before = *at;
         at.epoch = epoch;
-        self.latest = Some(epoch);
-        match history.and_then(|history| self.histories.insert(epoch, history)) {
+        path.latest = Some(epoch);
+        self.begin_with_history(before, epoch)
+    }
+
+    fn begin_with_history(&mut self, of: Cursor, epoch: Epoch) -> Result<(), Broken> {
+        let history = self.histories.get(&of.epoch).map(|history| history.up_to(of.aeon, self.now));
+        let before = history.and_then(|history| self.histories.insert(epoch, history));
+        match before {
             None => Ok(()),
             Some(_) => Err(Law::OneHistory.broken(format!("epoch {epoch} begins twice"))),
         }
     }
 
-    fn given(&mut self, wave: &Bytes) -> Result<(), Broken> {
-        let Some((at, rock)) = &mut self.head else { return Err(Law::Storage.broken("a wave of nothing")) };
+    fn given(&mut self, publisher: usize, wave: &Bytes) -> Result<(), Broken> {
+        let head = &mut self.paths[publisher].head;
+        let Some((at, rock)) = head else { return Err(Law::Storage.broken("a wave of nothing")) };
         at.aeon = at.aeon.next();
         let Some(history) = self.histories.get_mut(&at.epoch) else {
             return Err(Law::OneHistory.broken(format!("epoch {} never began", at.epoch)));
@@ -203,19 +341,51 @@ impl Checkers {
             return Err(Law::OneHistory.broken(format!("{at} is published twice")));
         }
         Ledger::wash(rock, &decode(wave)?).map_err(|error| Law::Storage.broken(error))?;
-        history.waves.push(wave.clone());
+        history.waves.push(Some(wave.clone()));
         history.digests.push(lake::digest(rock)?);
+        history.made.push(self.now);
         Ok(())
     }
 
-    /// The publisher's disk holds these rows now, from a backup.
-    pub(crate) fn restored(&mut self, rows: &Rows) -> Result<(), Broken> {
-        let Some(at) = rows.cursor() else { return Err(Law::Storage.broken("an empty backup")) };
-        self.head = Some((at, rows.fold()?));
+    /// A publisher's disk holds these rows now, from a backup, or none.
+    pub(crate) fn restored(&mut self, publisher: usize, rows: &Rows) -> Result<(), Broken> {
+        self.now += 1;
+        let head = rows.cursor().map(|at| Ok::<_, Broken>((at, rows.fold()?))).transpose()?;
+        let path = &mut self.paths[publisher];
+        path.head = head;
+        path.killed_at = rows.tombstone.map(|tombstone| tombstone.at);
+        path.access = rows.access.clone().unwrap_or_else(|| path.default_access.clone());
+        self.note_who_may_read(publisher);
         Ok(())
     }
 
-    /// The publisher hands a message to the network, and its disk holds these rows.
+    /// A publisher sends a message to a subscriber: may it?
+    pub(crate) fn sent(
+        &mut self,
+        publisher: usize,
+        subscriber: usize,
+        connection: u64,
+        message: &Message<'_>,
+    ) -> Result<(), Broken> {
+        let told = self.told.get(&subscriber) == Some(&connection);
+        let is_absence = *message == Message::NotAvailable;
+        let what = match (self.may_read(publisher, subscriber), is_absence) {
+            (true, true) => "is told that there is nothing, and may read",
+            (false, true) if told => "is told once more that there is nothing",
+            (false, false) if *message != Message::ShuttingDown => "is sent something, and may not read",
+            (_, absence) => {
+                if absence {
+                    self.told.insert(subscriber, connection);
+                } else {
+                    self.told.remove(&subscriber);
+                }
+                return Ok(());
+            }
+        };
+        Err(Law::Permission.broken(format!("subscriber {subscriber} {what}: {message:.60?}")))
+    }
+
+    /// A publisher hands a message to the network, and its disk holds these rows.
     pub(crate) fn transmitted(&self, epoch: Option<Epoch>, message: &Message<'_>, rows: &Rows) -> Result<(), Broken> {
         let durable = rows.cursor();
         let is_durable = match message {

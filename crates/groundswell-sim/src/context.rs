@@ -5,6 +5,8 @@ use std::{
     collections::BinaryHeap,
 };
 
+use groundswell_core::Epoch;
+
 use crate::{Report, bug::Bug, checkers::Checkers, link::Side, rng::Rng};
 
 /// What can happen.
@@ -28,19 +30,18 @@ pub(crate) enum Event {
     Connect {
         subscriber: usize,
     },
-    PublisherUp,
-    /// The publisher's disk has an answer, if this run of it still goes on.
+    PublisherUp {
+        publisher: usize,
+    },
+    /// A publisher's disk has an answer, if this run of it still goes on.
     PublisherSynced {
+        publisher: usize,
         run: u64,
     },
     /// A stream goes on.
     Pump {
         subscriber: usize,
         connection: u64,
-    },
-    /// The publisher lets a subscriber at its path again.
-    Unblock {
-        subscriber: usize,
     },
     SubscriberUp {
         subscriber: usize,
@@ -85,6 +86,7 @@ pub(crate) struct Context {
     pub(crate) report: Report,
     queue: BinaryHeap<Reverse<Timed>>,
     events: u64,
+    epochs: u64,
     trace: Option<Vec<String>>,
 }
 
@@ -98,6 +100,7 @@ impl Context {
             report: Report::default(),
             queue: BinaryHeap::new(),
             events: 0,
+            epochs: 0,
             trace: trace.then(Vec::new),
         }
     }
@@ -105,6 +108,12 @@ impl Context {
     /// Whether this deliberate bug is on.
     pub(crate) fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
+    }
+
+    /// An epoch such as there was none before.
+    pub(crate) fn new_epoch(&mut self) -> Epoch {
+        self.epochs += 1;
+        Epoch(u128::from(self.epochs).to_be_bytes())
     }
 
     /// Lets something happen at a time.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Epoch, Lake, Rule, Tide,
+    Access, Aeon, Cursor, Digest, Epoch, Lake, Rule, Tide, Tombstone,
     encoding::decode,
     limits::ROCK_CHUNK_BYTES,
     tide::{Changes, RockInfo},
@@ -30,7 +30,29 @@ pub(crate) enum Write {
         /// Every wave that was pushed, also one that is pruned at once. Not stored: the
         /// checkers look at it.
         given: Vec<Bytes>,
+        /// Nothing but a rock of the newest aeon is to be left.
+        wiped: bool,
     },
+    /// A tide ends. Of one that has ended already, the tombstone changes.
+    Kill { tombstone: Tombstone },
+    /// Other peers may read the path from here on.
+    Access { access: Access<usize> },
+    /// A path begins with the history of another.
+    Import(Box<Import>),
+    /// A replica's source has ended, or has begun again.
+    Ended { ended: bool },
+}
+
+/// The history of a tide, on its way to another path.
+#[derive(Debug, Clone)]
+pub(crate) struct Import {
+    pub(crate) rows: Rows,
+    pub(crate) tide: Tide,
+    pub(crate) rock: Rock,
+    /// Where its origin stands.
+    pub(crate) from: Cursor,
+    /// The origin is another peer's.
+    pub(crate) copied: bool,
 }
 
 /// The rows of one tide.
@@ -41,6 +63,12 @@ pub(crate) struct Rows {
     pub(crate) rocks: BTreeMap<Aeon, Bytes>,
     /// Whether these rows came from a backup, and no new epoch was begun since.
     pub(crate) restored: bool,
+    /// Of a path that was killed: where it stood.
+    pub(crate) tombstone: Option<Tombstone>,
+    /// Who may read the path, where that was said.
+    pub(crate) access: Option<Access<usize>>,
+    /// Of a replica: its source has ended.
+    pub(crate) ended: bool,
 }
 
 /// What a tide is told of a rock.
@@ -52,9 +80,20 @@ impl Rows {
     fn apply(&mut self, write: &Write, bug: Option<Bug>) {
         match write {
             Write::Begin { at, rule, rock } => {
-                *self = Self { tide: Some((at.epoch, *rule)), ..Self::default() };
+                let (access, ended) = (self.access.take(), self.ended);
+                *self = Self { tide: Some((at.epoch, *rule)), access, ended, ..Self::default() };
                 self.rocks.insert(at.aeon, rock.clone());
             }
+            Write::Kill { tombstone } => {
+                if bug != Some(Bug::KillKeepsRows) {
+                    *self = Self { access: self.access.take(), ..Self::default() };
+                }
+                self.tombstone = (bug != Some(Bug::TombstoneNotPersisted)).then_some(*tombstone);
+            }
+            Write::Access { .. } if bug == Some(Bug::AccessNotPersisted) => {}
+            Write::Access { access } => self.access = Some(access.clone()),
+            Write::Import(import) => *self = import.rows.clone(),
+            Write::Ended { ended } => self.ended = *ended,
             Write::Change { changes, rocks, .. } => self.change(changes, rocks, bug),
         }
     }
@@ -137,6 +176,16 @@ impl Rows {
     pub(crate) fn waves(&self, first: Aeon, last: Aeon) -> Vec<Bytes> {
         let rows = self.waves.range(first..=last).zip(first.0..);
         rows.take_while(|((aeon, _), expected)| aeon.0 == *expected).map(|((_, wave), _)| wave.clone()).collect()
+    }
+
+    /// That nothing but one rock is left.
+    pub(crate) fn check_wiped(&self) -> Result<(), Broken> {
+        if self.rocks.len() == 1 && self.waves.is_empty() {
+            Ok(())
+        } else {
+            let (rocks, waves) = (self.rocks.len(), self.waves.len());
+            Err(Law::Storage.broken(format!("a wiped tide keeps {rocks} rocks and {waves} waves")))
+        }
     }
 
     /// That these rows are what the tide says is kept, no fewer and no more.

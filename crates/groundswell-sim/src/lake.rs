@@ -1,6 +1,6 @@
 //! The lake of the simulated world: the order of waves matters in it, and some are refused.
 
-use groundswell_core::{Digest, Lake, encoding::encode};
+use groundswell_core::{Digest, Lake, LakeId, encoding::encode};
 use serde::{Deserialize, Serialize};
 
 use crate::checkers::{Broken, Law};
@@ -48,6 +48,12 @@ impl Lake for Ledger {
         }
         Ok(())
     }
+}
+
+/// The lake's id, or that of a version that no publisher has.
+pub(crate) fn id(other: bool) -> Result<LakeId, Broken> {
+    let id = LakeId::of::<Ledger>().map_err(|error| Law::Protocol.broken(error.to_string()))?;
+    Ok(LakeId { version: id.version + u32::from(other), ..id })
 }
 
 /// The encoding of a rock.

@@ -1,10 +1,11 @@
 //! A seeded world for the core of Groundswell.
 //!
-//! One publisher and a few subscribers live in it, each with a model disk, with a network between
-//! them, and with programs that read the replicas. They drive the core as a real driver does:
-//! stage, make durable, commit; persist before transmit. Everything fails: commits, links, power,
-//! whole disks; backups come back; a lake is not deterministic. Time is virtual, one seed decides
-//! everything, and checkers that know the whole history watch each step.
+//! Two publishers of a path each and a few subscribers live in it, each with a model disk, with
+//! a network between them, and with programs that read the replicas. They drive the core as a real
+//! driver does: stage, make durable, commit; persist before transmit. Paths are killed and opened
+//! again, forked, copied, and opened to some and not to others. Everything fails: commits, links,
+//! power, whole disks; backups come back; a lake is not deterministic. Time is virtual, one seed
+//! decides everything, and checkers that know the whole history watch each step.
 //!
 //! [`run`] runs one world. `tests/seeds.rs` runs many; `GROUNDSWELL_SEED=n` replays one of them
 //! there, and prints what happened. `tests/deliberate_bugs.rs` switches on one [`Bug`] at a time,
@@ -20,7 +21,9 @@ mod lake;
 mod link;
 mod publisher;
 mod rng;
+mod serve;
 mod subscriber;
+mod whole;
 mod world;
 
 use std::fmt;
@@ -113,6 +116,28 @@ report! {
     caught_up,
     /// How often a path became unavailable under a stream.
     interruptions,
+    /// How often a subscriber was told that there is nothing for it.
+    absences,
+    /// How often a subscriber was told that its source has ended.
+    ends,
+    /// Subscriptions to another version of the lake that were refused.
+    lakes_refused,
+    /// Subscribers that learnt the lake of their source.
+    updates,
+    /// Changes of who may read.
+    access_changes,
+    /// Paths that were killed.
+    kills,
+    /// Paths that were opened again.
+    reopenings,
+    /// Wipes.
+    wipes,
+    /// Forks.
+    forks,
+    /// Copies of replicas.
+    copies,
+    /// States that came to be at a subscriber after it could no longer read.
+    late_states,
     /// How often a reader was found to be ahead.
     aheads,
     /// Epochs that were begun with the history kept.

@@ -1,18 +1,12 @@
-//! The publisher's driver, as it would be around a real disk and a real network.
+//! The driver of a publisher and its one path, as it would be around a real disk and a real network.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Epoch, Lake, Rule, Tide,
+    Access, Aeon, Epoch, Lake, Rule, Tide,
     encoding::{decode, encode},
-    limits::READ_BATCH_BYTES,
-    publisher::{Outflow, Step},
     tide::Changes,
-    wire::{FRAME_HEADER_BYTES, Message, Surf, encode_frame},
 };
 
 use crate::{
@@ -21,42 +15,37 @@ use crate::{
     context::{Context, Event},
     disk::{Disk, Rows, Write, info},
     lake::{self, Ledger, Rock, Wave},
-    link::{Link, Side},
+    serve::{Stream, wake},
 };
 
-/// How many steps of one stream are taken before others have their turn.
-const STEPS_AT_ONCE: usize = 8;
-
 pub(crate) struct Publisher {
-    disk: Disk,
-    run: Option<Run>,
+    pub(crate) number: usize,
+    pub(crate) disk: Disk,
+    pub(crate) run: Option<Run>,
     runs: u64,
     backup: Option<Rows>,
-    epochs: u64,
-    rule: Rule,
+    /// The rule of a path that begins.
+    pub(crate) rule: Rule,
+    /// Who may read the path until that is said.
+    default_access: Access<usize>,
     /// The next transaction fails.
     pub(crate) fails_next: bool,
     /// A backup of this epoch came back unnoticed, and a reader is ahead of it. Nothing is given
     /// until that reader has told so: what were given before would be two histories of one epoch.
     quiet: Option<Epoch>,
-    blocked: BTreeSet<usize>,
 }
 
 /// One run of the process: what a crash ends.
-struct Run {
+pub(crate) struct Run {
     number: u64,
-    tide: Tide,
-    rock: Rock,
-    wants_epoch: bool,
+    /// None where the path is not published.
+    pub(crate) tide: Option<Tide>,
+    pub(crate) rock: Rock,
+    pub(crate) access: Access<usize>,
+    pub(crate) wants_epoch: bool,
     /// What is on its way to the disk is shown already: the bug of that name.
     shown_early: bool,
-    streams: BTreeMap<(usize, u64), Stream>,
-}
-
-struct Stream {
-    outflow: Outflow,
-    asked: Option<Cursor>,
-    parked: bool,
+    pub(crate) streams: BTreeMap<(usize, u64), Stream>,
 }
 
 /// What one commit is made of.
@@ -64,11 +53,12 @@ struct Batch {
     changes: Changes,
     rocks: Vec<(Aeon, Bytes)>,
     given: Vec<Bytes>,
+    wiped: bool,
 }
 
 impl Batch {
     fn new(tide: &Tide) -> Self {
-        Self { changes: tide.stage(), rocks: Vec::new(), given: Vec::new() }
+        Self { changes: tide.stage(), rocks: Vec::new(), given: Vec::new(), wiped: false }
     }
 
     fn push_rock(&mut self, rock: &Rock) -> Result<(), Broken> {
@@ -80,17 +70,17 @@ impl Batch {
 }
 
 impl Publisher {
-    pub(crate) fn new(rule: Rule) -> Self {
+    pub(crate) fn new(number: usize, rule: Rule, default_access: Access<usize>) -> Self {
         Self {
+            number,
             disk: Disk::default(),
             run: None,
             runs: 0,
             backup: None,
-            epochs: 0,
             rule,
+            default_access,
             fails_next: false,
             quiet: None,
-            blocked: BTreeSet::new(),
         }
     }
 
@@ -114,9 +104,9 @@ impl Publisher {
         self.quiet.is_some_and(|quiet| self.disk.rows().tide.is_some_and(|(epoch, _)| epoch == quiet))
     }
 
-    fn new_epoch(&mut self) -> Epoch {
-        self.epochs += 1;
-        Epoch(u128::from(self.epochs).to_be_bytes())
+    /// Whether its path is published.
+    pub(crate) fn is_open(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.tide.is_some())
     }
 
     /// Starts, from what the disk holds.
@@ -124,24 +114,24 @@ impl Publisher {
         if self.run.is_some() {
             return Ok(());
         }
-        if self.disk.rows().tide.is_none() {
-            let at = Cursor { epoch: self.new_epoch(), aeon: Aeon::ZERO };
-            let rock = Bytes::from(lake::rock_bytes(&Rock::default())?);
-            self.disk.write(Write::Begin { at, rule: self.rule, rock });
-            if let Some(write) = self.disk.sync(cx.bug) {
-                cx.checkers.published(&write)?;
-            }
+        let (tide, rock) = self.disk.rows().open()?.unzip();
+        if let (Some(tide), Some(rock)) = (&tide, &rock) {
+            self.disk.rows().check(tide)?;
+            cx.checkers.same_rock(tide.cursor(), lake::digest(rock)?, "the publisher's restored rock")?;
         }
-        let Some((tide, rock)) = self.disk.rows().open()? else {
-            return Err(Law::Storage.broken("a publication that was begun is not stored"));
-        };
-        self.disk.rows().check(&tide)?;
-        cx.checkers.same_rock(tide.cursor(), lake::digest(&rock)?, "the publisher's restored rock")?;
-        cx.note(|| format!("publisher starts at {}", tide.cursor()));
+        let (number, at) = (self.number, tide.as_ref().map(Tide::cursor));
+        cx.note(|| format!("publisher {number} starts at {at:?}"));
         self.runs += 1;
-        let number = self.runs;
-        let streams = BTreeMap::new();
-        self.run = Some(Run { number, tide, rock, wants_epoch: false, shown_early: false, streams });
+        let access = self.disk.rows().access.clone().unwrap_or_else(|| self.default_access.clone());
+        self.run = Some(Run {
+            number: self.runs,
+            tide,
+            rock: rock.unwrap_or_default(),
+            access,
+            wants_epoch: false,
+            shown_early: false,
+            streams: BTreeMap::new(),
+        });
         self.renew_if_wanted(cx)
     }
 
@@ -150,7 +140,7 @@ impl Publisher {
         self.run = None;
         if survives {
             if let Some(write) = self.disk.sync(cx.bug) {
-                cx.checkers.published(&write)?;
+                cx.checkers.published(self.number, &write)?;
             }
         } else {
             self.disk.fail();
@@ -162,9 +152,14 @@ impl Publisher {
         self.backup = Some(self.disk.rows().clone());
     }
 
-    /// The epoch and aeon of the backup.
-    pub(crate) fn backup(&self) -> Option<Cursor> {
-        self.backup.as_ref()?.cursor()
+    /// The backup, where there is one of a path that began.
+    pub(crate) fn backup(&self) -> Option<&Rows> {
+        self.backup.as_ref().filter(|rows| rows.tide.is_some() || rows.tombstone.is_some())
+    }
+
+    /// Whether a subscriber may read what these rows hold.
+    pub(crate) fn lets_in(&self, rows: &Rows, subscriber: usize) -> bool {
+        rows.access.as_ref().unwrap_or(&self.default_access).allows(&subscriber)
     }
 
     /// Puts the backup in the disk's place. Known to be one, it is marked so; otherwise
@@ -175,22 +170,27 @@ impl Publisher {
         rows.restored = known;
         self.quiet = if known { None } else { epoch };
         self.disk.replace(rows);
-        cx.checkers.restored(self.disk.rows())
+        cx.checkers.restored(self.number, self.disk.rows())
     }
 
     /// The disk is lost, and the process with it.
-    pub(crate) fn lose_disk(&mut self) {
+    pub(crate) fn lose_disk(&mut self, cx: &mut Context) -> Result<(), Broken> {
         self.disk.replace(Rows::default());
+        cx.checkers.restored(self.number, self.disk.rows())
     }
 
-    /// Gives waves in one commit: each for itself, or all or none.
+    /// Gives waves in one commit: each for itself, or all or none. A path that is not published is
+    /// opened instead.
     pub(crate) fn give(&mut self, cx: &mut Context, waves: &[Wave], all_or_none: bool) -> Result<(), Broken> {
-        let Some(run) = &mut self.run else { return Ok(()) };
-        let mut batch = Batch::new(&run.tide);
+        if !self.is_open() {
+            return self.open(cx);
+        }
+        let Some(Run { tide: Some(tide), rock: current, .. }) = &mut self.run else { return Ok(()) };
+        let mut batch = Batch::new(tide);
         let mark = batch.changes.mark();
         for wave in waves {
-            let before = (cx.has(Bug::StaleRock) && cx.rng.chance(20)).then(|| run.rock.clone());
-            if Ledger::wash(&mut run.rock, wave).is_err() {
+            let before = (cx.has(Bug::StaleRock) && cx.rng.chance(20)).then(|| current.clone());
+            if Ledger::wash(current, wave).is_err() {
                 cx.report.refused += 1;
                 if !all_or_none {
                     continue;
@@ -198,14 +198,14 @@ impl Publisher {
                 batch.changes.roll_back(mark);
                 batch.rocks.clear();
                 batch.given.clear();
-                run.rock = self.disk.rows().fold()?;
+                *current = self.disk.rows().fold()?;
                 break;
             }
             let bytes = Bytes::from(encode(wave).map_err(|error| Law::Storage.broken(error.to_string()))?);
             batch.changes.push_wave(bytes.clone());
             batch.given.push(bytes);
-            if batch.changes.wants_rock(&run.tide) {
-                batch.push_rock(before.as_ref().unwrap_or(&run.rock))?;
+            if batch.changes.wants_rock(tide) {
+                batch.push_rock(before.as_ref().unwrap_or(current))?;
             }
         }
         cx.report.given += batch.given.len() as u64;
@@ -213,32 +213,43 @@ impl Publisher {
         Ok(())
     }
 
-    pub(crate) fn set_rule(&mut self, cx: &mut Context, rule: Rule) {
-        let Some(run) = &self.run else { return };
-        let mut batch = Batch::new(&run.tide);
+    pub(crate) fn set_rule(&mut self, cx: &mut Context, rule: Rule) -> Result<(), Broken> {
+        let Some(Run { tide: Some(tide), rock, .. }) = &self.run else { return Ok(()) };
+        let mut batch = Batch::new(tide);
         batch.changes.set_rule(rule);
-        self.store(cx, batch);
-    }
-
-    /// Makes a rock now, whatever the rule says.
-    pub(crate) fn wipe(&mut self, cx: &mut Context) -> Result<(), Broken> {
-        let Some(run) = &self.run else { return Ok(()) };
-        let mut batch = Batch::new(&run.tide);
-        batch.push_rock(&run.rock)?;
+        if batch.changes.wants_rock(tide) {
+            batch.push_rock(rock)?;
+        }
         self.store(cx, batch);
         Ok(())
     }
 
-    fn renew_if_wanted(&mut self, cx: &mut Context) -> Result<(), Broken> {
+    /// Makes a rock now, and drops everything older.
+    pub(crate) fn wipe(&mut self, cx: &mut Context) -> Result<(), Broken> {
+        let Some(Run { tide: Some(tide), rock, .. }) = &self.run else { return Ok(()) };
+        let mut batch = Batch { wiped: true, ..Batch::new(tide) };
+        batch.changes.wipe();
+        if !batch.changes.has_rock() && !cx.has(Bug::WipeWithoutRock) {
+            batch.push_rock(rock)?;
+        }
+        cx.report.wipes += 1;
+        self.store(cx, batch);
+        Ok(())
+    }
+
+    pub(crate) fn renew_if_wanted(&mut self, cx: &mut Context) -> Result<(), Broken> {
         let restored = self.disk.rows().restored && !cx.has(Bug::ForgetNewEpoch);
         let wanted = restored || self.run.as_ref().is_some_and(|run| run.wants_epoch);
         if self.disk.is_busy() || !wanted {
             return Ok(());
         }
-        let epoch = self.new_epoch();
-        let Some(run) = &mut self.run else { return Ok(()) };
-        let mut batch = Batch::new(&run.tide);
-        batch.changes.renew_epoch(epoch);
+        let Some(run) = &self.run else { return Ok(()) };
+        let Some(tide) = &run.tide else {
+            self.renew_tombstone(cx);
+            return Ok(());
+        };
+        let mut batch = Batch::new(tide);
+        batch.changes.renew_epoch(cx.new_epoch());
         cx.report.epochs_renewed += 1;
         self.store(cx, batch);
         Ok(())
@@ -246,19 +257,28 @@ impl Publisher {
 
     /// Step two of a change: on its way to the disk.
     fn store(&mut self, cx: &mut Context, mut batch: Batch) {
-        let Some(run) = &mut self.run else { return };
-        batch.changes.prune(&run.tide);
+        let Some(Run { tide: Some(tide), .. }) = &mut self.run else { return };
+        batch.changes.prune(tide);
         if batch.changes.is_empty() {
             return;
         }
-        if cx.has(Bug::TransmitBeforePersist) {
-            run.tide.commit(batch.changes.clone());
+        let early = cx.has(Bug::TransmitBeforePersist);
+        if early {
+            tide.commit(batch.changes.clone());
+        }
+        let Batch { changes, rocks, given, wiped } = batch;
+        self.write(cx, Write::Change { changes, rocks, given, wiped });
+        if let Some(run) = self.run.as_mut().filter(|_| early) {
             run.shown_early = true;
             wake(cx, run);
         }
-        let Batch { changes, rocks, given } = batch;
-        self.disk.write(Write::Change { changes, rocks, given });
-        cx.after(3_000, Event::PublisherSynced { run: run.number });
+    }
+
+    /// One transaction is on its way to the disk.
+    pub(crate) fn write(&mut self, cx: &mut Context, write: Write) {
+        let Some(run) = &self.run else { return };
+        self.disk.write(write);
+        cx.after(3_000, Event::PublisherSynced { publisher: self.number, run: run.number });
     }
 
     /// Step three: the disk has answered.
@@ -268,210 +288,60 @@ impl Publisher {
             cx.report.failed_commits += 1;
             cx.note(|| "publisher fails to store".to_owned());
             let failed = self.disk.fail();
-            if let (true, Some(Write::Change { changes, .. })) = (cx.has(Bug::CommitAfterFailure), failed) {
-                run.tide.commit(changes);
-                wake(cx, run);
-            } else if !cx.has(Bug::KeepRockAfterFailure) {
-                run.rock = self.disk.rows().fold()?;
+            if let Some(Write::Change { changes, .. }) = failed
+                && let Some(tide) = &mut run.tide
+            {
+                if cx.has(Bug::CommitAfterFailure) {
+                    tide.commit(changes);
+                    wake(cx, run);
+                } else if !cx.has(Bug::KeepRockAfterFailure) {
+                    run.rock = self.disk.rows().fold()?;
+                }
             }
         } else if let Some(write) = self.disk.sync(cx.bug) {
-            cx.checkers.published(&write)?;
-            let Write::Change { changes, .. } = write else { return Ok(()) };
-            cx.note(|| format!("publisher stored up to {}", changes.head()));
-            // Wanted until it is stored: a reader that is ahead asks once, not after each failure.
-            run.wants_epoch &= changes.new_epoch().is_none();
+            cx.checkers.published(self.number, &write)?;
             cx.report.commits += 1;
-            if !std::mem::take(&mut run.shown_early) {
-                run.tide.commit(changes);
-            }
-            self.disk.rows().check(&run.tide)?;
-            wake(cx, run);
+            self.show(cx, write)?;
         }
         self.renew_if_wanted(cx)
     }
 
-    /// A request has arrived.
-    pub(crate) fn accept(
-        &mut self,
-        cx: &mut Context,
-        link: &mut Link,
-        subscriber: usize,
-        connection: u64,
-    ) -> Result<(), Broken> {
+    /// What is durable becomes visible.
+    fn show(&mut self, cx: &mut Context, write: Write) -> Result<(), Broken> {
         let Some(run) = &mut self.run else { return Ok(()) };
-        let Some(frame) = link.take(cx.now, Side::Publisher, connection) else { return Ok(()) };
-        let surf: Surf = decode(frame.get(FRAME_HEADER_BYTES..).unwrap_or_default())?;
-        let parked = self.blocked.contains(&subscriber);
-        let stream = Stream { outflow: Outflow::new(surf.cursor), asked: surf.cursor, parked };
-        run.streams.insert((subscriber, connection), stream);
-        cx.note(|| format!("publisher is asked by {subscriber} with {:?}", surf.cursor));
-        if parked {
-            send(cx, link, connection, &Message::NotAvailable)?;
-        }
-        cx.after(100, Event::Pump { subscriber, connection });
-        Ok(())
-    }
-
-    pub(crate) fn closed(&mut self, subscriber: usize, connection: u64) {
-        if let Some(run) = &mut self.run {
-            run.streams.remove(&(subscriber, connection));
-        }
-    }
-
-    /// Takes the path away from a subscriber, or gives it back.
-    pub(crate) fn block(
-        &mut self,
-        cx: &mut Context,
-        link: &mut Link,
-        subscriber: usize,
-        block: bool,
-    ) -> Result<(), Broken> {
-        let changed = if block { self.blocked.insert(subscriber) } else { self.blocked.remove(&subscriber) };
-        let (Some(run), Some(connection)) = (&mut self.run, link.connection()) else { return Ok(()) };
-        let Some(stream) = run.streams.get_mut(&(subscriber, connection)).filter(|_| changed) else { return Ok(()) };
-        stream.parked = block;
-        if block {
-            cx.report.interruptions += 1;
-            // What was told counts for nothing now; where the reader stands does.
-            let stands = if cx.has(Bug::ResumeFromStart) { stream.asked } else { stream.outflow.cursor() };
-            stream.outflow = Outflow::new(stands);
-            send(cx, link, connection, &Message::NotAvailable)
-        } else {
-            cx.after(100, Event::Pump { subscriber, connection });
-            Ok(())
-        }
-    }
-
-    /// Says goodbye to everyone: a crash follows.
-    pub(crate) fn say_goodbye(&mut self, cx: &mut Context, links: &mut [Link]) -> Result<(), Broken> {
-        let Some(run) = &self.run else { return Ok(()) };
-        for &(subscriber, connection) in run.streams.keys() {
-            send(cx, &mut links[subscriber], connection, &Message::ShuttingDown)?;
-        }
-        Ok(())
-    }
-
-    /// Lets one stream go on, as far as the link has room.
-    pub(crate) fn pump(
-        &mut self,
-        cx: &mut Context,
-        link: &mut Link,
-        subscriber: usize,
-        connection: u64,
-    ) -> Result<(), Broken> {
-        let serves = !self.disk.rows().restored || cx.has(Bug::ForgetNewEpoch);
-        let Some(run) = self.run.as_mut().filter(|_| serves) else { return Ok(()) };
-        let Some(stream) = run.streams.get_mut(&(subscriber, connection)) else { return Ok(()) };
-        if stream.parked {
-            return Ok(());
-        }
-        for _ in 0..STEPS_AT_ONCE {
-            if !link.has_room(connection) {
-                return Ok(());
+        match write {
+            Write::Begin { at, rule, rock } => {
+                run.tide = Some(Tide::begin(at, rule, info(&rock)));
+                run.rock = decode(&rock)?;
             }
-            match stream.outflow.poll(&run.tide) {
-                Step::Resume(cursor) => {
-                    transmit(cx, link, connection, &self.disk, stream, &Message::Resumed(cursor))?;
-                    stream.outflow.resumed();
+            Write::Change { changes, wiped, .. } => {
+                let Some(tide) = &mut run.tide else { return Ok(()) };
+                cx.note(|| format!("publisher {} stored up to {}", self.number, changes.head()));
+                // Wanted until it is stored: a reader that is ahead asks once, not after each failure.
+                run.wants_epoch &= changes.new_epoch().is_none();
+                if !std::mem::take(&mut run.shown_early) {
+                    tide.commit(changes);
                 }
-                Step::BeginRock { at, info } => {
-                    let message = Message::Rock { at, bytes: info.bytes, digest: info.digest };
-                    transmit(cx, link, connection, &self.disk, stream, &message)?;
-                    stream.outflow.rock_begun(at, info);
-                    cx.report.rocks_sent += 1;
-                }
-                Step::Chunk { aeon, index } => match self.disk.rows().chunk(aeon, index) {
-                    Some(chunk) => {
-                        let message = Message::Chunk(Cow::Borrowed(chunk));
-                        transmit(cx, link, connection, &self.disk, stream, &message)?;
-                        stream.outflow.chunk_sent(chunk.len() as u64);
-                    }
-                    None => {
-                        cx.report.rocks_gone += 1;
-                        stream.outflow.rock_gone();
-                    }
-                },
-                Step::Waves { first, last } => {
-                    send_waves(cx, link, connection, &self.disk, &run.tide, stream, first, last)?;
-                }
-                Step::CaughtUp(aeon) => {
-                    transmit(cx, link, connection, &self.disk, stream, &Message::CaughtUp(aeon))?;
-                    stream.outflow.told_caught_up();
-                }
-                Step::Wait => return Ok(()),
-                Step::Ahead => {
-                    cx.report.aheads += 1;
-                    run.wants_epoch = !cx.has(Bug::IgnoreAhead);
-                    return self.renew_if_wanted(cx);
+                if wiped {
+                    self.disk.rows().check_wiped()?;
                 }
             }
+            Write::Kill { tombstone } => {
+                cx.note(|| format!("publisher {} killed its path at {}", self.number, tombstone.at));
+                (run.tide, run.rock, run.wants_epoch) = (None, Rock::default(), false);
+            }
+            Write::Access { access } => run.access = access,
+            Write::Import(import) => {
+                cx.note(|| format!("publisher {} goes on from {}", self.number, import.from));
+                (run.tide, run.rock) = (Some(import.tide), import.rock);
+                run.access = self.disk.rows().access.clone().unwrap_or_else(|| self.default_access.clone());
+            }
+            Write::Ended { .. } => {}
         }
-        cx.after(50, Event::Pump { subscriber, connection });
+        if let Some(tide) = &run.tide {
+            self.disk.rows().check(tide)?;
+        }
+        wake(cx, run);
         Ok(())
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "they are the borrowed parts of one publisher")]
-fn send_waves(
-    cx: &mut Context,
-    link: &mut Link,
-    connection: u64,
-    disk: &Disk,
-    tide: &Tide,
-    stream: &mut Stream,
-    first: Aeon,
-    last: Aeon,
-) -> Result<(), Broken> {
-    if cx.has(Bug::EarlyCaughtUp) && cx.rng.chance(10) {
-        return transmit(cx, link, connection, disk, stream, &Message::CaughtUp(first.back(1)));
-    }
-    let recent = tide.recent_from(first, READ_BATCH_BYTES);
-    cx.report.read_from_disk += u64::from(recent.is_none());
-    let waves = recent.unwrap_or_else(|| disk.rows().waves(first, last));
-    if waves.is_empty() {
-        return Err(Law::Storage.broken(format!("the wave {first} is kept, and is not stored")));
-    }
-    let batch = 1 + cx.rng.index(4);
-    for (aeon, wave) in (first.0..=last.0).map(Aeon).zip(waves).take(batch) {
-        let message = Message::Wave { aeon, digest: tide.digest_at(aeon), wave: Cow::Borrowed(&wave) };
-        if !(cx.has(Bug::SkipWave) && cx.rng.chance(5)) {
-            transmit(cx, link, connection, disk, stream, &message)?;
-        }
-        if cx.has(Bug::RepeatWave) && cx.rng.chance(5) {
-            transmit(cx, link, connection, disk, stream, &message)?;
-        }
-        stream.outflow.waves_sent(aeon);
-        cx.report.waves_sent += 1;
-    }
-    Ok(())
-}
-
-/// Hands a message to the network, past the checkers.
-fn transmit(
-    cx: &mut Context,
-    link: &mut Link,
-    connection: u64,
-    disk: &Disk,
-    stream: &Stream,
-    message: &Message<'_>,
-) -> Result<(), Broken> {
-    let epoch = stream.outflow.cursor().map(|cursor| cursor.epoch);
-    cx.checkers.transmitted(epoch, message, disk.rows())?;
-    send(cx, link, connection, message)
-}
-
-fn send(cx: &mut Context, link: &mut Link, connection: u64, message: &Message<'_>) -> Result<(), Broken> {
-    let mut frame = Vec::new();
-    encode_frame(message, &mut frame).map_err(|error| Law::Protocol.broken(error.to_string()))?;
-    link.send(cx, Side::Subscriber, connection, frame);
-    Ok(())
-}
-
-/// Wakes every stream.
-fn wake(cx: &mut Context, run: &Run) {
-    for &(subscriber, connection) in run.streams.keys() {
-        if !(cx.has(Bug::LostWakeup) && cx.rng.chance(20)) {
-            cx.after(300, Event::Pump { subscriber, connection });
-        }
     }
 }

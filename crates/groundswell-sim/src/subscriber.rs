@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Lake, LakeId, Name, Path, Rule, Tide,
+    Aeon, Cursor, Digest, Epoch, Lake, Name, Path, Rule, Tide,
     encoding::decode,
     limits::READ_BATCH_BYTES,
     publisher::{Outflow, Step},
@@ -20,6 +20,7 @@ use crate::{
     disk::{Disk, Rows, Write, info},
     lake::{self, Ledger, Rock, Wave},
     link::{Link, Side},
+    whole::Origin,
 };
 
 /// How many messages wait at most for the disk.
@@ -29,6 +30,8 @@ const READS_AT_ONCE: usize = 4;
 
 pub(crate) struct Subscriber {
     number: usize,
+    /// Which publisher it follows.
+    pub(crate) source: usize,
     disk: Disk,
     run: Option<Run>,
     runs: u64,
@@ -39,6 +42,8 @@ pub(crate) struct Subscriber {
     pub(crate) fails_next: bool,
     /// Its lake is not deterministic now.
     pub(crate) faulty: bool,
+    /// It knows another version of the lake than its source has.
+    pub(crate) other_lake: bool,
     /// Its lake has been so: what it holds may differ until a digest says so.
     was_faulty: bool,
 }
@@ -54,6 +59,8 @@ struct Run {
     /// It asks for a rock, because what it holds is not what the publisher holds.
     healing: bool,
     caught_up: Option<Aeon>,
+    /// It was told that there is nothing for it, and no more since.
+    absent: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,11 +85,12 @@ struct Reader {
 }
 
 impl Subscriber {
-    pub(crate) fn new(number: usize, rule: Rule, readers: usize, cx: &mut Context) -> Self {
+    pub(crate) fn new(number: usize, source: usize, rule: Rule, readers: usize, cx: &mut Context) -> Self {
         let slowest = (0..readers).map(|_| if cx.rng.chance(50) { 500 } else { 30_000 });
         let readers = slowest.map(|slowest| Reader { slowest, waits: true, ..Reader::default() }).collect();
         Self {
             number,
+            source,
             disk: Disk::default(),
             run: None,
             runs: 0,
@@ -91,6 +99,7 @@ impl Subscriber {
             shown: Seen::default(),
             fails_next: false,
             faulty: false,
+            other_lake: false,
             was_faulty: false,
         }
     }
@@ -118,6 +127,7 @@ impl Subscriber {
             self.disk.rows().check(tide)?;
             // A transaction that got to the disk just before the crash may have brought it on.
             self.shown.rock(tide.cursor())?;
+            cx.checkers.may_have(self.source, self.number, tide.cursor())?;
             if !self.was_faulty {
                 cx.checkers.same_rock(tide.cursor(), lake::digest(rock)?, "a restored replica")?;
             }
@@ -131,6 +141,7 @@ impl Subscriber {
             staged: Staged::default(),
             healing: false,
             caught_up: None,
+            absent: false,
         });
         cx.note(|| format!("subscriber {} starts at {:?}", self.number, self.durable()));
         for reader in &mut self.readers {
@@ -176,7 +187,31 @@ impl Subscriber {
         let mut changes = tide.stage();
         changes.set_rule(rule);
         run.staged = Staged::default();
-        self.store(cx, changes, Vec::new(), Vec::new());
+        self.store(cx, changes, Vec::new(), Vec::new(), false);
+    }
+
+    /// Makes a rock now, and drops everything older.
+    pub(crate) fn wipe(&mut self, cx: &mut Context) -> Result<(), Broken> {
+        let Some(run) = self.run.as_mut().filter(|_| !self.disk.is_busy()) else { return Ok(()) };
+        let Some((tide, rock)) = &run.state else { return Ok(()) };
+        let (mut changes, mut rocks) = (tide.stage(), Vec::new());
+        changes.wipe();
+        if !changes.has_rock() {
+            let bytes = Bytes::from(lake::rock_bytes(rock)?);
+            changes.push_rock(info(&bytes));
+            rocks.push((changes.head(), bytes));
+        }
+        run.staged = Staged::default();
+        cx.report.wipes += 1;
+        self.store(cx, changes, rocks, Vec::new(), true);
+        Ok(())
+    }
+
+    /// What another path can begin with; of a replica that may differ from its source, nothing.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        let run = self.run.as_ref().filter(|_| !self.disk.is_busy() && !self.was_faulty)?;
+        let (tide, rock) = run.state.clone()?;
+        Some(Origin { rows: self.disk.rows().clone(), tide, rock, access: None })
     }
 
     /// Asks the publisher, if there is no stream and nothing under way.
@@ -198,7 +233,8 @@ impl Subscriber {
         let connection = link.open();
         run.stream = Some((connection, Inflow::new(asked, seen)));
         run.caught_up = None;
-        let lake = LakeId::of::<Ledger>().map_err(|error| Law::Protocol.broken(error.to_string()))?;
+        run.absent = false;
+        let lake = lake::id(self.other_lake)?;
         let name = |text| Name::new(text).map_err(|error| Law::Protocol.broken(error.to_string()));
         let path = Path::new("/ledger").map_err(|error| Law::Protocol.broken(error.to_string()))?;
         let surf = Surf { agent: name("sim")?, path, lake, cursor: asked };
@@ -221,6 +257,7 @@ impl Subscriber {
         let Some(run) = &mut self.run else { return };
         run.inbox.clear();
         run.caught_up = None;
+        run.absent = false;
         if let Some((connection, _)) = run.stream.take()
             && link.connection() == Some(connection)
         {
@@ -258,8 +295,23 @@ impl Subscriber {
         while let Some(run) = self.run.as_mut().filter(|_| !self.disk.is_busy()) {
             match run.inbox.front() {
                 None => break,
-                Some(Intake::Wave { .. } | Intake::Rock { .. }) => self.apply(cx, link)?,
+                Some(Intake::Wave { .. } | Intake::Rock { .. }) => {
+                    run.absent = false;
+                    self.apply(cx, link)?;
+                }
+                Some(Intake::CaughtUp(_)) if self.disk.rows().ended && !cx.has(Bug::StayEnded) => {
+                    self.note_ended(cx, false);
+                }
+                Some(Intake::Killed) if !self.disk.rows().ended => {
+                    cx.report.ends += 1;
+                    if cx.has(Bug::DropAtEnd) {
+                        self.disk.replace(Rows::default());
+                        run.state = None;
+                    }
+                    self.note_ended(cx, true);
+                }
                 Some(Intake::CaughtUp(aeon)) => {
+                    run.absent = false;
                     let stands = run.state.as_ref().map(|(tide, _)| tide.cursor().aeon);
                     if stands != Some(*aeon) {
                         return Err(Law::Protocol.broken(format!("caught up at {aeon}, and stands at {stands:?}")));
@@ -268,13 +320,25 @@ impl Subscriber {
                     cx.report.caught_up += 1;
                     run.inbox.pop_front();
                 }
-                Some(_) => {
+                Some(other) => {
+                    let refused = matches!(other, Intake::Refused(_));
+                    cx.report.lakes_refused += u64::from(refused);
+                    cx.report.absences += u64::from(*other == Intake::NotAvailable);
+                    run.absent = !refused && *other != Intake::ShuttingDown;
                     run.caught_up = None;
                     run.inbox.pop_front();
                 }
             }
         }
         Ok(())
+    }
+
+    /// Stores whether its source has ended for it.
+    fn note_ended(&mut self, cx: &mut Context, ended: bool) {
+        let Some(run) = &mut self.run else { return };
+        run.staged = Staged::default();
+        self.disk.write(Write::Ended { ended });
+        cx.after(3_000, Event::SubscriberSynced { subscriber: self.number, run: run.number });
     }
 
     /// Stages some of what came, as one transaction.
@@ -336,7 +400,7 @@ impl Subscriber {
             }
         }
         let diverged = run.staged.diverged;
-        if !self.store(cx, changes, rocks, given) && diverged {
+        if !self.store(cx, changes, rocks, given, false) && diverged {
             self.heal()?;
         }
         if diverged {
@@ -348,7 +412,14 @@ impl Subscriber {
     }
 
     /// Puts changes on their way to the disk. False where there are none.
-    fn store(&mut self, cx: &mut Context, mut changes: Changes, rocks: Vec<(Aeon, Bytes)>, given: Vec<Bytes>) -> bool {
+    fn store(
+        &mut self,
+        cx: &mut Context,
+        mut changes: Changes,
+        rocks: Vec<(Aeon, Bytes)>,
+        given: Vec<Bytes>,
+        wiped: bool,
+    ) -> bool {
         let Some(run) = &mut self.run else { return false };
         let Some((tide, _)) = &mut run.state else { return false };
         changes.prune(tide);
@@ -359,7 +430,7 @@ impl Subscriber {
             tide.commit(changes.clone());
             run.staged.shown_early = true;
         }
-        self.disk.write(Write::Change { changes, rocks, given });
+        self.disk.write(Write::Change { changes, rocks, given, wiped });
         cx.after(3_000, Event::SubscriberSynced { subscriber: self.number, run: run.number });
         if cx.has(Bug::ShowBeforePersist) {
             self.wake_readers(cx);
@@ -395,7 +466,10 @@ impl Subscriber {
                 run.state = Some((Tide::begin(at, rule, info(&rock)), decode(&rock)?));
                 true
             }
-            Write::Change { changes, .. } => {
+            Write::Change { changes, wiped, .. } => {
+                if wiped {
+                    self.disk.rows().check_wiped()?;
+                }
                 let renewed = changes.reset().is_some();
                 if let Some((tide, _)) = &mut run.state
                     && !staged.shown_early
@@ -404,6 +478,7 @@ impl Subscriber {
                 }
                 renewed
             }
+            _ => return self.receive(cx, link),
         };
         if staged.diverged {
             self.heal()?;
@@ -418,6 +493,7 @@ impl Subscriber {
         let Some((tide, rock)) = self.run.as_ref().and_then(|run| run.state.as_ref()) else { return Ok(()) };
         self.disk.rows().check(tide)?;
         let at = tide.cursor();
+        cx.report.late_states += u64::from(cx.checkers.may_have(self.source, self.number, at)?);
         let before = self.shown.at();
         if renewed || before.is_none() {
             self.shown.rock(at)?;
@@ -464,24 +540,44 @@ impl Subscriber {
         Ok(())
     }
 
-    /// At the end: everything is here, everyone was told, and every reader has it.
+    /// At the end: who may read has everything, and was told so; who may not has what it had, and was
+    /// told that there is nothing. In both cases every local reader has what the replica has.
     pub(crate) fn check_converged(&self, cx: &Context) -> Result<(), Broken> {
-        let head = cx.checkers.head();
+        let head = cx.checkers.head(self.source);
+        let may_read = cx.checkers.may_read(self.source, self.number);
         let name = format!("subscriber {}", self.number);
         let missing = |what: &str| Err(Law::Convergence.broken(format!("{name} {what}; the head is {head:?}")));
         let Some(run) = &self.run else { return missing("is down") };
-        let Some((tide, rock)) = &run.state else { return missing("has nothing") };
-        if Some(tide.cursor()) != head {
-            return missing(&format!("stands at {}", tide.cursor()));
-        }
-        if run.caught_up.is_none() {
-            return missing("was not told that it has caught up");
-        }
-        if cx.checkers.same_rock(tide.cursor(), lake::digest(rock)?, &name).is_err() {
-            return missing("has another rock");
+        let stands = run.state.as_ref().map(|(tide, _)| tide.cursor());
+        if may_read {
+            let Some((_, rock)) = &run.state else { return missing("has nothing") };
+            if stands != head {
+                return missing(&format!("stands at {stands:?}"));
+            }
+            if run.caught_up.is_none() {
+                return missing("was not told that it has caught up");
+            }
+            if self.disk.rows().ended {
+                return missing("takes its source for ended");
+            }
+            let at = head.unwrap_or(Cursor { epoch: Epoch([0; 16]), aeon: Aeon::ZERO });
+            if cx.checkers.same_rock(at, lake::digest(rock)?, &name).is_err() {
+                return missing("has another rock");
+            }
+        } else {
+            if !run.absent {
+                return missing("was not told that there is nothing");
+            }
+            if stands != self.shown.at() {
+                return Err(Law::Ending.broken(format!("{name} had {:?}, and has {stands:?}", self.shown.at())));
+            }
+            if stands.is_some() && !cx.checkers.ever_could(self.source, self.number) {
+                return Err(Law::Permission.broken(format!("{name} never could read, and has {stands:?}")));
+            }
         }
         for reader in &self.readers {
-            if reader.seen.at() != head || !reader.outflow.as_ref().is_some_and(Outflow::is_caught_up) {
+            let told = reader.outflow.as_ref().is_some_and(Outflow::is_caught_up);
+            if reader.seen.at() != stands || (stands.is_some() && !told) {
                 return missing(&format!("has a reader at {:?}", reader.seen.at()));
             }
         }

@@ -7,7 +7,7 @@
 use groundswell_sim::{Options, Report, run};
 
 /// Without optimisation a tenth of them takes as long.
-const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 2_000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 500 } else { 5_000 };
 
 /// Runs one world, and on failure once more, to tell what happened.
 fn lawful(seed: u64) -> Report {

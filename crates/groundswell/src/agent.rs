@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::SystemTim
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Lake, LakeId, Name, Path, Pattern,
+    Access, Aeon, Cursor, Lake, LakeId, Name, Path, Pattern, Rule, Tide,
     encoding::encode,
     limits::{MAX_GIVE_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
 };
@@ -21,7 +21,7 @@ use crate::{
     freshness::Freshness,
     reader::{Updates, with_rock},
     shared::Shared,
-    source::Source,
+    source::{PeerId, Source},
     store::TideKey,
 };
 
@@ -36,6 +36,10 @@ pub struct Agent {
 impl Agent {
     pub(crate) fn new(shared: Arc<Shared>, name: Name) -> Self {
         Self { shared, name }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The agent's name.
@@ -93,6 +97,36 @@ impl Agent {
         asked.map_err(|_| StorageError::new("the node is shut down"))?
     }
 
+    /// Everything that this agent publishes, by path, whatever its lake.
+    pub fn published(&self) -> BTreeMap<Path, PublicationState> {
+        let state = |cell: &Arc<TideCell>| match cell.key() {
+            TideKey::Publication { agent, path } if *agent == self.name => {
+                let (cursor, rule) = cell.with_tide(|tide| (tide.cursor(), tide.rule()))?;
+                Some((path.clone(), PublicationState { cursor, access: cell.access()?, rule }))
+            }
+            _ => None,
+        };
+        self.shared.catalog.cells().iter().filter_map(state).collect()
+    }
+
+    /// Everything that this agent follows, by source, whatever its lake.
+    pub fn followed(&self) -> BTreeMap<Source, ReplicaState> {
+        let followed = self.shared.catalog.followed_by(&self.name);
+        let state = |source: Source| {
+            let cell = self.shared.catalog.existing(&self.shared.key_of(&source))?;
+            let standing = cell.standing();
+            let state = ReplicaState {
+                cursor: cell.cursor(),
+                freshness: standing.freshness,
+                current_at: standing.current_at,
+                rule: cell.with_tide(Tide::rule),
+                fail: self.shared.catalog.fail(&self.name, &source).map(|fail| fail.reason),
+            };
+            Some((source, state))
+        };
+        followed.into_iter().filter_map(state).collect()
+    }
+
     fn declare<L: Lake>(
         &self,
         pattern: &str,
@@ -130,6 +164,10 @@ impl<L: Lake> Clone for Publications<L> {
 pub struct PublicationState {
     /// Where it stands.
     pub cursor: Cursor,
+    /// Who may read it.
+    pub access: Access<PeerId>,
+    /// What is kept of it.
+    pub rule: Rule,
 }
 
 /// What is known of one state that an agent follows.
@@ -142,6 +180,11 @@ pub struct ReplicaState {
     pub freshness: Freshness,
     /// When it was last known to be current, where it was once and is not now.
     pub current_at: Option<SystemTime>,
+    /// What is kept of it here; `None` before there is any state.
+    pub rule: Option<Rule>,
+    /// What the agent's own handler said when it failed on this state, or on one since the last
+    /// update that it did not fail on.
+    pub fail: Option<String>,
 }
 
 impl ReplicaState {
@@ -152,6 +195,19 @@ impl ReplicaState {
 }
 
 impl<L: Lake> Publications<L> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn declared(&self) -> &Arc<Declared> {
+        &self.declared
+    }
+
+    /// The agent that publishes them.
+    pub fn agent(&self) -> Agent {
+        Agent::new(self.shared.clone(), self.declared.agent.clone())
+    }
+
     /// The pattern that they are declared on.
     pub fn pattern(&self) -> &Pattern {
         &self.declared.pattern
@@ -211,16 +267,27 @@ impl<L: Lake> Publications<L> {
     /// The publications under this declaration, by path.
     pub fn read(&self) -> BTreeMap<Path, PublicationState> {
         let mut states = BTreeMap::new();
-        for cell in self.shared.catalog.cells() {
-            if let TideKey::Publication { agent, path } = cell.key()
-                && *agent == self.declared.agent
-                && self.declared.pattern.covers(path)
-                && let Some(cursor) = cell.cursor()
-            {
-                states.insert(path.clone(), PublicationState { cursor });
+        for (path, state) in self.agent().published() {
+            if self.declared.pattern.covers(&path) {
+                states.insert(path, state);
             }
         }
         states
+    }
+
+    /// The states that are published under this declaration, by path: copies of their rocks, with
+    /// their aeons. To look at one without a copy, use [`Publications::with_rock`].
+    pub async fn rocks(&self) -> BTreeMap<Path, (Aeon, L::Rock)>
+    where
+        L::Rock: Clone,
+    {
+        let mut rocks = BTreeMap::new();
+        for path in self.read().into_keys() {
+            if let Ok(rock) = self.with_rock(path.as_str(), |rock, aeon| (aeon, rock.clone())).await {
+                rocks.insert(path, rock);
+            }
+        }
+        rocks
     }
 
     /// Reads the newest rock of a path and its aeon, for the length of a closure. No rock is
@@ -265,6 +332,15 @@ impl<L: Lake> Clone for Subscriptions<L> {
 }
 
 impl<L: Lake> Subscriptions<L> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The agent that follows them.
+    pub fn agent(&self) -> Agent {
+        Agent::new(self.shared.clone(), self.declared.agent.clone())
+    }
+
     /// The pattern that they are declared on.
     pub fn pattern(&self) -> &Pattern {
         &self.declared.pattern
@@ -281,6 +357,12 @@ impl<L: Lake> Subscriptions<L> {
         self.surf_from(source, None).await
     }
 
+    /// The same, without a stream: for who reads the state when it is wanted, or leaves it to
+    /// the agent's [program](Agent::program).
+    pub async fn follow(&self, source: Source) -> Result<(), SurfError> {
+        self.want(&source, Asked::Now).await.map(drop)
+    }
+
     /// The same, from a cursor of an earlier update: the waves since come one by one if they are
     /// kept, otherwise the state as it is.
     pub async fn surf_from(&self, source: Source, cursor: Option<Cursor>) -> Result<Updates<L>, SurfError> {
@@ -288,13 +370,21 @@ impl<L: Lake> Subscriptions<L> {
         let permit = permit.map_err(|_| SurfError::TooManySubscriptions)?;
         let (cell, quit) = self.want(&source, Asked::Now).await?;
         let lake = self.declared.lake.clone();
-        Ok(Updates::new(source, lake, cell, cursor, quit, self.shared.metrics.clone(), permit))
+        Ok(Updates::new(source, lake, cell, cursor, quit, self.shared.metrics.clone(), Some(permit)))
     }
 
-    /// Stops following a source. Streams of it end when no agent of this node follows it any
-    /// more; its replica then goes, in memory and on disk.
+    /// A stream of a source that the agent follows, for its own program.
+    pub(crate) fn reader(&self, source: &Source) -> Option<Updates<L>> {
+        let quit = self.shared.catalog.quit_of(source, &self.declared.agent)?;
+        let cell = self.shared.catalog.cell(&self.key(source));
+        let lake = self.declared.lake.clone();
+        Some(Updates::new(source.clone(), lake, cell, None, quit, self.shared.metrics.clone(), None))
+    }
+
+    /// Stops following a source: this agent's streams of it end. When no agent of this node follows it
+    /// any more, its replica goes, in memory and on disk.
     pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
-        Agent::new(self.shared.clone(), self.declared.agent.clone()).quit(source).await
+        self.agent().quit(source).await
     }
 
     /// Takes the declaration back, so that the agent can declare anew on these paths. What is
@@ -305,16 +395,24 @@ impl<L: Lake> Subscriptions<L> {
 
     /// The states that are followed under this declaration, by source.
     pub fn read(&self) -> BTreeMap<Source, ReplicaState> {
-        let followed = self.shared.catalog.followed_by(&self.declared.agent);
-        let covered = followed.into_iter().filter(|source| self.declared.pattern.covers(&source.path));
-        let state = |source: Source| {
-            let cell = self.shared.catalog.existing(&self.key(&source))?;
-            let standing = cell.standing();
-            let state =
-                ReplicaState { cursor: cell.cursor(), freshness: standing.freshness, current_at: standing.current_at };
-            Some((source, state))
-        };
-        covered.filter_map(state).collect()
+        let mut states = self.agent().followed();
+        states.retain(|source, _| self.declared.pattern.covers(&source.path));
+        states
+    }
+
+    /// The states that are followed under this declaration, by source: copies of their rocks, with
+    /// their aeons. To look at one without a copy, use [`Subscriptions::with_rock`].
+    pub async fn rocks(&self) -> BTreeMap<Source, (Aeon, L::Rock)>
+    where
+        L::Rock: Clone,
+    {
+        let mut rocks = BTreeMap::new();
+        for source in self.read().into_keys() {
+            if let Ok(rock) = self.with_rock(&source, |rock, aeon| (aeon, rock.clone())).await {
+                rocks.insert(source, rock);
+            }
+        }
+        rocks
     }
 
     /// Reads the newest rock of a source and its aeon, for the length of a closure: see
@@ -326,11 +424,7 @@ impl<L: Lake> Subscriptions<L> {
     }
 
     fn key(&self, source: &Source) -> TideKey {
-        if source.peer == self.shared.id {
-            TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() }
-        } else {
-            TideKey::Replica(source.clone())
-        }
+        self.shared.key_of(source)
     }
 
     /// Notes that the source is followed, and sees that it is.
@@ -351,6 +445,9 @@ impl<L: Lake> Subscriptions<L> {
             self.learn_stored(source)?;
         }
         let _one_at_a_time = self.shared.following.lock().await;
+        if asked == Asked::Now && self.shared.catalog.is_full(source) {
+            return Err(SurfError::TooManySubscriptions);
+        }
         if let Some(cell) = self.shared.catalog.existing(&self.key(source))
             && let Err(lake) = cell.slot::<L>()
         {
@@ -364,12 +461,12 @@ impl<L: Lake> Subscriptions<L> {
         let (declared, wanted) = (self.declared.clone(), source.clone());
         let cell = self.shared.driver.ask(|reply| Command::Want { declared, source: wanted, reply }).await;
         let cell = cell.map_err(|_| SurfError::ShutDown)??;
-        let (first, quit) = self.shared.catalog.follow(source, &self.declared.agent);
-        if first && !own {
+        let followed = self.shared.catalog.follow(source, &self.declared.agent);
+        if followed.first && !own {
             let (cell, lake) = (cell.clone(), self.declared.lake.clone());
-            follow::spawn(&self.shared, cell, source.clone(), lake, quit.clone());
+            follow::spawn(&self.shared, cell, source.clone(), lake, followed.all_quit);
         }
-        Ok((cell, quit))
+        Ok((cell, followed.quit))
     }
 
     fn learn_stored(&self, source: &Source) -> Result<(), SurfError> {
@@ -388,17 +485,22 @@ impl<L: Lake> Subscriptions<L> {
             if agent != self.declared.agent || !self.declared.pattern.covers(&source.path) {
                 continue;
             }
-            if stored != self.declared.lake {
-                let declared = self.declared.lake.clone();
-                return Err(DeclareError::LakeVersion { path: source.path, stored, declared });
+            let (path, declared) = (source.path.clone(), self.declared.lake.clone());
+            if stored.name != declared.name {
+                return Err(DeclareError::LakeVersion { path, stored, declared });
             }
-            let path = source.path.clone();
             // A peer whose address is lost is followed all the same: it may come by itself, or
             // its ticket be given.
             match self.want(&source, Asked::Before).await {
                 Ok(_) => {}
                 Err(SurfError::ShutDown) => return Err(DeclareError::ShutDown),
                 Err(SurfError::Storage(error)) => return Err(DeclareError::Storage(error)),
+                Err(SurfError::LakeVersion { stored, declared }) => {
+                    return Err(DeclareError::LakeVersion { path, stored, declared });
+                }
+                Err(SurfError::Upgrade { stored, declared, reason }) => {
+                    return Err(DeclareError::Upgrade { path, stored, declared, reason });
+                }
                 Err(error) => return Err(DeclareError::Damaged { path, reason: error.to_string() }),
             }
         }

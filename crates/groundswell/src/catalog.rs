@@ -1,14 +1,22 @@
 //! The catalog: which cell stands for which path or source, and what agents have declared.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex},
 };
 
 use groundswell_core::{Name, Pattern};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cell::TideCell, error::DeclareError, source::Source, store::TideKey, sync::lock};
+use crate::{
+    cell::TideCell,
+    error::DeclareError,
+    limits::MAX_SUBSCRIPTIONS,
+    source::Source,
+    store::{Fail, TideKey},
+    sync::lock,
+};
 
 /// Which way a declaration goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,11 +31,27 @@ pub(crate) struct Catalog {
     declared: Mutex<HashMap<(Name, Direction), Vec<Pattern>>>,
     /// Which agents follow which source, and how the task that follows it is stopped.
     followers: Mutex<HashMap<Source, Followers>>,
+    /// Which agent's handler failed on which state.
+    fails: Mutex<HashMap<(Name, Source), Fail>>,
+    /// Counts the changes of who follows what, for those who handle everything that an agent follows.
+    followed: watch::Sender<u64>,
+}
+
+/// What an agent that follows a source is to know.
+pub(crate) struct Followed {
+    /// No agent did before, so that the caller has to begin.
+    pub(crate) first: bool,
+    /// Set when this agent quits.
+    pub(crate) quit: CancellationToken,
+    /// Set when the last agent has.
+    pub(crate) all_quit: CancellationToken,
 }
 
 #[derive(Default)]
 struct Followers {
-    agents: HashSet<Name>,
+    /// Each says when its agent has quit.
+    agents: HashMap<Name, CancellationToken>,
+    /// Says when the last of them has.
     quit: CancellationToken,
 }
 
@@ -58,7 +82,7 @@ impl Catalog {
     pub(crate) fn release(&self, cell: Arc<TideCell>) {
         let mut cells = lock(&self.cells);
         // The map's own and the caller's.
-        if !cell.has_state() && Arc::strong_count(&cell) <= 2 {
+        if !cell.has_state() && !cell.is_killed() && Arc::strong_count(&cell) <= 2 {
             cells.remove(cell.key());
         }
         // Let go of under the lock, so that of two who do so at once the second sees it.
@@ -88,33 +112,73 @@ impl Catalog {
         }
     }
 
-    /// Notes that an agent follows a source; true where no agent did, so that the caller has to
-    /// begin. The token says when no agent does any more.
-    pub(crate) fn follow(&self, source: &Source, agent: &Name) -> (bool, CancellationToken) {
+    /// Notes that an agent follows a source, and tells when it, and when every agent, has quit.
+    pub(crate) fn follow(&self, source: &Source, agent: &Name) -> Followed {
         let mut followers = lock(&self.followers);
         let followers = followers.entry(source.clone()).or_default();
         let first = followers.agents.is_empty();
-        followers.agents.insert(agent.clone());
-        (first, followers.quit.clone())
+        let all_quit = followers.quit.clone();
+        let quit = followers.agents.entry(agent.clone()).or_insert_with(|| all_quit.child_token()).clone();
+        self.followed.send_modify(|changes| *changes = changes.wrapping_add(1));
+        Followed { first, quit, all_quit }
     }
 
     /// Notes that an agent no longer follows a source; true where no agent does any more.
     pub(crate) fn unfollow(&self, source: &Source, agent: &Name) -> bool {
         let mut all = lock(&self.followers);
+        lock(&self.fails).remove(&(agent.clone(), source.clone()));
         let Some(followers) = all.get_mut(source) else { return true };
-        followers.agents.remove(agent);
+        if let Some(quit) = followers.agents.remove(agent) {
+            quit.cancel();
+        }
         let last = followers.agents.is_empty();
         if last {
             followers.quit.cancel();
             all.remove(source);
         }
+        self.followed.send_modify(|changes| *changes = changes.wrapping_add(1));
         last
+    }
+
+    /// Whether an agent follows a source.
+    pub(crate) fn follows(&self, agent: &Name, source: &Source) -> bool {
+        lock(&self.followers).get(source).is_some_and(|followers| followers.agents.contains_key(agent))
+    }
+
+    /// Wakes whenever any agent begins or ends to follow anything.
+    pub(crate) fn watch_followed(&self) -> watch::Receiver<u64> {
+        self.followed.subscribe()
+    }
+
+    /// How an agent's handler failed on the state of a source, if it did.
+    pub(crate) fn fail(&self, agent: &Name, source: &Source) -> Option<Fail> {
+        lock(&self.fails).get(&(agent.clone(), source.clone())).cloned()
+    }
+
+    /// Notes that it did, or no longer does.
+    pub(crate) fn set_fail(&self, agent: &Name, source: &Source, fail: Option<Fail>) {
+        let key = (agent.clone(), source.clone());
+        match fail {
+            Some(fail) => lock(&self.fails).insert(key, fail),
+            None => lock(&self.fails).remove(&key),
+        };
+    }
+
+    /// Whether as many sources are followed as a node may, and this is not one of them.
+    pub(crate) fn is_full(&self, source: &Source) -> bool {
+        let all = lock(&self.followers);
+        all.len() >= MAX_SUBSCRIPTIONS && !all.contains_key(source)
+    }
+
+    /// What says that an agent has quit a source, while it follows it.
+    pub(crate) fn quit_of(&self, source: &Source, agent: &Name) -> Option<CancellationToken> {
+        lock(&self.followers).get(source)?.agents.get(agent).cloned()
     }
 
     /// The sources that an agent follows.
     pub(crate) fn followed_by(&self, agent: &Name) -> Vec<Source> {
         let all = lock(&self.followers);
-        let followed = all.iter().filter(|(_, followers)| followers.agents.contains(agent));
+        let followed = all.iter().filter(|(_, followers)| followers.agents.contains_key(agent));
         followed.map(|(source, _)| source.clone()).collect()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Epoch, Lake, LakeId,
+    Access, Aeon, Cursor, Digest, Epoch, Lake, LakeId,
     limits::READ_BATCH_BYTES,
     publisher::{Outflow, Step},
     tide::{Changes, Next, Tide},
@@ -19,6 +19,7 @@ use crate::{
     error::StorageError,
     fold::RockSlot,
     freshness::{Ended, Freshness},
+    source::PeerId,
     store::{Backing, TideKey},
     sync::{read, write},
 };
@@ -40,6 +41,8 @@ struct State {
     /// the source has not said that this is everything.
     caught_up: Option<Aeon>,
     current_at: Option<SystemTime>,
+    /// It has ended: a publication was killed, or the source of a replica said so.
+    killed: bool,
     /// How many times the source was live and then was not, so that no reader misses one.
     away: u64,
     ended: Option<Ended>,
@@ -51,6 +54,8 @@ pub(crate) struct Body {
     pub(crate) tide: Tide,
     pub(crate) backing: Backing,
     pub(crate) rock: Arc<dyn Any + Send + Sync>,
+    /// Which remote peers may read it; of a replica, which no one can, nobody.
+    pub(crate) access: Access<PeerId>,
 }
 
 /// What a local reader is to do next.
@@ -63,6 +68,8 @@ pub(crate) enum LocalNext {
     Wait,
     /// There is no state yet.
     Nothing,
+    /// The state is of another lake than the reader's.
+    LakeDiffers(LakeId),
 }
 
 /// The standing of a cell beside its state.
@@ -77,12 +84,18 @@ pub(crate) struct Standing {
 
 /// What the server of a remote reader is to do next.
 pub(crate) enum RemoteNext {
-    /// There is no state: the path is not available.
+    /// There is no state, or none for this peer: the path is not available.
     Nothing,
     /// The path holds another lake than was asked for.
     LakeDiffers(LakeId),
     /// A step of the protocol, with what memory holds for it.
-    Step { step: Step, recent: Option<Vec<Bytes>>, backing: Backing },
+    Step {
+        step: Step,
+        recent: Option<Vec<Bytes>>,
+        /// The digests that travel with the waves of the step, where it is one of waves.
+        digests: Vec<(Aeon, Digest)>,
+        backing: Backing,
+    },
 }
 
 impl TideCell {
@@ -92,8 +105,16 @@ impl TideCell {
             TideKey::Publication { .. } => Freshness::NotAvailable,
             TideKey::Replica(_) => Freshness::Connecting,
         };
-        let state =
-            State { body: None, replacing: false, freshness, caught_up: None, current_at: None, away: 0, ended: None };
+        let state = State {
+            body: None,
+            replacing: false,
+            freshness,
+            caught_up: None,
+            current_at: None,
+            killed: false,
+            away: 0,
+            ended: None,
+        };
         Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
     }
 
@@ -104,6 +125,11 @@ impl TideCell {
     /// Wakes at each change of anything here.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// How many watch it.
+    pub(crate) fn readers(&self) -> usize {
+        self.version.receiver_count()
     }
 
     pub(crate) fn has_state(&self) -> bool {
@@ -145,10 +171,12 @@ impl TideCell {
     }
 
     /// The one question, for a local reader. It gets the rock in memory rather than a stored one.
-    /// A state of another lake than the reader's is none to it.
     pub(crate) fn local_next(&self, cursor: Option<Cursor>, lake: &LakeId) -> LocalNext {
         let state = read(&self.state);
-        let Some(body) = state.body.as_ref().filter(|body| body.lake == *lake) else { return LocalNext::Nothing };
+        let Some(body) = &state.body else { return LocalNext::Nothing };
+        if body.lake != *lake {
+            return LocalNext::LakeDiffers(body.lake.clone());
+        }
         match body.tide.next(cursor) {
             Next::Waves { first, last } => LocalNext::Waves {
                 first,
@@ -162,27 +190,25 @@ impl TideCell {
     }
 
     /// The same for the server of a remote reader.
-    pub(crate) fn remote_next(&self, outflow: &Outflow, lake: &LakeId) -> RemoteNext {
+    pub(crate) fn remote_next(&self, outflow: &Outflow, lake: &LakeId, peer: &PeerId) -> RemoteNext {
         let state = read(&self.state);
-        let Some(body) = &state.body else { return RemoteNext::Nothing };
+        // Before anything else: what a peer may not read is to it as what does not exist.
+        let Some(body) = state.body.as_ref().filter(|body| body.access.allows(peer)) else {
+            return RemoteNext::Nothing;
+        };
         if body.lake != *lake {
             return RemoteNext::LakeDiffers(body.lake.clone());
         }
         let step = outflow.poll(&body.tide);
-        let recent = match step {
-            Step::Waves { first, .. } => body.tide.recent_from(first, READ_BATCH_BYTES),
-            _ => None,
+        let (recent, digests) = match step {
+            Step::Waves { first, last } => {
+                let rocks = body.tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
+                let digests = rocks.map(|(aeon, info)| (aeon, info.digest)).collect();
+                (body.tide.recent_from(first, READ_BATCH_BYTES), digests)
+            }
+            _ => (None, Vec::new()),
         };
-        RemoteNext::Step { step, recent, backing: body.backing.clone() }
-    }
-
-    /// The digests that travel with the waves of these aeons.
-    pub(crate) fn digests(&self, first: Aeon, last: Aeon) -> Vec<(Aeon, Digest)> {
-        let digests = |tide: &Tide| {
-            let within = tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
-            within.map(|(aeon, info)| (aeon, info.digest)).collect()
-        };
-        self.with_tide(digests).unwrap_or_default()
+        RemoteNext::Step { step, recent, digests, backing: body.backing.clone() }
     }
 
     /// Storage is about to replace the history by another. Said before, and taken back by
@@ -204,8 +230,43 @@ impl TideCell {
         if matches!(self.key, TideKey::Publication { .. }) {
             state.freshness = Freshness::Live;
             state.caught_up = Some(body.tide.cursor().aeon);
+            state.current_at = None;
+            state.killed = false;
         }
         state.body = Some(body);
+    }
+
+    /// Who may read it, where it has a state.
+    pub(crate) fn access(&self) -> Option<Access<PeerId>> {
+        read(&self.state).body.as_ref().map(|body| body.access.clone())
+    }
+
+    /// From here on these may read it, and no others; who serves them looks again.
+    pub(crate) fn set_access(&self, access: Access<PeerId>) {
+        if let Some(body) = &mut write(&self.state).body {
+            body.access = access;
+        }
+        self.wake();
+    }
+
+    /// A publication has ended, and has no state any more.
+    pub(crate) fn kill(&self) {
+        let mut state = write(&self.state);
+        state.body = None;
+        state.replacing = false;
+        state.killed = true;
+        drop(state);
+        self.set_freshness(Freshness::Killed);
+    }
+
+    /// Notes of a replica whether its source has ended for this node. What is known of it
+    /// otherwise is told by [`TideCell::set_freshness`].
+    pub(crate) fn set_killed(&self, killed: bool) {
+        write(&self.state).killed = killed;
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        read(&self.state).killed
     }
 
     /// Makes durable changes visible. Readers are woken by [`TideCell::wake`], once the rock
@@ -231,7 +292,9 @@ impl TideCell {
     /// What is known of the source changes. Leaving `Live` notes when the state was current last.
     pub(crate) fn set_freshness(&self, freshness: Freshness) {
         let mut state = write(&self.state);
-        if state.freshness == freshness {
+        let offline = |freshness: &Freshness| matches!(freshness, Freshness::Offline { .. });
+        // Several parts may find out that a source is away. The first of them knows since when.
+        if state.freshness == freshness || (offline(&state.freshness) && offline(&freshness)) {
             return;
         }
         if state.freshness == Freshness::Live {

@@ -14,6 +14,7 @@
 mod batch;
 mod entry;
 mod load;
+mod manage;
 
 use std::{
     collections::HashMap,
@@ -22,23 +23,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use groundswell_core::{Aeon, Cursor, LakeId, Name, Path, Pattern, subscriber::Intake};
+use groundswell_core::{Access, Aeon, Cursor, LakeId, Name, Path, Pattern, Rule, Tombstone, subscriber::Intake};
 use iroh::EndpointAddr;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     catalog::Catalog,
     cell::TideCell,
-    error::{DeclareError, GiveError, StorageError, SurfError, panic_message},
+    error::{DeclareError, GiveError, ManageError, StorageError, SurfError, panic_message},
     fold::NewFold,
     freshness::Ended,
     limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_REMEMBERED_PEERS},
     metrics::Metrics,
     source::{PeerId, Source},
-    store::{Store, TideKey},
+    store::{Fail, Store, TideKey},
 };
 use batch::Batch;
 use entry::Entry;
+pub(crate) use manage::AccessChange;
 
 /// Whether the waves of a publication survive the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,10 +78,42 @@ pub(crate) enum Command {
     Unwant { agent: Name, source: Source, last: bool, reply: oneshot::Sender<Result<(), StorageError>> },
     /// Apply what came from a source.
     Apply { cell: Arc<TideCell>, intakes: Vec<Intake>, reply: oneshot::Sender<Result<(), ApplyError>> },
+    /// Note how an agent's handler failed on a state, or that it no longer does.
+    Fail { agent: Name, source: Source, fail: Option<Fail>, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// Something that concerns a whole path.
+    Manage(Manage),
     /// Remember where a peer was reached.
     Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
     /// Finish what was asked before, and stop.
     Stop,
+}
+
+/// What concerns a whole path: a transaction of its own.
+pub(crate) enum Manage {
+    /// Note whether the source of a replica has ended for this node.
+    SourceKilled { cell: Arc<TideCell>, killed: bool, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// Change who may read a path.
+    Access {
+        agent: Name,
+        path: Path,
+        change: AccessChange,
+        reply: oneshot::Sender<Result<Access<PeerId>, ManageError>>,
+    },
+    /// Set the rule of a tide.
+    Rule { key: TideKey, rule: Rule, reply: oneshot::Sender<Result<(), ManageError>> },
+    /// Make a rock of a tide now, and drop what is older.
+    Wipe { key: TideKey, reply: oneshot::Sender<Result<(), ManageError>> },
+    /// End a publication.
+    Kill { key: TideKey, reply: oneshot::Sender<Result<(), ManageError>> },
+    /// Begin a publication with another tide's state and history. `access` is given to a copy; a fork
+    /// keeps what its origin has.
+    Replicate {
+        from: TideKey,
+        declared: Arc<Declared>,
+        to: Path,
+        access: Option<Access<PeerId>>,
+        reply: oneshot::Sender<Result<Aeon, ManageError>>,
+    },
 }
 
 impl Command {
@@ -154,6 +188,12 @@ pub(crate) struct Driver {
     /// Stored tides that no declaration has asked for yet.
     stored: HashMap<TideKey, (u64, crate::store::TideRow)>,
     next_id: u64,
+    /// Who may read which path, where that was said.
+    access: HashMap<(Name, Path), Access<PeerId>>,
+    /// Who may read a path that is published from here on, until that is said.
+    default_access: Access<PeerId>,
+    /// What was killed: publications of this node, and sources of its replicas.
+    tombstones: HashMap<TideKey, Tombstone>,
     /// The peers that are remembered, and when each was seen last, in seconds since 1970.
     peers: HashMap<PeerId, u64>,
 }
@@ -165,14 +205,27 @@ impl Driver {
         store: Arc<Store>,
         catalog: Arc<Catalog>,
         metrics: Arc<Metrics>,
+        default_access: Access<PeerId>,
     ) -> Result<(DriverHandle, std::thread::JoinHandle<()>), StorageError> {
         let tides = store.tides()?;
         let next_id = tides.iter().map(|(id, _)| id + 1).max().unwrap_or(1);
         let stored = tides.into_iter().map(|(id, row)| (row.key.clone(), (id, row))).collect();
         let peers = store.peers()?.into_iter().map(|(addr, seen)| (addr.id, seen)).collect();
-        let driver = Self { id, store, catalog, metrics, entries: HashMap::new(), stored, next_id, peers };
+        let access = store.access()?.into_iter().collect();
+        let tombstones: HashMap<TideKey, Tombstone> = store.tombstones()?.into_iter().collect();
+        for key in tombstones.keys().filter(|key| matches!(key, TideKey::Publication { .. })) {
+            // Whoever asks what stands on the path is told that it has ended, declared or not.
+            catalog.cell(key).kill();
+        }
+        for ((agent, source), fail) in store.fails()? {
+            catalog.set_fail(&agent, &source, Some(fail));
+        }
+        let entries = HashMap::new();
+        let driver =
+            Self { id, store, catalog, metrics, entries, stored, next_id, access, default_access, tombstones, peers };
         // A runtime of its own, so that no other task can keep the driver waiting.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::new)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::of_disk)?;
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new()
             .name("groundswell-driver".to_owned())
@@ -186,7 +239,7 @@ impl Driver {
                     catalog.cells().iter().for_each(|cell| cell.end(Ended::Storage(why.clone())));
                 }
             })
-            .map_err(StorageError::new)?;
+            .map_err(StorageError::of_disk)?;
         Ok((DriverHandle(sender), thread))
     }
 
@@ -205,7 +258,8 @@ impl Driver {
                 let full = count >= MAX_BATCH_COMMANDS || bytes >= MAX_BATCH_BYTES;
                 next = if stop || full { None } else { commands.try_recv().ok() };
             }
-            self.finish(batch).await;
+            // Whoever asked has the answer.
+            let _ = self.finish(batch).await;
             if stop {
                 return;
             }
@@ -216,7 +270,7 @@ impl Driver {
         match command {
             Command::Declare { declared, reply } => {
                 // Loading reads what is stored, so what is staged has to be there first.
-                self.finish(std::mem::take(batch)).await;
+                let _ = self.finish(std::mem::take(batch)).await;
                 let _ = reply.send(self.declare(&declared).await);
             }
             Command::Give { declared, path, waves, reply } => {
@@ -229,11 +283,11 @@ impl Driver {
                 });
             }
             Command::Want { declared, source, reply } => {
-                self.finish(std::mem::take(batch)).await;
+                let _ = self.finish(std::mem::take(batch)).await;
                 let _ = reply.send(self.want(&declared, source).await);
             }
             Command::Unwant { agent, source, last, reply } => {
-                self.finish(std::mem::take(batch)).await;
+                let _ = self.finish(std::mem::take(batch)).await;
                 let _ = reply.send(self.unwant(&agent, &source, last));
             }
             Command::Apply { cell, intakes, reply } => self.stage_apply(batch, &cell, intakes, reply).await,
@@ -250,6 +304,44 @@ impl Driver {
                 }
             }
             Command::Stop => {}
+            Command::Fail { agent, source, fail, reply } => {
+                // Who has quit meanwhile has no state that it could have failed on.
+                if self.catalog.follows(&agent, &source) {
+                    batch.fails.push((agent, source, fail));
+                }
+                batch.answer(move |result| {
+                    let _ = reply.send(result);
+                });
+            }
+            Command::Manage(whole) => {
+                // It comes after everything that was asked before.
+                let _ = self.finish(std::mem::take(batch)).await;
+                self.manage(whole).await;
+            }
+        }
+    }
+
+    async fn manage(&mut self, command: Manage) {
+        // Who no longer waits for the answer does not need it.
+        match command {
+            Manage::SourceKilled { cell, killed, reply } => {
+                let _ = reply.send(self.source_killed(&cell, killed));
+            }
+            Manage::Access { agent, path, change, reply } => {
+                let _ = reply.send(self.change_access((agent, path), change));
+            }
+            Manage::Rule { key, rule, reply } => {
+                let _ = reply.send(self.set_rule(&key, rule).await);
+            }
+            Manage::Wipe { key, reply } => {
+                let _ = reply.send(self.wipe(&key).await);
+            }
+            Manage::Kill { key, reply } => {
+                let _ = reply.send(self.kill(&key).await);
+            }
+            Manage::Replicate { from, declared, to, access, reply } => {
+                let _ = reply.send(self.replicate(&from, &declared, to, access).await);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use groundswell_core::{
-    LakeId, Name, Path, PathError, Pattern,
+    AccessError, LakeId, Name, Path, PathError, Pattern,
     encoding::{DecodeError, EncodeError},
     limits::{MAX_GIVE_BYTES, MAX_ROCK_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
 };
@@ -70,19 +70,59 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The storage can't be read or written: the disk under it is full, or failing.
+    #[error("cannot open {path}: {source}")]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: StorageError,
+    },
     /// The network endpoint could not be bound.
     #[error("cannot open the network endpoint: {0}; is the address of this machine, and the port free?")]
     Network(String),
 }
 
+impl OpenError {
+    /// A file of the data directory that the system does not let us use.
+    pub(crate) fn of_file(path: &std::path::Path, source: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let path = path.to_owned();
+        match source.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => {
+                Self::Storage { path, source: StorageError::of_disk(&source) }
+            }
+            _ => Self::Io { path, source },
+        }
+    }
+
+    /// A storage that does not open: the disk's fault, or that of what is on it.
+    pub(crate) fn of_storage(path: &std::path::Path, source: StorageError) -> Self {
+        let path = path.to_owned();
+        if source.of_disk {
+            return Self::Storage { path, source };
+        }
+        Self::Damaged { path, reason: source.reason.to_string() }
+    }
+}
+
 /// Why storage failed. What was acknowledged before stands.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("storage failed: {0}; what was acknowledged stands; check the disk's space and health, and try again")]
-pub struct StorageError(pub(crate) Arc<str>);
+#[error("storage failed: {reason}; what was acknowledged stands; check the disk's space and health, and try again")]
+pub struct StorageError {
+    reason: Arc<str>,
+    /// Whether the system failed to read or write, and not what was read is wrong.
+    of_disk: bool,
+}
 
 impl StorageError {
     pub(crate) fn new(reason: impl fmt::Display) -> Self {
-        Self(reason.to_string().into())
+        Self { reason: reason.to_string().into(), of_disk: false }
+    }
+
+    /// The system could not do what it was asked.
+    pub(crate) fn of_disk(reason: impl fmt::Display) -> Self {
+        Self { of_disk: true, ..Self::new(reason) }
     }
 }
 
@@ -107,7 +147,7 @@ pub enum DeclareError {
     },
     /// State is stored under another version of the lake, or another lake.
     #[error(
-        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, or publish on another path"
+        "{path} is stored as lake {stored}, and {declared} was declared: declare the stored one, give the lake an upgrade, or publish on another path (quit the source, if it is followed)"
     )]
     LakeVersion {
         /// The path.
@@ -116,6 +156,18 @@ pub enum DeclareError {
         stored: LakeId,
         /// What was declared.
         declared: LakeId,
+    },
+    /// State is stored under another version of the lake, and its upgrade failed. It stays as it was.
+    #[error("{path} is stored as lake {stored}, and could not be brought to {declared}: {reason}; mend the upgrade")]
+    Upgrade {
+        /// The path.
+        path: Path,
+        /// What the storage holds.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+        /// What went wrong.
+        reason: String,
     },
     /// Stored state does not decode.
     #[error("the stored state of {path} is damaged: {reason}; restore the data directory from a backup")]
@@ -189,6 +241,9 @@ pub enum GiveError {
         /// Its size.
         bytes: usize,
     },
+    /// The path has come to the last aeon that there may be, which no honest one does.
+    #[error("{0} is at the last aeon that there may be: go on under another path")]
+    LastAeon(Path),
     /// Too much at once.
     #[error("too much at once: at most {MAX_WAVES_AT_ONCE} waves and {MAX_GIVE_BYTES} bytes go into one give_all")]
     TooMany,
@@ -201,6 +256,60 @@ pub enum GiveError {
         stored: LakeId,
         /// What the wave belongs to.
         declared: LakeId,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is shut down.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+/// Why something was not done to a path: its rule, its access, its end, or its copy. Nothing of it
+/// was done, except where storage failed at the very end ([`ManageError::Storage`]).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManageError {
+    /// The path is malformed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The declared pattern does not cover the path.
+    #[error("{path} is not covered by {pattern}, which this handle is declared on")]
+    NotDeclared {
+        /// The path.
+        path: Path,
+        /// The declared pattern.
+        pattern: Pattern,
+    },
+    /// There is no state to do it to.
+    #[error("there is no state on {0}: it has ended, or this run has not declared it; open or surf it first")]
+    NoState(Path),
+    /// The target of a fork or a copy is published already.
+    #[error("{0} is published already: kill it first, or choose an empty path")]
+    NotEmpty(Path),
+    /// The access can't be changed so.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The function that was to change the access panicked.
+    #[error("the function that was to change the access panicked: {0}")]
+    Panicked(String),
+    /// The path holds another lake.
+    #[error("{path} is held as lake {stored}, and {declared} is declared for the target: they have to be the same")]
+    LakeVersion {
+        /// The path.
+        path: Path,
+        /// What it holds.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+    },
+    /// The rock that was to be made is too large, or can't be encoded.
+    #[error("no rock can be made of {path}: {reason}")]
+    NoRock {
+        /// The path.
+        path: Path,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Storage failed.
     #[error(transparent)]
@@ -236,13 +345,25 @@ pub enum SurfError {
     TooManySubscriptions,
     /// Another agent, or an earlier run, holds the same source as another lake.
     #[error(
-        "the source is held here as lake {stored}, and {declared} was declared: quit it first, or declare the same lake"
+        "the source is held here as lake {stored}, and {declared} was declared: quit it first, give the lake an upgrade, or declare the same lake"
     )]
     LakeVersion {
         /// What is held.
         stored: LakeId,
         /// What was declared.
         declared: LakeId,
+    },
+    /// The replica is stored under another version of the lake, and its upgrade failed. It stays as it was.
+    #[error(
+        "the replica is stored as lake {stored}, and could not be brought to {declared}: {reason}; mend the upgrade"
+    )]
+    Upgrade {
+        /// What is held.
+        stored: LakeId,
+        /// What was declared.
+        declared: LakeId,
+        /// What went wrong.
+        reason: String,
     },
     /// The same source is open in this process under another Rust type of the same lake name.
     #[error(
@@ -276,6 +397,11 @@ pub enum ReadError {
     /// There is no state there, or none yet.
     #[error("there is no state on {0} (yet)")]
     NoState(Path),
+    /// There is a state, and storage failed when it was to be read again.
+    #[error(
+        "the state of {0} cannot be read from storage: check the disk's space and health; it is read again with the next wave, or when the node is restarted"
+    )]
+    Unreadable(Path),
     /// The state is of another lake, or of another Rust type.
     #[error("{path} holds lake {lake}, of another Rust type than asked for")]
     LakeType {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use groundswell_core::{
-    Cursor, Lake,
+    Cursor, Lake, Older, UpgradeError,
     encoding::{DecodeError, EncodeError, decode, encode},
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
@@ -53,14 +53,17 @@ pub(crate) enum WashError {
 pub(crate) trait Fold: Send {
     /// What readers downcast to their [`RockSlot`].
     fn slot(&self) -> Arc<dyn Any + Send + Sync>;
-    /// Takes hold of the rock.
-    fn open<'a>(&'a mut self, metrics: &'a Metrics) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    /// Takes hold of the rock. False where it has to be loaded again: a slow reader keeps it, and it can't
+    /// be copied.
+    fn open<'a>(&'a mut self, metrics: &'a Metrics) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
     /// Washes one encoded wave onto it.
     fn wash(&mut self, wave: &[u8]) -> Result<(), WashError>;
     /// Encodes it.
     fn encode(&mut self, metrics: &Metrics) -> Result<Vec<u8>, EncodeError>;
     /// Replaces it by a decoded rock, or by the default one.
     fn load(&mut self, rock: Option<&[u8]>) -> Result<(), DecodeError>;
+    /// Replaces it by what the lake makes of an older version's state.
+    fn upgrade(&mut self, older: Older<'_>) -> Result<(), UpgradeError>;
     /// Lets readers at it again.
     fn close(&mut self, at: Option<Cursor>);
 }
@@ -80,27 +83,30 @@ struct TypedFold<L: Lake> {
 }
 
 impl<L: Lake> TypedFold<L> {
-    async fn take_hold(&self, metrics: &Metrics) -> OwnedRwLockWriteGuard<Held<L>> {
+    /// The rock, and whether it is one: who waited for a reader any longer could wait for ever, since
+    /// that reader may be waiting for the driver.
+    async fn take_hold(&self, metrics: &Metrics) -> (OwnedRwLockWriteGuard<Held<L>>, bool) {
         let current = self.slot.current();
         if let Ok(guard) = tokio::time::timeout(READER_PATIENCE, current.clone().write_owned()).await {
-            return guard;
+            return (guard, true);
         }
         // A reader is slow. It keeps the rock it reads; a copy takes that rock's place.
         let held = current.read().await;
         // The lake's own code runs here, and may panic.
         let copy = AssertUnwindSafe(|| encode(&held.rock).ok().and_then(|bytes| decode(&bytes).ok()));
         let copy: Option<L::Rock> = catch_unwind(copy).unwrap_or_default();
-        let Some(rock) = copy else {
-            // The rock does not survive its own encoding, which giving would have refused.
-            drop(held);
-            return current.write_owned().await;
+        let copied = copy.is_some();
+        let copy = match copy {
+            Some(rock) => Held { rock, at: held.at },
+            // The rock does not survive its own encoding.
+            None => Held { rock: L::Rock::default(), at: None },
         };
         metrics.rocks_copied.add(1);
-        let copy = Arc::new(RwLock::new(Held { rock, at: held.at }));
+        let copy = Arc::new(RwLock::new(copy));
         drop(held);
         let guard = copy.clone().write_owned().await;
         *lock(&self.slot.0) = copy;
-        guard
+        (guard, copied)
     }
 }
 
@@ -109,11 +115,14 @@ impl<L: Lake> Fold for TypedFold<L> {
         self.slot.clone()
     }
 
-    fn open<'a>(&'a mut self, metrics: &'a Metrics) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    fn open<'a>(&'a mut self, metrics: &'a Metrics) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
         Box::pin(async move {
-            if self.guard.is_none() {
-                self.guard = Some(self.take_hold(metrics).await);
+            if self.guard.is_some() {
+                return true;
             }
+            let (guard, kept) = self.take_hold(metrics).await;
+            self.guard = Some(guard);
+            kept
         })
     }
 
@@ -141,12 +150,29 @@ impl<L: Lake> Fold for TypedFold<L> {
 
     fn load(&mut self, rock: Option<&[u8]>) -> Result<(), DecodeError> {
         let custom = DecodeError::Malformed(postcard::Error::SerdeDeCustom);
-        let load = || rock.map_or_else(|| Ok(L::Rock::default()), decode);
-        let rock = catch_unwind(AssertUnwindSafe(load)).unwrap_or(Err(custom))?;
-        if let Some(held) = &mut self.guard {
-            held.rock = rock;
-        }
-        Ok(())
+        let guard = &mut self.guard;
+        // Dropping the rock that was runs the lake's code too.
+        let load = || {
+            let rock = rock.map_or_else(|| Ok(L::Rock::default()), decode)?;
+            if let Some(held) = guard {
+                held.rock = rock;
+            }
+            Ok(())
+        };
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or(Err(custom))
+    }
+
+    fn upgrade(&mut self, older: Older<'_>) -> Result<(), UpgradeError> {
+        let guard = &mut self.guard;
+        let upgrade = || {
+            let rock = L::upgrade(older)?;
+            if let Some(held) = guard {
+                held.rock = rock;
+            }
+            Ok(())
+        };
+        catch_unwind(AssertUnwindSafe(upgrade))
+            .unwrap_or_else(|panic| Err(UpgradeError::Failed(format!("it panicked: {}", panic_message(&*panic)))))
     }
 
     fn close(&mut self, at: Option<Cursor>) {

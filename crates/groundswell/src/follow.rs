@@ -21,7 +21,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
     cell::TideCell,
-    driver::{ApplyError, Command},
+    driver::{ApplyError, Command, Manage},
     frames::{FrameReader, ReadFrameError},
     freshness::Freshness,
     limits::{BACKOFF_FIRST, BACKOFF_LAST},
@@ -233,10 +233,23 @@ impl Following {
                     if let Err(end) = self.apply(&mut pending).await {
                         return end;
                     }
+                    if self.cell.is_killed() {
+                        self.note_killed(false).await;
+                    }
                     self.cell.caught_up(aeon);
                     self.caught_up = true;
                 }
+                Intake::NotAvailable if self.cell.is_killed() => self.cell.set_freshness(Freshness::Killed),
                 Intake::NotAvailable => self.cell.set_freshness(Freshness::NotAvailable),
+                Intake::Killed => {
+                    // What came before it is not lost.
+                    if let Err(end) = self.apply(&mut pending).await {
+                        return end;
+                    }
+                    bytes = 0;
+                    self.note_killed(true).await;
+                    self.cell.set_freshness(Freshness::Killed);
+                }
                 Intake::Refused(refusal) => {
                     debug!(%refusal, "refused");
                     let retry = refusal.retry();
@@ -250,6 +263,16 @@ impl Following {
                     return End::Lost;
                 }
             }
+        }
+    }
+
+    /// Notes, for later runs too, that the source has ended for this node, or has begun again.
+    async fn note_killed(&self, killed: bool) {
+        self.cell.set_killed(killed);
+        let cell = self.cell.clone();
+        let noted = self.shared.driver.ask(|reply| Command::Manage(Manage::SourceKilled { cell, killed, reply })).await;
+        if let Ok(Err(error)) = noted {
+            warn!(%error, "a later run will not know whether the source had ended");
         }
     }
 

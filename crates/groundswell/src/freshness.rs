@@ -21,6 +21,10 @@ pub enum Freshness {
     },
     /// The source says that there is nothing there for this peer. It will begin by itself.
     NotAvailable,
+    /// The path ended for this node while it was followed: it was killed, or this node may no
+    /// longer read it, which are not told apart. The state stays readable. If the path is
+    /// opened again, for this node, it begins again by itself.
+    Killed,
     /// The source does not serve this subscription, and says why.
     Refused(Refusal),
     /// What the source sends can't be used: it may not be, or storage here fails. It is asked
@@ -46,6 +50,7 @@ impl Freshness {
             Self::Live => FreshnessKind::Live,
             Self::Offline { .. } => FreshnessKind::Offline,
             Self::NotAvailable => FreshnessKind::NotAvailable,
+            Self::Killed => FreshnessKind::Killed,
             Self::Refused(_) => FreshnessKind::Refused,
             Self::Unusable { .. } => FreshnessKind::Unusable,
             Self::Diverged => FreshnessKind::Diverged,
@@ -62,6 +67,7 @@ pub enum FreshnessKind {
     Live,
     Offline,
     NotAvailable,
+    Killed,
     Refused,
     Unusable,
     Diverged,

@@ -26,7 +26,7 @@ impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let io = |at: &Path| {
             let path = at.to_owned();
-            move |source| OpenError::Io { path, source }
+            move |source| OpenError::of_file(&path, source)
         };
         create_private_dir(path).map_err(io(path))?;
         let lock_path = path.join(LOCK_FILE);
@@ -54,11 +54,16 @@ impl DataDir {
         &self.path
     }
 
+    /// Whether the node has an identity already.
+    pub(crate) fn has_key(&self) -> bool {
+        self.path.join(KEY_FILE).exists()
+    }
+
     /// Reads the secret key, or makes one at the first start. A half-written key can't be:
     /// it is written beside its place, made durable, and renamed.
     pub(crate) fn secret_key(&self) -> Result<SecretKey, OpenError> {
         let path = self.path.join(KEY_FILE);
-        let io = |source| OpenError::Io { path: path.clone(), source };
+        let io = |source| OpenError::of_file(&path, source);
         match fs::read(&path) {
             Ok(bytes) => {
                 let found = bytes.len();

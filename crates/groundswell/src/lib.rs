@@ -24,12 +24,14 @@ mod kv;
 pub mod lakes;
 pub mod limits;
 mod machine;
+mod manage;
 mod manager;
 mod metrics;
 mod network;
 mod node;
 mod pairing;
 mod peers;
+mod program;
 mod reader;
 mod serve;
 mod shared;
@@ -39,14 +41,15 @@ mod sync;
 
 pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptions};
 pub use driver::Durability;
-pub use error::{DeclareError, GiveError, OpenError, ReadError, StorageError, SurfError, TicketError};
+pub use error::{DeclareError, GiveError, ManageError, OpenError, ReadError, StorageError, SurfError, TicketError};
 pub use freshness::{Ended, Freshness, FreshnessKind};
 pub use groundswell_core::kv::{
     KeyError, KvAuthor, KvEntry, KvEvent, KvFilter, KvKey, KvUpdate, ResetReason, SpaceName, TooManyKeys,
     pairing::{ClaimError as ClaimFailure, ClaimPin, Refusal as ClaimRefusal},
 };
 pub use groundswell_core::{
-    Aeon, Cursor, CursorError, Epoch, Lake, LakeId, Name, Path, PathError, Pattern, check::check_lake, wire::Refusal,
+    Access, AccessError, Aeon, Cursor, CursorError, Epoch, Frequency, Lake, LakeId, Name, Older, Path, PathError,
+    Pattern, Rule, UpgradeError, check::check_lake, wire::Refusal,
 };
 pub use kv::{
     KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace, KvSubscription, KvWatch,
@@ -55,12 +58,19 @@ pub use kv::{
 pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};
 pub use metrics::MetricsSnapshot;
-pub use node::{Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
+pub use node::{Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
 pub use pairing::{ClaimError, PendingClaim};
+pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};
 
-/// The README's example is compiled with the tests.
+/// The examples of the README and of the pages for users are compiled with the tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/sss.md")]
+    struct SolidStateSubscriptions;
+    #[doc = include_str!("../../../docs/lakes.md")]
+    struct Lakes;
+}

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-/// The most streams of updates that a node has open at once, for its own agents.
+/// The most streams of updates that a node has open at once, for its own agents; and the most
+/// sources that it follows, read or not: each costs a stream on the wire and a task. What an agent's
+/// program reads does not count again.
 pub const MAX_SUBSCRIPTIONS: usize = 10_000;
 
 /// The most subscriptions of one remote peer that this node serves.
@@ -106,3 +108,7 @@ pub const KV_BACKOFF_LAST: Duration = Duration::from_secs(4);
 
 /// How long dialling the other side of a document may take before it counts as failed (5 s).
 pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many bytes of what a failing handler said are kept with its state (1 KiB): the first line of
+/// any sensible error.
+pub const MAX_FAIL_BYTES: usize = 1_024;

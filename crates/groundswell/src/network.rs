@@ -15,7 +15,10 @@ use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use crate::{
     error::OpenError,
-    limits::{IDLE_TIMEOUT, KEEP_ALIVE, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER, RECEIVE_WINDOW_BYTES},
+    limits::{
+        IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER,
+        RECEIVE_WINDOW_BYTES,
+    },
 };
 
 /// The protocol of subscriptions. Its messages carry a version of their own, so that two
@@ -52,7 +55,9 @@ impl CloseCode {
         match self {
             Self::ShutDown => "shutting down".to_owned(),
             Self::Version => format!("this node speaks version {PROTOCOL_VERSION}: update the older side"),
-            Self::TooManyConnections => "too many connections from this peer".to_owned(),
+            Self::TooManyConnections => format!(
+                "this peer has {MAX_CONNECTIONS_OF_PEER} connections here, the most that a peer may have: use or close one"
+            ),
             Self::Hello => "no proper hello".to_owned(),
             Self::Superseded => "superseded by a connection of a newer run".to_owned(),
             Self::Violation => "a message that may not be".to_owned(),

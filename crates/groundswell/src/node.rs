@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use groundswell_core::{Name, Path, wire::BootId};
+use groundswell_core::{Access, Name, Path, Rule, Tide, wire::BootId};
 use iroh::{
     endpoint::Connection,
     protocol::{AcceptError, ProtocolHandler, Router},
@@ -31,7 +31,7 @@ use crate::{
     peers::{self, Peers},
     shared::Shared,
     source::{PeerId, PeerTicket, Source},
-    store::{META_PORT, Store, TideKey, Write},
+    store::{META_PORT, STORAGE_FILE, Store, TideKey, Write},
     sync::lock,
 };
 
@@ -40,9 +40,18 @@ use crate::{
 pub struct NodeBuilder {
     data_dir: PathBuf,
     network: NetworkConfig,
+    default_access: Access<PeerId>,
 }
 
 impl NodeBuilder {
+    /// What this node publishes from here on is secret until it is made public, or peers are allowed:
+    /// see [`Agent::secret`]. Otherwise it is public until it is made secret. What is published
+    /// already keeps the access that it has.
+    pub fn secret_by_default(mut self) -> Self {
+        self.default_access = Access::secret();
+        self
+    }
+
     /// Where the node keeps its key and its state. It is created, for this user alone, where
     /// it is missing. Two processes never have one open. The default is `groundswell-data`
     /// in the current directory.
@@ -66,6 +75,28 @@ impl NodeBuilder {
         self
     }
 
+    /// Opens the storage of the data directory, says what is in it, and closes it again; no node
+    /// is started, and nothing is asked of the network. `None` where no node has run there yet:
+    /// then nothing is created either. The data directory is held meanwhile, as by a node, and
+    /// what a crash has left is repaired.
+    pub async fn inspect(self) -> Result<Option<Inspected>, OpenError> {
+        let path = self.data_dir;
+        let open = move || {
+            if !path.join(STORAGE_FILE).is_file() {
+                return Ok(None);
+            }
+            let damaged = |error: StorageError| OpenError::Damaged { path: path.clone(), reason: error.to_string() };
+            let dir = DataDir::open(&path)?;
+            let id = if dir.has_key() { Some(dir.secret_key()?.public()) } else { None };
+            let store = Store::open(dir, Arc::default())?;
+            let stored = stored(&store).map_err(damaged)?;
+            store.close();
+            Ok(Some(Inspected { id, stored }))
+        };
+        let joined = tokio::task::spawn_blocking(open).await;
+        joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))
+    }
+
     /// Opens the data directory, binds the endpoint and starts the node.
     pub async fn spawn(self) -> Result<Node, OpenError> {
         let metrics = Arc::<Metrics>::default();
@@ -81,19 +112,19 @@ impl NodeBuilder {
             let joined = tokio::task::spawn_blocking(open).await;
             joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?
         };
-        let damaged =
-            |error: StorageError| OpenError::Damaged { path: self.data_dir.clone(), reason: error.to_string() };
-        let last_port = store.meta(META_PORT).map_err(damaged)?;
+        let unusable = |error: StorageError| OpenError::of_storage(&self.data_dir, error);
+        let last_port = store.meta(META_PORT).map_err(unusable)?;
         let last_port = last_port.and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
         let endpoint = network::bind(&self.network, key, last_port).await?;
         let port = endpoint.bound_sockets().first().map(SocketAddr::port);
         if let Some(port) = port.filter(|port| Some(*port) != last_port) {
-            store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]).map_err(damaged)?;
+            store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]).map_err(unusable)?;
         }
         let catalog = Arc::<Catalog>::default();
-        let started = Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone());
-        let (driver, thread) = started.map_err(damaged)?;
-        let mut known = store.peers().map_err(damaged)?;
+        let started =
+            Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone(), self.default_access);
+        let (driver, thread) = started.map_err(unusable)?;
+        let mut known = store.peers().map_err(unusable)?;
         known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
         let shared = Arc::new(Shared {
             id: endpoint.id(),
@@ -112,6 +143,7 @@ impl NodeBuilder {
             parting: CancellationToken::new(),
             following: tokio::sync::Mutex::new(()),
             closed: CancellationToken::new(),
+            programs: TaskTracker::new(),
             tasks: TaskTracker::new(),
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
@@ -248,6 +280,33 @@ pub struct Stored {
     pub version: u32,
 }
 
+/// What is in a data directory whose node does not run: see [`NodeBuilder::inspect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspected {
+    /// The node's id; `None` where its key is missing, so that it would begin with a new one.
+    pub id: Option<PeerId>,
+    /// What is stored.
+    pub stored: Vec<Stored>,
+}
+
+fn stored(store: &Store) -> Result<Vec<Stored>, StorageError> {
+    let publications = store.tides()?.into_iter().filter_map(|(_, row)| match row.key {
+        TideKey::Publication { agent, path } => {
+            Some(Stored { agent, path, source: None, lake: row.lake.name, version: row.lake.version })
+        }
+        TideKey::Replica(_) => None,
+    });
+    let followed = store.wanted()?.into_iter().map(|(agent, source, lake)| Stored {
+        agent,
+        path: source.path.clone(),
+        source: Some(source),
+        lake: lake.name,
+        version: lake.version,
+    });
+    Ok(publications.chain(followed).collect())
+}
+
 /// What a node is doing at one moment.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
@@ -284,6 +343,14 @@ pub struct TideStatus {
     pub kept_waves: u64,
     /// How many rocks are kept.
     pub kept_rocks: usize,
+    /// The rule by which they are kept, where there is a state.
+    pub rule: Option<Rule>,
+    /// How many streams read it now, local and remote, those included that wait for it.
+    pub readers: usize,
+    /// Whether everyone may read it; not set for a replica.
+    pub public: Option<bool>,
+    /// Who may read it, where not everyone may.
+    pub allowed: Option<Vec<String>>,
     /// What is known of the source.
     pub freshness: FreshnessKind,
     /// More about it, in words.
@@ -298,7 +365,7 @@ impl Node {
     /// Begins to configure a node.
     pub fn builder() -> NodeBuilder {
         let network = NetworkConfig { public: true, bind: None };
-        NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network }
+        NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network, default_access: Access::Public }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -344,21 +411,7 @@ impl Node {
     /// What is stored of earlier runs and of this one. A tool that knows lakes by name finds
     /// here what to declare again after a restart.
     pub fn stored(&self) -> Result<Vec<Stored>, StorageError> {
-        let store = &self.0.shared.store;
-        let publications = store.tides()?.into_iter().filter_map(|(_, row)| match row.key {
-            TideKey::Publication { agent, path } => {
-                Some(Stored { agent, path, source: None, lake: row.lake.name, version: row.lake.version })
-            }
-            TideKey::Replica(_) => None,
-        });
-        let followed = store.wanted()?.into_iter().map(|(agent, source, lake)| Stored {
-            agent,
-            path: source.path.clone(),
-            source: Some(source),
-            lake: lake.name,
-            version: lake.version,
-        });
-        Ok(publications.chain(followed).collect())
+        stored(&self.0.shared.store)
     }
 
     /// What the node is doing.
@@ -378,6 +431,10 @@ impl Node {
                 crate::Freshness::Offline { since } => (None, Some(*since)),
                 _ => (None, None),
             };
+            let access = match cell.key() {
+                TideKey::Publication { .. } => cell.access(),
+                TideKey::Replica(_) => None,
+            };
             let status = TideStatus {
                 peer: peer.to_string(),
                 agent: agent.to_string(),
@@ -386,14 +443,21 @@ impl Node {
                 aeon: cell.cursor().map(|at| at.aeon.0),
                 kept_waves: kept.map_or(0, |(waves, _)| waves),
                 kept_rocks: kept.map_or(0, |(_, rocks)| rocks),
+                rule: cell.with_tide(Tide::rule),
+                readers: cell.readers(),
+                public: access.as_ref().map(|access| *access == Access::Public),
+                allowed: access.and_then(|access| match access {
+                    Access::Public => None,
+                    Access::Only(peers) => Some(peers.iter().map(ToString::to_string).collect()),
+                }),
                 freshness: standing.freshness.kind(),
                 detail,
                 offline_since_ms: offline_since.map(crate::freshness::milliseconds),
                 current_at_ms: standing.current_at.map(crate::freshness::milliseconds),
             };
             match cell.key() {
-                // A publication without state is only a path that someone waits for.
-                TideKey::Publication { .. } if status.aeon.is_none() => {}
+                // A publication without state is only a path that someone waits for, unless it was killed.
+                TideKey::Publication { .. } if status.aeon.is_none() && !cell.is_killed() => {}
                 TideKey::Publication { .. } => publications.push(status),
                 TideKey::Replica(_) => replicas.push(status),
             }
@@ -422,7 +486,8 @@ impl Node {
     /// 1. nothing new is taken: gives and surfs are refused from here on;
     /// 2. the driver makes durable what it was asked before, and stops;
     /// 3. what is committed is delivered: remote readers get it, then a goodbye;
-    /// 4. every local stream ends after what was committed;
+    /// 4. every local stream ends after what was committed, and each agent's program with them, once
+    ///    its handler has had that;
     /// 5. connections are closed, then the router and the endpoint;
     /// 6. the storage is closed, and the data directory let go of.
     ///
@@ -468,6 +533,9 @@ impl Node {
         for cell in shared.catalog.cells() {
             cell.end(Ended::ShutDown);
         }
+        shared.programs.close();
+        // A handler that does not return is cut off without a complaint.
+        within(deadline, 0.3, shared.programs.wait()).await;
         // 5.
         shared.peers.close_all();
         shared.closed.cancel();

@@ -391,6 +391,8 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
     };
     let hello = match hello {
         Ok(hello) => hello,
+        // A peer that has gone meanwhile has broken no rule.
+        Err(_) if connection.close_reason().is_some() => return,
         Err(code) => {
             shared.metrics.violations.add(1);
             warn!(?code, "the connection is closed");

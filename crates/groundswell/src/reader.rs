@@ -4,12 +4,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode, wire::Refusal};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cell::{LocalNext, TideCell, stored_waves},
+    cell::{LocalNext, Standing, TideCell, stored_waves},
     error::ReadError,
     fold::{Held, RockSlot},
     freshness::{Ended, Freshness},
@@ -84,10 +84,11 @@ pub struct Updates<L: Lake> {
     away: u64,
     told: Option<Freshness>,
     ended: bool,
-    /// Set when no agent of this node follows the source any more.
+    /// Set when the agent has quit the source.
     quit: CancellationToken,
     metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    /// Its place among the streams that a node may have open; a program's own takes none.
+    _permit: Option<OwnedSemaphorePermit>,
     _lake: std::marker::PhantomData<fn() -> L>,
 }
 
@@ -99,7 +100,7 @@ impl<L: Lake> Updates<L> {
         cursor: Option<Cursor>,
         quit: CancellationToken,
         metrics: Arc<Metrics>,
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         metrics.local_readers_now.add(1);
         Self {
@@ -204,9 +205,9 @@ impl<L: Lake> Updates<L> {
         let current = slot.current();
         let held = current.read().await;
         let mut update = self.waiting.take()?;
-        if let Some(at) = held.at
-            && at != update.cursor
-        {
+        // A rock that stands nowhere is no state: the path was killed meanwhile, or storage fails.
+        let Some(at) = held.at else { return Some(look(Event::Update(update), None)) };
+        if at != update.cursor {
             // The rock has moved on: the waves between are skipped, and so is this one.
             update = Update { cursor: at, wave: None, ..update };
             self.cursor = Some(at);
@@ -226,6 +227,30 @@ impl<L: Lake> Updates<L> {
     /// `look` must not take long: see [`Updates::next_with_rock`].
     pub async fn with_rock<T>(&self, look: impl FnOnce(&L::Rock, Aeon) -> T) -> Result<T, ReadError> {
         with_rock::<L, T>(&self.cell, look).await
+    }
+
+    /// Holds the newest rock, where there is one.
+    pub(crate) async fn hold(&self) -> Option<OwnedRwLockReadGuard<Held<L>>> {
+        let slot = self.cell.slot::<L>().ok().flatten()?;
+        Some(slot.current().read_owned().await)
+    }
+
+    /// Whether the agent has quit the source.
+    pub(crate) fn is_quit(&self) -> bool {
+        self.quit.is_cancelled()
+    }
+
+    /// Whether the state may be behind its source now.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.cell.standing().freshness.is_stale()
+    }
+
+    /// Goes on after this place, which is the newest.
+    pub(crate) fn skip_to(&mut self, at: Cursor) {
+        if self.cursor != Some(at) {
+            self.cursor = Some(at);
+            self.waves.clear();
+        }
     }
 
     fn step(&mut self) -> Step<L::Wave> {
@@ -260,10 +285,14 @@ impl<L: Lake> Updates<L> {
                 Step::Event(Event::Update(self.update(at, None, false, &standing.freshness)))
             }
             LocalNext::Wait | LocalNext::Nothing => self.stand(standing),
+            LocalNext::LakeDiffers(published) => {
+                let freshness = Freshness::Refused(Refusal::LakeDiffers { published });
+                self.stand(Standing { freshness, caught_up: None, ..standing })
+            }
         }
     }
 
-    fn wave(&mut self, wave: &Bytes, standing: &crate::cell::Standing) -> Step<L::Wave> {
+    fn wave(&mut self, wave: &Bytes, standing: &Standing) -> Step<L::Wave> {
         let Some(cursor) = &mut self.cursor else { return Step::Wait };
         cursor.aeon = cursor.aeon.next();
         let at = *cursor;
@@ -278,7 +307,7 @@ impl<L: Lake> Updates<L> {
     }
 
     /// There is no more state to hand out: tell what else has changed.
-    fn stand(&mut self, standing: crate::cell::Standing) -> Step<L::Wave> {
+    fn stand(&mut self, standing: Standing) -> Step<L::Wave> {
         if self.told.as_ref() != Some(&standing.freshness) {
             let first = self.told.is_none();
             self.told = Some(standing.freshness.clone());
@@ -330,6 +359,9 @@ pub(crate) async fn with_rock<L: Lake, T>(
     };
     let current = slot.current();
     let held: tokio::sync::RwLockReadGuard<'_, Held<L>> = current.read().await;
-    let at = held.at.ok_or_else(|| ReadError::NoState(path()))?;
+    let at = held.at.ok_or_else(|| match cell.has_state() {
+        true => ReadError::Unreadable(path()),
+        false => ReadError::NoState(path()),
+    })?;
     Ok(look(&held.rock, at.aeon))
 }

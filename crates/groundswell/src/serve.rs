@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon,
+    Aeon, Digest,
     encoding::decode,
     limits::MAX_REQUEST_BYTES,
     publisher::{Outflow, Step},
@@ -118,9 +118,9 @@ async fn flow(
     let mut place = Place::None;
     loop {
         changes.borrow_and_update();
-        let next = cell.remote_next(&outflow, &surf.lake);
+        let next = cell.remote_next(&outflow, &surf.lake, &peer.id);
         let why = match next {
-            RemoteNext::Step { step, recent, backing } => {
+            RemoteNext::Step { step, recent, digests, backing } => {
                 match place.serve(peer) {
                     Ok(true) => remember(shared, peer, connection, false).await,
                     Ok(false) => {}
@@ -132,7 +132,7 @@ async fn flow(
                         Some(stop) => return stop,
                     }
                 }
-                match writer.step(&mut outflow, step, recent, backing, cell).await {
+                match writer.step(&mut outflow, step, (recent, digests), backing, cell).await {
                     Ok(()) => continue,
                     Err(stop) => return stop,
                 }
@@ -255,7 +255,7 @@ impl Writer<'_> {
         &mut self,
         outflow: &mut Outflow,
         step: Step,
-        recent: Option<Vec<Bytes>>,
+        (recent, digests): (Option<Vec<Bytes>>, Vec<(Aeon, Digest)>),
         backing: Backing,
         cell: &Arc<TideCell>,
     ) -> Result<(), Stop> {
@@ -286,7 +286,17 @@ impl Writer<'_> {
                 }
                 Err(error) => return Err(storage_failed(&error)),
             },
-            Step::Waves { first, last } => self.waves(outflow, first, last, recent, backing, cell).await?,
+            Step::Waves { first, last } => {
+                let waves = match recent {
+                    Some(waves) => waves,
+                    None => {
+                        let waves = stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?;
+                        let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
+                        if same { waves } else { Vec::new() }
+                    }
+                };
+                self.waves(outflow, first, waves, digests).await?;
+            }
             Step::CaughtUp(aeon) => {
                 self.send(&Message::CaughtUp(aeon)).await?;
                 outflow.told_caught_up();
@@ -308,26 +318,15 @@ impl Writer<'_> {
         &mut self,
         outflow: &mut Outflow,
         first: Aeon,
-        last: Aeon,
-        recent: Option<Vec<Bytes>>,
-        backing: Backing,
-        cell: &TideCell,
+        waves: Vec<Bytes>,
+        digests: Vec<(Aeon, Digest)>,
     ) -> Result<(), Stop> {
-        let waves = match recent {
-            Some(waves) => waves,
-            None => {
-                let waves = stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?;
-                let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
-                if same { waves } else { Vec::new() }
-            }
-        };
         let Some(end) = first.0.checked_add(waves.len() as u64).filter(|end| *end > first.0) else {
             // They were pruned or replaced in this moment: the rock takes their place.
             *outflow = Outflow::new(None);
             return Ok(());
         };
         let end = Aeon(end - 1);
-        let digests = cell.digests(first, end);
         let mut digests = digests.into_iter().peekable();
         for (aeon, wave) in (first.0..).map(Aeon).zip(&waves) {
             let digest = digests.next_if(|(at, _)| *at == aeon).map(|(_, digest)| digest);

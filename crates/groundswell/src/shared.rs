@@ -16,8 +16,8 @@ use crate::{
     metrics::Metrics,
     network::NetworkConfig,
     peers::Peers,
-    source::PeerId,
-    store::Store,
+    source::{PeerId, Source},
+    store::{Store, TideKey},
     sync::{read, write},
 };
 
@@ -46,7 +46,9 @@ pub(crate) struct Shared {
     pub(crate) closed: CancellationToken,
     /// Held while an agent begins or ends to follow a source, so that the two never cross.
     pub(crate) following: tokio::sync::Mutex<()>,
-    /// Every task of the node.
+    /// The tasks of its agents' programs, which end before the others.
+    pub(crate) programs: TaskTracker,
+    /// Every other task of the node.
     pub(crate) tasks: TaskTracker,
 }
 
@@ -54,6 +56,15 @@ impl Shared {
     /// The endpoint, until the node is shut down.
     pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         read(&self.endpoint).clone()
+    }
+
+    /// The tide that holds the state of a source: a replica, or, of this node itself, the publication.
+    pub(crate) fn key_of(&self, source: &Source) -> TideKey {
+        if source.peer == self.id {
+            TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() }
+        } else {
+            TideKey::Replica(source.clone())
+        }
     }
 
     /// Lets go of the endpoint.

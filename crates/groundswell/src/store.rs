@@ -1,19 +1,22 @@
 //! Storage: one redb file a node. docs/storage.md tells its tables and the life of a row.
 
 mod backing;
+#[cfg(test)]
+mod failing;
 mod marks;
 mod rows;
 mod tables;
 
-pub(crate) use backing::Backing;
-pub(crate) use rows::{TideKey, TideRow};
+pub(crate) use backing::{Backing, History};
+pub(crate) use rows::{Fail, TideKey, TideRow};
 pub(crate) use tables::META_PORT;
 
 use marks::RunMarks;
 
 use std::{
     collections::BTreeMap,
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
+    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -25,13 +28,17 @@ use std::{
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Epoch, LakeId, Name,
+    Access, Aeon, Digest, Epoch, LakeId, Name, Path as PublishedPath, Tombstone,
     encoding::{decode, encode},
     limits::ROCK_CHUNK_BYTES,
     tide::{Changes, RockInfo},
 };
 use iroh::EndpointAddr;
-use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction, backends::FileBackend};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    backends::FileBackend,
+};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{OpenError, StorageError, panic_message},
@@ -43,7 +50,14 @@ use crate::{
 };
 
 /// The format of the tables. A newer one is refused, an older one would be converted here.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+
+/// The format before access, tombstones and fails had their tables. It is read, and raised: a program
+/// that does not know who may read a path must not serve it.
+const FORMAT_BEFORE_ACCESS: u32 = 1;
+
+/// The storage's file in the data directory.
+pub(crate) const STORAGE_FILE: &str = "node.redb";
 
 /// One change to storage. A list of them is one transaction.
 pub(crate) enum Write<'a> {
@@ -54,6 +68,16 @@ pub(crate) enum Write<'a> {
     Changes { id: u64, changes: &'a Changes, rocks: &'a [(Aeon, Bytes)] },
     /// A tide goes, with everything it has.
     Drop { id: u64 },
+    /// A tide gets the history of another.
+    Import { id: u64, from: &'a History },
+    /// Who may read a path.
+    Access { agent: &'a Name, path: &'a PublishedPath, access: &'a Access<PeerId> },
+    /// A tide was killed.
+    Tombstone { key: &'a TideKey, tombstone: &'a Tombstone },
+    /// It begins again.
+    NoTombstone { key: &'a TideKey },
+    /// An agent's handler failed on a state, or no longer does.
+    Fail { agent: &'a Name, source: &'a Source, fail: Option<&'a Fail> },
     /// An agent wants to follow a source.
     Want { agent: &'a Name, source: &'a Source, lake: &'a LakeId },
     /// It no longer does.
@@ -64,6 +88,19 @@ pub(crate) enum Write<'a> {
     ForgetPeer { peer: PeerId },
     /// A value of the node's own.
     Meta { key: &'static str, value: &'a [u8] },
+}
+
+/// What became of a transaction that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Failure {
+    /// It is not in storage; or none failed.
+    #[default]
+    Lost,
+    /// It is in storage: the last flush can fail after everything was written.
+    Landed,
+    /// The storage could not be read, so that no one knows. It was taken for lost, and nothing may be
+    /// written until it is known to be: a transaction made upon the wrong state would mix the two.
+    Unknown,
 }
 
 /// What storage knows of one tide at its opening.
@@ -81,72 +118,88 @@ pub(crate) struct Store {
     closed: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
+    /// What became of it, if it failed.
+    failure: Mutex<Failure>,
     metrics: Arc<Metrics>,
     /// Held for as long as the file is open, and let go of after it.
     data_dir: Mutex<Option<DataDir>>,
 }
 
+/// Decoded rows of a table with encoded keys.
+type Rows<K, V> = Vec<(K, V)>;
+
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 /// Every error of redb becomes a [`StorageError`] with its text.
 fn failed(error: impl Into<redb::Error>) -> StorageError {
-    StorageError::new(error.into())
+    match error.into() {
+        // A file that ends too soon, or is none of redb's, is no fault of the disk.
+        redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            StorageError::new(error)
+        }
+        error @ (redb::Error::Io(_) | redb::Error::PreviousIo) => StorageError::of_disk(error),
+        error => StorageError::new(error),
+    }
 }
 
 /// redb asserts what it reads; a damaged file can make it panic instead of err.
-fn guarded<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(panic_message(&*panic)))
+fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
 }
 
 impl Store {
     pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let dir = data_dir.path().to_owned();
         let dir = dir.as_path();
-        let path = dir.join("node.redb");
-        let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
-        let database = guarded(|| open_database(&path).map_err(|error| error.to_string())).map_err(damaged)?;
+        let path = dir.join(STORAGE_FILE);
+        let unusable = |error: StorageError| OpenError::of_storage(&path, error);
+        let marks = RunMarks::read(dir)?;
+        match fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => create(&path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let reason = "it is gone, and an earlier run had it".to_owned();
+                return Err(OpenError::Damaged { path: path.clone(), reason });
+            }
+            Err(error) => return Err(OpenError::of_file(&path, error)),
+        }
+        let file = open_file(&path).map_err(|error| OpenError::of_file(&path, error))?;
+        let database = match guarded(|| Ok(open_database(&path, file))).map_err(unusable)? {
+            Err(redb::Error::DatabaseAlreadyOpen) => {
+                let holder = format!("another program, which has {} open", path.display());
+                return Err(OpenError::InUse { dir: dir.to_owned(), holder });
+            }
+            opened => opened.map_err(failed).map_err(unusable)?,
+        };
         let store = Self {
             path: path.clone(),
             database: RwLock::new(Some(database)),
             closed: AtomicBool::new(false),
             // Begun at random, so that no number of an earlier run is met again.
             last_write: AtomicU64::new(rand::random()),
+            failure: Mutex::default(),
             metrics,
             data_dir: Mutex::new(Some(data_dir)),
         };
-        let format = guarded(|| store.meta(tables::META_FORMAT).map_err(|error| error.to_string()));
-        match format.map_err(damaged)?.as_deref() {
-            None => store.begin().map_err(|error| damaged(error.to_string()))?,
-            Some(bytes) => {
-                let found = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes).unwrap_or(u32::MAX);
-                if found != FORMAT {
-                    return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
-                }
-            }
+        let Some(format) = store.meta(tables::META_FORMAT).map_err(unusable)? else {
+            return Err(OpenError::Damaged { path: path.clone(), reason: "it has no format".to_owned() });
+        };
+        let found = <[u8; 4]>::try_from(&format[..]).map(u32::from_le_bytes).unwrap_or(u32::MAX);
+        if found == FORMAT_BEFORE_ACCESS {
+            store.transaction(make_tables).map_err(unusable)?;
+        } else if found != FORMAT {
+            return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
         }
-        let mark = guarded(|| store.meta(tables::META_MARK).map_err(|error| error.to_string())).map_err(damaged)?;
-        let marks = RunMarks::read(dir)?;
+        let mark = store.meta(tables::META_MARK).map_err(unusable)?;
         if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
-            guarded(|| store.renew_epochs().map_err(|error| error.to_string())).map_err(damaged)?;
+            store.renew_epochs().map_err(unusable)?;
         }
         // The file beside the storage is written first and knows both marks, so that a crash in
         // between is no restoration.
         let next = marks.next(mark, &path);
         next.write(dir)?;
-        store
-            .write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }])
-            .map_err(|error| damaged(error.to_string()))?;
+        store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unusable)?;
         Ok(store)
-    }
-
-    /// The first opening: makes every table, so that no reader meets a missing one.
-    fn begin(&self) -> Result<()> {
-        self.transaction(|txn| {
-            tables::create_all(txn).map_err(failed)?;
-            let mut meta = txn.open_table(tables::META).map_err(failed)?;
-            meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
-            Ok(())
-        })
     }
 
     /// The storage is not the one that this directory had last: a backup was restored, perhaps
@@ -159,7 +212,13 @@ impl Store {
         for (_, row) in &mut tides {
             row.epoch = Epoch(rand::random());
         }
-        let writes: Vec<Write<'_>> = tides.iter().map(|(id, row)| Write::Tide { id: *id, row }).collect();
+        let mut tombstones = self.tombstones()?;
+        tombstones.retain(|(key, _)| matches!(key, TideKey::Publication { .. }));
+        for (_, tombstone) in &mut tombstones {
+            tombstone.at.epoch = Epoch(rand::random());
+        }
+        let mut writes: Vec<Write<'_>> = tides.iter().map(|(id, row)| Write::Tide { id: *id, row }).collect();
+        writes.extend(tombstones.iter().map(|(key, tombstone)| Write::Tombstone { key, tombstone }));
         self.write(&writes)
     }
 
@@ -167,9 +226,7 @@ impl Store {
     /// what was acknowledged can be read.
     pub(crate) fn write(&self, writes: &[Write<'_>]) -> Result<()> {
         let begun = Instant::now();
-        let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
-        let numbered = Write::Meta { key: tables::META_WRITE, value: &number };
-        let result = self.transaction(|txn| writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one)));
+        let result = self.settle().and_then(|()| self.write_numbered(writes));
         match &result {
             Ok(()) => {
                 self.metrics.commits.add(1);
@@ -179,10 +236,49 @@ impl Store {
             Err(error) => {
                 self.metrics.commit_failures.add(1);
                 tracing::error!(%error, "storage failed; what was acknowledged stands");
-                self.reopen();
             }
         }
         result
+    }
+
+    fn write_numbered(&self, writes: &[Write<'_>]) -> Result<()> {
+        let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
+        let numbered = Write::Meta { key: tables::META_WRITE, value: &number };
+        let result = self.transaction(|txn| writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one)));
+        if result.is_err() {
+            self.reopen();
+            *lock(&self.failure) = self.what_became_of_it();
+        }
+        result
+    }
+
+    /// Whether it is known again what the storage holds, if it was not.
+    fn settle(&self) -> Result<()> {
+        let mut failure = lock(&self.failure);
+        if *failure != Failure::Unknown {
+            *failure = Failure::Lost;
+            return Ok(());
+        }
+        match self.what_became_of_it() {
+            Failure::Lost => {
+                *failure = Failure::Lost;
+                Ok(())
+            }
+            Failure::Unknown => Err(StorageError::of_disk("the storage file cannot be opened again yet")),
+            Failure::Landed => {
+                Err(StorageError::of_disk("a transaction that had failed is in storage after all: restart the node"))
+            }
+        }
+    }
+
+    /// Looks for the number of the transaction that was tried last.
+    fn what_became_of_it(&self) -> Failure {
+        let number = self.last_write.load(Ordering::SeqCst).to_le_bytes();
+        match self.meta(tables::META_WRITE) {
+            Ok(stored) if stored.as_deref() == Some(&number[..]) => Failure::Landed,
+            Ok(_) => Failure::Lost,
+            Err(_) => Failure::Unknown,
+        }
     }
 
     fn transaction(&self, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
@@ -191,12 +287,11 @@ impl Store {
         }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
-        let run = || {
-            let txn = database.begin_write().map_err(|error| failed(error).to_string())?;
-            work(&txn).map_err(|error| error.0.to_string())?;
-            txn.commit().map_err(|error| redb::Error::from(error).to_string())
-        };
-        guarded(run).map_err(StorageError::new)
+        guarded(|| {
+            let txn = database.begin_write().map_err(failed)?;
+            work(&txn)?;
+            txn.commit().map_err(failed)
+        })
     }
 
     /// Closes the file for good; whoever asks afterwards gets an error.
@@ -206,11 +301,10 @@ impl Store {
         drop(lock(&self.data_dir).take());
     }
 
-    /// Whether the transaction that was tried last is in storage, though it may have failed: the
-    /// last flush can fail after everything was written.
+    /// Whether the transaction that failed last is in storage in spite of that. Then memory has to be
+    /// what storage is, or the next waves would be given onto another state.
     pub(crate) fn last_write_landed(&self) -> bool {
-        let number = self.last_write.load(Ordering::SeqCst).to_le_bytes();
-        self.meta(tables::META_WRITE).is_ok_and(|stored| stored.as_deref() == Some(&number[..]))
+        *lock(&self.failure) == Failure::Landed
     }
 
     fn reopen(&self) {
@@ -220,7 +314,8 @@ impl Store {
         }
         // Closed first: the file is locked by who has it open.
         drop(database.take());
-        match guarded(|| open_database(&self.path).map_err(|error| error.to_string())) {
+        let file = open_file(&self.path).map_err(StorageError::of_disk);
+        match file.and_then(|file| guarded(|| open_database(&self.path, file).map_err(failed))) {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the storage cannot be opened again yet"),
         }
@@ -232,11 +327,7 @@ impl Store {
         }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
-        let run = || {
-            let txn = database.begin_read().map_err(|error| redb::Error::from(error).to_string())?;
-            work(&txn).map_err(|error| error.0.to_string())
-        };
-        guarded(run).map_err(StorageError::new)
+        guarded(|| work(&database.begin_read().map_err(failed)?))
     }
 
     pub(crate) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
@@ -262,15 +353,36 @@ impl Store {
 
     /// What an agent wants to follow, of every agent.
     pub(crate) fn wanted(&self) -> Result<Vec<(Name, Source, LakeId)>> {
+        let rows = self.all::<(Name, Source), LakeId>(tables::WANTED)?;
+        Ok(rows.into_iter().map(|((agent, source), lake)| (agent, source, lake)).collect())
+    }
+
+    /// Who may read which path, where that was said.
+    pub(crate) fn access(&self) -> Result<Rows<(Name, PublishedPath), Access<PeerId>>> {
+        self.all(tables::ACCESS)
+    }
+
+    /// What was killed.
+    pub(crate) fn tombstones(&self) -> Result<Rows<TideKey, Tombstone>> {
+        self.all(tables::TOMBSTONES)
+    }
+
+    /// Which agent's handler failed on which state.
+    pub(crate) fn fails(&self) -> Result<Rows<(Name, Source), Fail>> {
+        self.all(tables::FAILS)
+    }
+
+    /// Every row of a table with encoded keys.
+    fn all<K: DeserializeOwned, V: DeserializeOwned>(&self, table: EncodedTable<'_>) -> Result<Vec<(K, V)>> {
         self.reading(|txn| {
-            let table = txn.open_table(tables::WANTED).map_err(failed)?;
-            let mut wanted = Vec::new();
+            let table = txn.open_table(table).map_err(failed)?;
+            let mut rows = Vec::new();
             for row in table.iter().map_err(failed)? {
-                let (key, lake) = row.map_err(failed)?;
-                let (agent, source) = decode(key.value()).map_err(StorageError::new)?;
-                wanted.push((agent, source, decode(lake.value()).map_err(StorageError::new)?));
+                let (key, value) = row.map_err(failed)?;
+                let key = decode(key.value()).map_err(StorageError::new)?;
+                rows.push((key, decode(value.value()).map_err(StorageError::new)?));
             }
-            Ok(wanted)
+            Ok(rows)
         })
     }
 
@@ -342,12 +454,61 @@ impl Store {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, redb::Error> {
+/// Makes every table that is missing, so that no reader meets one, and notes the format.
+fn make_tables(txn: &WriteTransaction) -> Result<()> {
+    tables::create_all(txn).map_err(failed)?;
+    let mut meta = txn.open_table(tables::META).map_err(failed)?;
+    meta.insert(tables::META_FORMAT, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
+    Ok(())
+}
+
+/// The first opening: makes a storage. It is made beside its place and moved there when it is whole. So a crash on the way leaves
+/// a directory that is still new, and what is in its place and not whole is damaged.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let draft = path.with_extension("redb.new");
+    let of_file = |error| OpenError::of_file(path, error);
+    // The data directory may be one that others can look into; its files are not theirs to read.
+    let mut options = OpenOptions::new();
+    let file = private(options.read(true).write(true).create(true).truncate(true)).open(&draft).map_err(of_file)?;
+    let made = guarded(|| {
+        let database = database(&draft, file).map_err(failed)?;
+        let txn = database.begin_write().map_err(failed)?;
+        make_tables(&txn)?;
+        txn.commit().map_err(failed)?;
+        database.close().map_err(failed)
+    });
+    made.map_err(|error| OpenError::of_storage(path, error))?;
+    fs::rename(&draft, path).map_err(of_file)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()).map_err(of_file)
+}
+
+fn open_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Opens a storage that is there. An empty file is none: redb would take it for a new one.
+fn open_database(path: &Path, file: File) -> Result<Database, redb::Error> {
+    if file.metadata()?.len() == 0 {
+        return Err(redb::Error::Corrupted("it is empty".to_owned()));
+    }
+    database(path, file)
+}
+
+fn database(path: &Path, file: File) -> Result<Database, redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(STORE_CACHE_BYTES);
-    // The data directory may be one that others can look into; its files are not theirs to read.
-    let file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)?;
-    Ok(builder.create_with_backend(FileBackend::new(file)?)?)
+    Ok(builder.create_with_backend(backend(path, file)?)?)
+}
+
+#[cfg(not(test))]
+fn backend(_path: &Path, file: File) -> Result<FileBackend, redb::Error> {
+    Ok(FileBackend::new(file)?)
+}
+
+/// In unit tests a storage can be told to fail.
+#[cfg(test)]
+fn backend(path: &Path, file: File) -> Result<failing::FailingBackend, redb::Error> {
+    Ok(failing::FailingBackend::new(path, FileBackend::new(file)?))
 }
 
 fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
@@ -362,15 +523,17 @@ fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
             txn.open_table(tables::TIDES).map_err(failed)?.remove(id).map_err(failed)?;
             drop_history(txn, *id)?;
         }
-        Write::Want { agent, source, lake } => {
-            let key = encode(&(agent, source)).map_err(encoded)?;
-            let lake = encode(lake).map_err(encoded)?;
-            txn.open_table(tables::WANTED).map_err(failed)?.insert(&key[..], &lake[..]).map_err(failed)?;
-        }
+        Write::Import { id, from } => import(txn, *id, from)?,
+        Write::Want { agent, source, lake } => put(txn, tables::WANTED, &(agent, source), lake)?,
         Write::Unwant { agent, source } => {
-            let key = encode(&(agent, source)).map_err(encoded)?;
-            txn.open_table(tables::WANTED).map_err(failed)?.remove(&key[..]).map_err(failed)?;
+            remove(txn, tables::WANTED, &(agent, source))?;
+            remove(txn, tables::FAILS, &(agent, source))?;
         }
+        Write::Access { agent, path, access } => put(txn, tables::ACCESS, &(agent, path), access)?,
+        Write::Tombstone { key, tombstone } => put(txn, tables::TOMBSTONES, key, tombstone)?,
+        Write::NoTombstone { key } => remove(txn, tables::TOMBSTONES, key)?,
+        Write::Fail { agent, source, fail: Some(fail) } => put(txn, tables::FAILS, &(agent, source), fail)?,
+        Write::Fail { agent, source, fail: None } => remove(txn, tables::FAILS, &(agent, source))?,
         Write::ForgetPeer { peer } => {
             txn.open_table(tables::PEERS).map_err(failed)?.remove(peer.as_bytes().as_slice()).map_err(failed)?;
         }
@@ -383,6 +546,20 @@ fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
             txn.open_table(tables::META).map_err(failed)?.insert(*key, *value).map_err(failed)?;
         }
     }
+    Ok(())
+}
+
+type EncodedTable<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+
+fn put(txn: &WriteTransaction, table: EncodedTable<'_>, key: &impl Serialize, value: &impl Serialize) -> Result<()> {
+    let (key, value) = (encode(key).map_err(StorageError::new)?, encode(value).map_err(StorageError::new)?);
+    txn.open_table(table).map_err(failed)?.insert(&key[..], &value[..]).map_err(failed)?;
+    Ok(())
+}
+
+fn remove(txn: &WriteTransaction, table: EncodedTable<'_>, key: &impl Serialize) -> Result<()> {
+    let key = encode(key).map_err(StorageError::new)?;
+    txn.open_table(table).map_err(failed)?.remove(&key[..]).map_err(failed)?;
     Ok(())
 }
 
@@ -407,15 +584,67 @@ fn apply_changes(txn: &WriteTransaction, id: u64, changes: &Changes, bodies: &[(
         let Some((_, body)) = bodies.iter().find(|(at, _)| at == aeon) else {
             return Err(StorageError::new("a rock without its bytes was to be stored"));
         };
-        let row = encode(info).map_err(StorageError::new)?;
-        rocks.insert((id, aeon.0), &row[..]).map_err(failed)?;
-        for (index, chunk) in (0u32..).zip(body.chunks(ROCK_CHUNK_BYTES)) {
-            chunks.insert((id, aeon.0, index), chunk).map_err(failed)?;
-        }
+        insert_rock(&mut rocks, &mut chunks, (id, *aeon), info, body)?;
     }
     for aeon in changes.dropped_rocks() {
         rocks.remove((id, aeon.0)).map_err(failed)?;
         chunks.retain_in((id, aeon.0, 0)..=(id, aeon.0, u32::MAX), |_, _| false).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn insert_rock(
+    rocks: &mut Table<'_, (u64, u64), &[u8]>,
+    chunks: &mut Table<'_, (u64, u64, u32), &[u8]>,
+    (id, aeon): (u64, Aeon),
+    info: &RockInfo,
+    body: &[u8],
+) -> Result<()> {
+    let row = encode(info).map_err(StorageError::new)?;
+    rocks.insert((id, aeon.0), &row[..]).map_err(failed)?;
+    for (index, chunk) in (0u32..).zip(body.chunks(ROCK_CHUNK_BYTES)) {
+        chunks.insert((id, aeon.0, index), chunk).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Copies a history, row by row: it may be larger than memory.
+fn import(txn: &WriteTransaction, id: u64, from: &History) -> Result<()> {
+    let mut waves = txn.open_table(tables::WAVES).map_err(failed)?;
+    let mut rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
+    let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    let from = match from {
+        History::Disk { id } => *id,
+        History::Memory(history) => {
+            for (aeon, wave) in history.waves() {
+                waves.insert((id, aeon.0), &wave[..]).map_err(failed)?;
+            }
+            for (aeon, rock) in history.rocks() {
+                let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(rock) };
+                insert_rock(&mut rocks, &mut chunks, (id, aeon), &info, rock)?;
+            }
+            return Ok(());
+        }
+    };
+    // One row at a time: a table is not written while it is read.
+    let mut next = 0;
+    loop {
+        let row = waves.range((from, next)..=(from, u64::MAX)).map_err(failed)?.next().transpose().map_err(failed)?;
+        let Some((aeon, wave)) = row.map(|(key, wave)| (key.value().1, wave.value().to_vec())) else { break };
+        waves.insert((id, aeon), &wave[..]).map_err(failed)?;
+        next = aeon + 1;
+    }
+    let mut next = 0;
+    loop {
+        let row = rocks.range((from, next)..=(from, u64::MAX)).map_err(failed)?.next().transpose().map_err(failed)?;
+        let Some((aeon, info)) = row.map(|(key, info)| (key.value().1, info.value().to_vec())) else { break };
+        rocks.insert((id, aeon), &info[..]).map_err(failed)?;
+        next = aeon + 1;
+        for index in 0u32.. {
+            let chunk = chunks.get((from, aeon, index)).map_err(failed)?.map(|chunk| chunk.value().to_vec());
+            let Some(chunk) = chunk else { break };
+            chunks.insert((id, aeon, index), &chunk[..]).map_err(failed)?;
+        }
     }
     Ok(())
 }
@@ -428,3 +657,6 @@ fn drop_history(txn: &WriteTransaction, id: u64) -> Result<()> {
     txn.open_table(tables::CHUNKS).map_err(failed)?.retain_in(chunks, |_, _| false).map_err(failed)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

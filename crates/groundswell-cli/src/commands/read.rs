@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::access::in_words;
 use crate::{
     args::Read,
     builtin::Builtin,
@@ -35,9 +36,11 @@ async fn print(state: &SeenState<'_>, output: &mut Output) -> Result<(), ToolErr
         Some(peer) => format!("from agent {} on {peer}", state.agent),
     };
     let stale = if state.stale { ", stale" } else { "" };
+    let access = state.access.as_ref().map(|access| format!(", {}", in_words(access))).unwrap_or_default();
+    let fail = state.fail_reason.as_deref().map(|reason| format!(", its handler failed: {reason}")).unwrap_or_default();
     let head = match state.aeon {
         None => format!("{} ({}, {from}): no state yet", state.path, state.lake),
-        Some(aeon) => format!("{} ({}, {from}) at aeon {aeon}{stale}:", state.path, state.lake),
+        Some(aeon) => format!("{} ({}, {from}) at aeon {aeon}{stale}{access}{fail}:", state.path, state.lake),
     };
     output.line(head).await?;
     let Some(rock) = state.rock else { return Ok(()) };

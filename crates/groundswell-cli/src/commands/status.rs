@@ -8,32 +8,42 @@ use crate::{
     control::{client, protocol::Request},
     error::ToolError,
     output::Output,
+    peer_name::shown,
 };
 
-/// How much of a peer's id is shown to people.
-const SHOWN_ID_BYTES: usize = 10;
-
-/// A node's status, as this command looks at it.
+/// A node's status, as this command and the doctor look at it.
 #[derive(Debug, Deserialize)]
-struct Seen {
-    id: String,
-    ticket: String,
-    peers: Vec<String>,
-    publications: Vec<SeenTide>,
-    replicas: Vec<SeenTide>,
+pub(super) struct Seen {
+    pub(super) id: String,
+    pub(super) ticket: String,
+    pub(super) peers: Vec<String>,
+    pub(super) publications: Vec<SeenTide>,
+    pub(super) replicas: Vec<SeenTide>,
+    pub(super) metrics: SeenMetrics,
 }
 
 #[derive(Debug, Deserialize)]
-struct SeenTide {
-    peer: String,
+pub(super) struct SeenTide {
+    pub(super) peer: String,
     agent: String,
-    path: String,
+    pub(super) path: String,
     lake: Option<String>,
-    aeon: Option<u64>,
+    pub(super) aeon: Option<u64>,
     kept_waves: u64,
     kept_rocks: usize,
-    freshness: String,
-    detail: Option<String>,
+    public: Option<bool>,
+    allowed: Option<Vec<String>>,
+    pub(super) freshness: String,
+    pub(super) detail: Option<String>,
+    pub(super) offline_since_ms: Option<u64>,
+}
+
+/// The counters that the doctor looks at.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct SeenMetrics {
+    pub(super) local_readers_now: u64,
+    pub(super) replicas_now: u64,
+    pub(super) commit_failures: u64,
 }
 
 /// Prints the status.
@@ -72,7 +82,7 @@ fn for_people(seen: &Seen) -> String {
 
 fn row(tide: &SeenTide, own: &str) -> [String; 7] {
     let none = || "-".to_owned();
-    let peer = if tide.peer == own { "here" } else { tide.peer.get(..SHOWN_ID_BYTES).unwrap_or(&tide.peer) };
+    let peer = if tide.peer == own { "here" } else { shown(&tide.peer) };
     let detail = tide.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
     [
         tide.path.clone(),
@@ -81,8 +91,19 @@ fn row(tide: &SeenTide, own: &str) -> [String; 7] {
         tide.agent.clone(),
         peer.to_owned(),
         format!("{} waves, {} rocks", tide.kept_waves, tide.kept_rocks),
-        format!("{}{detail}", tide.freshness.replace('_', " ")),
+        format!("{}{detail}{}", tide.freshness.replace('_', " "), access(tide)),
     ]
+}
+
+/// Who may read it, where not everyone may.
+fn access(tide: &SeenTide) -> String {
+    match (tide.public, tide.allowed.as_deref()) {
+        (Some(false), Some([])) => ", secret".to_owned(),
+        (Some(false), Some(peers)) => {
+            format!(", open to {}", peers.iter().map(|peer| shown(peer)).collect::<Vec<_>>().join(" "))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Rows with their columns under each other.
@@ -110,8 +131,11 @@ mod tests {
             aeon: Some(3),
             kept_waves: 3,
             kept_rocks: 1,
+            public: Some(false),
+            allowed: Some(vec![]),
             freshness: "not_available".to_owned(),
             detail: None,
+            offline_since_ms: None,
         };
         let seen = Seen {
             id: "me".to_owned(),
@@ -119,9 +143,13 @@ mod tests {
             peers: vec![],
             publications: vec![tide("me", "/a"), tide("me", "/long/path")],
             replicas: vec![],
+            metrics: SeenMetrics::default(),
         };
         let text = for_people(&seen);
-        assert!(text.contains("  /a          log   3     main   here  3 waves, 1 rocks  not available\n"), "{text}");
+        assert!(
+            text.contains("  /a          log   3     main   here  3 waves, 1 rocks  not available, secret\n"),
+            "{text}"
+        );
         assert!(text.ends_with("follows nothing"));
     }
 }

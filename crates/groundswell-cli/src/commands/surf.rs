@@ -5,22 +5,25 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     args::Surf,
     builtin::Builtin,
     control::{
-        client,
+        client::{self, Answers},
         protocol::{Request, Rocks, SeenKind, SeenLine, Surfed},
     },
     error::ToolError,
-    output::{Output, shorten},
+    output::{Output, OutputReader, shorten},
     stop::Stop,
 };
 
 /// How long a peer may be out of reach before `--no-wait` gives up.
 const NO_WAIT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the node may take to undo what a `--no-wait` that gives up began.
+const UNDO_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much of a rock is shown to people, in characters.
 const SHOWN_ROCK_CHARACTERS: usize = 200;
@@ -40,8 +43,10 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
         agent: surf.agent.clone(),
         rocks,
         from: surf.from.map(|cursor| cursor.to_string()),
+        no_wait: surf.no_wait,
     };
-    let (_sender, mut answers) = client::ask(&dir, &request).await?;
+    let mut reader = OutputReader::watch();
+    let (sender, mut answers) = client::ask(&dir, &request).await?;
     let deadline = Instant::now() + NO_WAIT_PATIENCE;
     let mut updates = 0;
     let mut has_state = false;
@@ -53,8 +58,11 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
                     .await
                     .unwrap_or(Ok(()));
             }
+            () = reader.gone() => return Ok(()),
             () = tokio::time::sleep_until(deadline), if surf.no_wait && !has_state => {
                 say(&surf, &Surfed::NotAvailable, output).await?;
+                drop(sender);
+                rest(&mut answers).await;
                 return Err(ToolError::NotReached { path: surf.path, seconds: NO_WAIT_PATIENCE.as_secs() });
             }
         };
@@ -74,18 +82,30 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
             }
             _ => false,
         };
-        let refused = surf.no_wait && kind == SeenKind::NotAvailable;
+        let refused = surf.no_wait && matches!(kind, SeenKind::NotAvailable | SeenKind::Killed);
         if enough || refused || !answers.has_next() {
             let Some(flushed) = unless(&mut stop, output.flush()).await else { return Ok(()) };
             flushed?;
         }
         if refused {
-            return Err(ToolError::NotAvailable { path: surf.path });
+            rest(&mut answers).await;
+            let path = surf.path;
+            return Err(match kind {
+                SeenKind::Killed => ToolError::HasEnded { path },
+                _ => ToolError::NotAvailable { path },
+            });
         }
         if enough {
             return Ok(());
         }
     }
+}
+
+/// Waits until the node has answered all, and so has undone what is to be undone.
+async fn rest(answers: &mut Answers) {
+    // A node that has gone, or takes too long, has more to worry about.
+    let all = async { while let Ok(Some(_)) = answers.next_line().await {} };
+    let _ = timeout(UNDO_PATIENCE, all).await;
 }
 
 /// Runs something to its end, unless an end of everything is asked for.
@@ -131,6 +151,7 @@ fn for_people(lake: Builtin, seen: &SeenLine<'_>) -> String {
         }
         SeenKind::CaughtUp => format!("-- caught up at {aeon}{}", rock()),
         SeenKind::NotAvailable => "-- not available (yet); waiting for it".to_owned(),
+        SeenKind::Killed => "-- killed, or no longer open to this node; waiting for it to come back".to_owned(),
         SeenKind::Freshness => {
             let state = seen.state.as_deref().unwrap_or_default().replace('_', " ");
             let since = seen.since_ms.and_then(ago).map(|ago| format!(" for {} s", ago.as_secs())).unwrap_or_default();

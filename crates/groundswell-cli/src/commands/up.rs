@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Up,
-    control::server::Server,
+    control::{protocol::Started, server::Server},
     error::ToolError,
     output::{Output, say_warning},
     registry::Registry,
@@ -33,10 +33,14 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
     if let Some(addr) = up.bind {
         builder = builder.bind(addr);
     }
+    if up.secret {
+        builder = builder.secret_by_default();
+    }
     let node = builder.spawn().await?;
-    let (registry, problems) = Registry::restore(node.clone()).await?;
-    for problem in problems {
-        say_warning(output.is_json(), &problem);
+    let started = Started { offline: up.offline, bind: up.bind };
+    let registry = Registry::restore(node.clone(), started).await?;
+    for problem in registry.standing_still() {
+        say_warning(output.is_json(), &problem.said);
     }
     let server = Server::bind(&dir)?;
     let closing = CancellationToken::new();

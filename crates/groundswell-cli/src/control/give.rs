@@ -18,7 +18,9 @@ const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// Gives the waves that follow the request. Each batch of them is acknowledged.
 pub(super) async fn give<L: ToolLake>(session: &mut Session, agent: &Name, path: &Path) -> Result<(), Ending> {
-    let publications = session.registry.publications::<L>(agent, path).await?;
+    let registry = session.registry.clone();
+    let publications = registry.publications::<L>(agent, path).await?;
+    let kills = registry.kills_of(agent, path).await;
     let mut given = 0;
     loop {
         let (waves, problem) = match next_batch::<L>(session).await {
@@ -29,6 +31,7 @@ pub(super) async fn give<L: ToolLake>(session: &mut Session, agent: &Name, path:
         // Without any wave there is still a publication afterwards, of the default rock.
         if !ended || (given == 0 && problem.is_none()) {
             let count = waves.len() as u64;
+            let _not_killed_meanwhile = registry.unless_killed(agent, path, kills).await?;
             match give_batch(&publications, path, waves).await {
                 Ok(aeon) => session.answers.line(&Given { aeon: aeon.0 }).await?,
                 Err(Stopped { index, error }) => {

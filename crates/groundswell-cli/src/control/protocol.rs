@@ -6,7 +6,7 @@
 //! closes its sending half. The other requests are followed by nothing, and a client that closes
 //! its sending half after one of them has gone.
 
-use groundswell::{Name, Path, Pattern};
+use groundswell::{Access, Frequency, Name, NodeStatus, Path, Pattern, PeerId, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -18,9 +18,9 @@ pub(crate) const DONE: &[u8] = br#"{"done":true}"#;
 /// How a [`Failure`] begins, and no other answer does.
 pub(crate) const FAILURE_BEGINS: &[u8] = br#"{"error":"#;
 
-/// The most bytes of a request line. The longest path has less than 4 KiB, a ticket with all
-/// its addresses less than 1 KiB, and in JSON a byte takes up to six.
-pub(crate) const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// The most bytes of a request line (320 KiB): as many ids as may be allowed on one path, 4,096 of 67
+/// bytes each, and the longest path, which has less than 4 KiB, of which in JSON a byte takes up to six.
+pub(crate) const MAX_REQUEST_BYTES: usize = 320 * 1024;
 
 /// The most bytes of a line with a wave: the largest wave, as text that escapes each byte.
 pub(crate) const MAX_WAVE_LINE_BYTES: usize = 6 * MAX_WAVE_TEXT_BYTES + 16;
@@ -36,14 +36,49 @@ pub(crate) enum Request {
     Give { path: Path, lake: Builtin, agent: Name },
     /// Publish the default rock.
     Open { path: Path, lake: Builtin, agent: Name },
-    /// Follow a source and print what comes. `peer` is a ticket or an id.
-    Surf { peer: String, path: Path, lake: Builtin, agent: Name, rocks: Rocks, from: Option<String> },
+    /// Follow a source and print what comes. `peer` is as it was named. With `no_wait` it ends when
+    /// there is nothing to follow (any more), or the client leaves, and leaves no trace if nothing came.
+    Surf { peer: String, path: Path, lake: Builtin, agent: Name, rocks: Rocks, from: Option<String>, no_wait: bool },
     /// Stop following a source.
     Quit { peer: String, path: Path, agent: Name },
     /// Print states.
     Read { paths: Option<Pattern>, source: Option<String> },
+    /// Change who may read a path.
+    Access { path: Path, agent: Name, change: Change },
+    /// Print the rule of a path, published or followed of this peer, with these changes.
+    Rule { path: Path, agent: Name, source: Option<String>, frequency: Option<Frequency>, horizon: Option<Horizon> },
+    /// Make a rock of a path, and drop the rest.
+    Wipe { path: Path, agent: Name, source: Option<String> },
+    /// End a path.
+    Kill { path: Path, agent: Name },
+    /// Begin a path with the state and history of another.
+    Fork { from: Path, to: Path, agent: Name },
+    /// Begin a path with those of a source.
+    Copy { peer: String, from: Path, agent: Name, to: Path, publisher: Name },
     /// Print what the node is doing.
     Status,
+    /// Print that, and how the node was started.
+    Doctor,
+}
+
+/// A change of who may read a path. Peers are as they were named.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    Public,
+    Secret,
+    Allow(Vec<String>),
+    Block(Vec<String>),
+}
+
+/// How far back a path is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Horizon {
+    /// As far as there is anything.
+    Unlimited,
+    /// So many waves at least.
+    Waves(u64),
 }
 
 /// Where a surf prints the rock.
@@ -68,7 +103,7 @@ pub(crate) struct Failure {
     pub(crate) wave: Option<u64>,
 }
 
-/// The answer to a give, after each batch and at its end, and to an open.
+/// The answer to a give, after each batch and at its end, and to an open, a fork and a copy.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Given {
     /// The newest aeon.
@@ -81,12 +116,98 @@ pub(crate) struct HasQuit {
     pub(crate) quit: bool,
 }
 
+/// The answer to a kill.
+#[derive(Debug, Serialize)]
+pub(crate) struct IsKilled {
+    pub(crate) killed: bool,
+}
+
+/// The answer to a wipe.
+#[derive(Debug, Serialize)]
+pub(crate) struct IsWiped {
+    pub(crate) wiped: bool,
+}
+
+/// Who may read a path, as it is printed: `public`, `secret`, or the ids of those who may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Readers {
+    Word(String),
+    Peers(Vec<String>),
+}
+
+impl From<&Access<PeerId>> for Readers {
+    fn from(access: &Access<PeerId>) -> Self {
+        match access {
+            Access::Public => Self::Word("public".to_owned()),
+            Access::Only(peers) if peers.is_empty() => Self::Word("secret".to_owned()),
+            Access::Only(peers) => Self::Peers(peers.iter().map(ToString::to_string).collect()),
+        }
+    }
+}
+
+/// The answer to a change of access.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PathAccess {
+    pub(crate) path: String,
+    pub(crate) access: Readers,
+}
+
+/// The answer to a rule, in the words of the command line.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PathRule {
+    pub(crate) path: String,
+    /// `auto`, `never` or a number.
+    pub(crate) frequency: serde_json::Value,
+    /// A number; null where it is none.
+    pub(crate) horizon: Option<u64>,
+}
+
+impl PathRule {
+    pub(crate) fn new(path: &Path, rule: Rule) -> Self {
+        let frequency = match rule.frequency {
+            Frequency::Automatic => "auto".into(),
+            Frequency::Every(waves) => waves.get().into(),
+            Frequency::Never => "never".into(),
+        };
+        Self { path: path.to_string(), frequency, horizon: rule.horizon }
+    }
+}
+
+/// The answer to a doctor's question.
+#[derive(Debug, Serialize)]
+pub(crate) struct Condition<'a> {
+    pub(crate) status: NodeStatus,
+    pub(crate) started: &'a Started,
+    pub(crate) standing_still: &'a [StandingStill],
+}
+
+/// A path that could not be declared again when the node started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StandingStill {
+    /// Which, and why.
+    pub(crate) said: String,
+    /// The tool does not know its lake: it is another program's.
+    pub(crate) unknown_lake: bool,
+}
+
+/// How the node was started, as far as the doctor wants to know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// Without public relays and look-up.
+    pub(crate) offline: bool,
+    /// Bound to one address.
+    pub(crate) bind: Option<std::net::SocketAddr>,
+}
+
 /// One line of a surf.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Surfed {
     /// There is nothing there for us; it begins by itself.
     NotAvailable,
+    /// The path has ended for us: it was killed, or is no longer open to us. It comes back by itself.
+    Killed,
     /// The state changed.
     Update {
         aeon: u64,
@@ -148,6 +269,7 @@ pub(crate) struct SeenLine<'a> {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SeenKind {
     NotAvailable,
+    Killed,
     Update,
     CaughtUp,
     Freshness,
@@ -167,8 +289,15 @@ pub(crate) struct State {
     pub(crate) aeon: Option<u64>,
     pub(crate) rock: Option<Box<RawValue>>,
     pub(crate) stale: bool,
-    /// Whether the agent's own handler failed on it. The tool has none.
+    /// Whether the handler of the agent that follows it failed on it. The tool has none; a program
+    /// that ran on this data directory may have.
     pub(crate) fail: bool,
+    /// What it said then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fail_reason: Option<String>,
+    /// Who may read it, where it is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<Readers>,
 }
 
 /// A state, as the command looks at it.
@@ -182,6 +311,10 @@ pub(crate) struct SeenState<'a> {
     #[serde(borrow)]
     pub(crate) rock: Option<&'a RawValue>,
     pub(crate) stale: bool,
+    #[serde(default)]
+    pub(crate) fail_reason: Option<String>,
+    #[serde(default)]
+    pub(crate) access: Option<Readers>,
 }
 
 #[cfg(test)]
@@ -195,6 +328,32 @@ mod tests {
         for other in [serde_json::to_vec(&Surfed::NotAvailable), serde_json::to_vec(&Given { aeon: 1 })] {
             assert!(!other.unwrap().starts_with(FAILURE_BEGINS));
         }
+    }
+
+    #[test]
+    fn rules_and_access_are_printed_in_the_words_of_the_command_line() {
+        let path = Path::new("/a").unwrap();
+        let rule =
+            |frequency, horizon| serde_json::to_string(&PathRule::new(&path, Rule { frequency, horizon })).unwrap();
+        assert_eq!(rule(Frequency::Automatic, Some(9)), r#"{"path":"/a","frequency":"auto","horizon":9}"#);
+        let every = Frequency::Every(5.try_into().unwrap());
+        assert_eq!(rule(every, None), r#"{"path":"/a","frequency":5,"horizon":null}"#);
+        let readers = |access: &Access<PeerId>| serde_json::to_string(&Readers::from(access)).unwrap();
+        assert_eq!(
+            (readers(&Access::Public), readers(&Access::secret())),
+            (r#""public""#.into(), r#""secret""#.into())
+        );
+        let id = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
+        assert_eq!(readers(&Access::Only([id.parse().unwrap()].into())), format!("[\"{id}\"]"));
+    }
+
+    #[test]
+    fn the_largest_request_fits() {
+        let id = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
+        let longest = Path::new(&format!("/{}", "\"".repeat(255)).repeat(16)).unwrap();
+        let change = Change::Allow(vec![id.to_owned(); 4_096]);
+        let request = Request::Access { path: longest, agent: Name::new("main").unwrap(), change };
+        assert!(serde_json::to_vec(&request).unwrap().len() < MAX_REQUEST_BYTES);
     }
 
     #[test]

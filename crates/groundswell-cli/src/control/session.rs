@@ -15,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     give,
-    protocol::{DONE, Failure, Given, HasQuit, MAX_REQUEST_BYTES, Request},
+    protocol::{
+        Condition, DONE, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, PathAccess, PathRule, Readers,
+        Request,
+    },
     read, surf,
 };
 use crate::{
@@ -112,9 +115,9 @@ impl Session {
                     self.answers.line(&Given { aeon: aeon.0 }).await
                 })
             }
-            Request::Surf { peer, path, lake, agent, rocks, from } => {
+            Request::Surf { peer, path, lake, agent, rocks, from, no_wait } => {
                 let source = self.registry.source(&peer, agent, path).await?;
-                for_lake!(lake, L => surf::surf::<L>(self, source, rocks, from.as_deref()).await)
+                for_lake!(lake, L => surf::surf::<L>(self, source, rocks, from.as_deref(), no_wait).await)
             }
             Request::Quit { peer, path, agent } => {
                 let source = self.registry.source(&peer, agent, path).await?;
@@ -122,9 +125,41 @@ impl Session {
                 self.answers.line(&HasQuit { quit: true }).await
             }
             Request::Read { paths, source } => read::read(self, paths, source.as_deref()).await,
+            Request::Access { path, agent, change } => {
+                let access = self.registry.access(&agent, &path, change).await?;
+                self.answers.line(&PathAccess { path: path.to_string(), access: Readers::from(&access) }).await
+            }
+            Request::Rule { path, agent, source, frequency, horizon } => {
+                let tide = self.registry.tide(&path, agent, source.as_deref())?;
+                let rule = self.registry.rule(&tide, frequency, horizon).await?;
+                self.answers.line(&PathRule::new(&path, rule)).await
+            }
+            Request::Wipe { path, agent, source } => {
+                let tide = self.registry.tide(&path, agent, source.as_deref())?;
+                self.registry.wipe(&tide).await?;
+                self.answers.line(&IsWiped { wiped: true }).await
+            }
+            Request::Kill { path, agent } => {
+                self.registry.kill(&agent, &path).await?;
+                self.answers.line(&IsKilled { killed: true }).await
+            }
+            Request::Fork { from, to, agent } => {
+                let aeon = self.registry.fork(&agent, &from, &to).await?;
+                self.answers.line(&Given { aeon: aeon.0 }).await
+            }
+            Request::Copy { peer, from, agent, to, publisher } => {
+                let source = self.registry.source(&peer, agent, from).await?;
+                let aeon = self.registry.copy(&source, &publisher, &to).await?;
+                self.answers.line(&Given { aeon: aeon.0 }).await
+            }
             Request::Status => {
                 let status = self.registry.node().status();
                 self.answers.line(&status).await
+            }
+            Request::Doctor => {
+                let (started, standing_still) = (self.registry.started(), self.registry.standing_still());
+                let condition = Condition { status: self.registry.node().status(), started, standing_still };
+                self.answers.line(&condition).await
             }
         }
     }

@@ -14,21 +14,36 @@ use crate::{builtin::ToolLake, error::ToolError};
 /// A rock as JSON, where one was looked at.
 type Rock = Option<serde_json::Result<Box<RawValue>>>;
 
-/// Follows a source until the stream ends or the client has gone.
+/// Follows a source until the stream ends or the client has gone; with `no_wait`, until there is
+/// nothing to follow.
 pub(super) async fn surf<L: ToolLake>(
     session: &mut Session,
     source: Source,
     rocks: Rocks,
     from: Option<&str>,
+    no_wait: bool,
 ) -> Result<(), Ending> {
     let from: Option<Cursor> = from.map(str::parse).transpose()?;
-    let mut updates = session.registry.surf::<L>(source, from).await?;
+    let mut updates = session.registry.surf::<L>(source.clone(), from, no_wait).await?;
+    let ended = follow(session, &mut updates, rocks, no_wait).await;
+    let has_state = updates.cursor().is_some();
+    drop(updates);
+    session.registry.end_surf(&source, has_state).await?;
+    ended
+}
+
+async fn follow<L: ToolLake>(
+    session: &mut Session,
+    updates: &mut Updates<L>,
+    rocks: Rocks,
+    no_wait: bool,
+) -> Result<(), Ending> {
     let mut unsent = false;
     loop {
         let next = tokio::select! {
             // What is to be said comes first, so that many lines are sent together.
             biased;
-            next = next(&mut updates, rocks) => next,
+            next = next(updates, rocks) => next,
             sent = session.answers.flush(), if unsent => {
                 sent?;
                 unsent = false;
@@ -47,6 +62,9 @@ pub(super) async fn surf<L: ToolLake>(
             event => line::<L>(event, rock)?,
         };
         session.answers.line(&line).await?;
+        if no_wait && matches!(line, Surfed::NotAvailable | Surfed::Killed) {
+            return Ok(());
+        }
         unsent = true;
     }
 }
@@ -73,6 +91,7 @@ fn line<L: ToolLake>(event: Event<L::Wave>, rock: Rock) -> Result<Surfed, ToolEr
         },
         Event::CaughtUp { aeon } => Surfed::CaughtUp { aeon: aeon.0, rock: None },
         Event::Freshness(Freshness::NotAvailable) => Surfed::NotAvailable,
+        Event::Freshness(Freshness::Killed) => Surfed::Killed,
         Event::Freshness(freshness) => told(&freshness),
         Event::Ended(ended) => {
             let (reason, detail) = match ended {

@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// How long a test waits for something before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +110,31 @@ pub fn signal(name: &str, id: u32) {
     assert!(sent.success(), "SIG{name} to {id}");
 }
 
+/// Room for the data directories of some nodes.
+pub struct World(TempDir);
+
+impl World {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn dir(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Starts the node of this name.
+    #[track_caller]
+    pub fn up(&self, name: &str) -> Node {
+        Node::up(&self.dir(name))
+    }
+
+    /// Starts the node of this name, with more arguments.
+    #[track_caller]
+    pub fn up_with(&self, name: &str, more: &[&str]) -> Node {
+        Node::start(&self.dir(name), tool(), more)
+    }
+}
+
 /// A node in a process of its own. It is killed when this is dropped.
 pub struct Node {
     child: Child,
@@ -125,12 +152,18 @@ impl Node {
 
     /// The same, by a command that becomes the tool.
     #[track_caller]
-    pub fn up_as(dir: &Path, mut tool: Command) -> Self {
+    pub fn up_as(dir: &Path, tool: Command) -> Self {
+        Self::start(dir, tool, &[])
+    }
+
+    #[track_caller]
+    fn start(dir: &Path, mut tool: Command, more: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(dir.with_extension("log")).unwrap();
         let mut child = tool
             .arg("--data")
             .arg(dir)
             .args(["--json", "up", "--offline", "--bind", "127.0.0.1:0"])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -163,6 +196,36 @@ impl Node {
     #[track_caller]
     pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
         run(self.command(arguments), input)
+    }
+
+    /// Asks the node something as the tool does, without starting a process for it, and returns what it
+    /// answers before the last line.
+    #[track_caller]
+    pub fn ask(&self, request: &Value) -> Vec<Value> {
+        let mut socket = UnixStream::connect(self.dir.join("control.sock")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(format!("{request}\n").as_bytes()).unwrap();
+        let mut answers = Vec::new();
+        for line in BufReader::new(socket).lines() {
+            let answer = object(&line.unwrap());
+            assert!(answer.get("error").is_none(), "{answer}");
+            if answer["done"] == true {
+                return answers;
+            }
+            answers.push(answer);
+        }
+        panic!("no last line after {answers:?}");
+    }
+
+    /// What `status` says of the one path that is published, or followed, under this name.
+    #[track_caller]
+    pub fn status_of(&self, which: &str, path: &str) -> Value {
+        let status = self.run(&["status"]).only();
+        let all = status[which].as_array().unwrap();
+        let mut found = all.iter().filter(|one| one["path"] == path);
+        let one = found.next().unwrap_or_else(|| panic!("{path} in {status}")).clone();
+        assert!(found.next().is_none(), "{status}");
+        one
     }
 
     /// The one state on a path.
@@ -259,7 +322,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// The lines that a process prints, each one JSON object. They are read as they come, so that
 /// the process never waits for the test.
-pub struct Lines(Receiver<Value>);
+pub struct Lines(Receiver<(Instant, Value)>);
 
 impl Lines {
     pub fn of(from: impl Read + Send + 'static) -> Self {
@@ -268,7 +331,7 @@ impl Lines {
             for line in BufReader::new(from).lines() {
                 // The process was killed, or the test is over.
                 let Ok(line) = line else { return };
-                if sender.send(object(&line)).is_err() {
+                if sender.send((Instant::now(), object(&line))).is_err() {
                     return;
                 }
             }
@@ -278,13 +341,18 @@ impl Lines {
 
     /// The next line; `None` at the end or when the time is over.
     pub fn next_within(&mut self, time: Duration) -> Option<Value> {
+        self.0.recv_timeout(time).ok().map(|(_, line)| line)
+    }
+
+    /// The same, with the moment at which it came.
+    pub fn next_at_within(&mut self, time: Duration) -> Option<(Instant, Value)> {
         self.0.recv_timeout(time).ok()
     }
 
     /// The next line if it comes in time; an error at the end.
     pub fn poll(&mut self, time: Duration) -> Result<Option<Value>, Ended> {
         match self.0.recv_timeout(time) {
-            Ok(line) => Ok(Some(line)),
+            Ok((_, line)) => Ok(Some(line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(Ended),
         }

@@ -56,7 +56,8 @@ pub struct Surf {
 pub enum Message<'a> {
     /// The path is unknown, ended, or not for this peer: which of them is not said. The stream
     /// stays open, parked; it goes on by itself if the path becomes available, with a rock, or
-    /// with a resumption from where it had led to. A rock that was under way is abandoned.
+    /// with a resumption from where it had led to. A rock that was under way is abandoned. On
+    /// a stream that has led somewhere it is the tombstone: the path has ended for this peer.
     NotAvailable,
     /// The subscription can't be served as it is.
     Refused(Refusal),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Cursor, Digest, Epoch, Path, Rule,
+    Access, Aeon, Cursor, Digest, Epoch, Name, Path, Rule,
     subscriber::Intake,
     tide::{RockInfo, Tide},
 };
@@ -22,7 +22,8 @@ use crate::{
     freshness::milliseconds,
     limits::MAX_REMEMBERED_PEERS,
     metrics::Metrics,
-    store::{TideKey, TideRow, Write},
+    source::Source,
+    store::{Fail, TideKey, TideRow, Write},
 };
 
 /// An answer that waits for the transaction.
@@ -30,9 +31,11 @@ type Answer = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 
 #[derive(Default)]
 pub(crate) struct Batch {
-    staged: HashMap<TideKey, Staged>,
+    pub(super) staged: HashMap<TideKey, Staged>,
     answers: Vec<Answer>,
     pub(super) peers: Vec<EndpointAddr>,
+    /// Agents whose handlers failed on the state of a source, or no longer do.
+    pub(super) fails: Vec<(Name, Source, Option<Fail>)>,
     given: u64,
     applied: u64,
 }
@@ -57,12 +60,13 @@ impl Driver {
         let key = TideKey::Publication { agent: declared.agent.clone(), path: path.clone() };
         if !self.entries.contains_key(&key) {
             let backing = self.new_backing(declared.durability);
-            let epoch = Epoch(rand::random());
-            let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule: Rule::default() };
-            let cell = self.catalog.cell(&key);
-            let fold = (declared.new_fold)();
-            let entry = Entry { cell, fold, row, backing, epoch_renewed: false, broken: false };
-            self.entries.insert(key.clone(), entry);
+            let (epoch, begins_at, rule) = match self.tombstone_of(&key) {
+                Some(tombstone) => (tombstone.at.epoch, tombstone.reopened_at().aeon, tombstone.rule),
+                None => (Epoch(rand::random()), Aeon::ZERO, Rule::default()),
+            };
+            let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule };
+            let entry = Entry::new(self.catalog.cell(&key), (declared.new_fold)(), row, backing);
+            self.entries.insert(key.clone(), Entry { begins_at, ..entry });
         }
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.row.lake != declared.lake {
@@ -74,6 +78,9 @@ impl Driver {
             Ok(staged) => staged,
             Err(error) => {
                 let _ = reply.send(Err(error.into()));
+                if !self.entries.get(&key).is_some_and(|entry| entry.cell.has_state()) {
+                    self.entries.remove(&key);
+                }
                 return;
             }
         };
@@ -156,9 +163,9 @@ impl Driver {
     }
 
     /// Makes a batch durable, shows it, and answers.
-    pub(super) async fn finish(&mut self, mut batch: Batch) {
-        if batch.staged.is_empty() && batch.peers.is_empty() && batch.answers.is_empty() {
-            return;
+    pub(super) async fn finish(&mut self, mut batch: Batch) -> Result<(), StorageError> {
+        if batch.staged.is_empty() && batch.peers.is_empty() && batch.fails.is_empty() && batch.answers.is_empty() {
+            return Ok(());
         }
         let begun_for_nothing = batch.staged.extract_if(|_, staged| !staged.kept).collect();
         self.take_back(begun_for_nothing).await;
@@ -179,6 +186,9 @@ impl Driver {
                 self.metrics.waves_given.add(batch.given);
                 self.metrics.waves_applied.add(batch.applied);
                 self.show(batch.staged);
+                for (agent, source, fail) in batch.fails {
+                    self.catalog.set_fail(&agent, &source, fail);
+                }
             }
             // The transaction is in storage in spite of the error. It is not acknowledged, but memory
             // has to be what storage is, or the next waves would be given onto another state.
@@ -188,6 +198,7 @@ impl Driver {
         for answer in batch.answers {
             answer(result.clone());
         }
+        result
     }
 
     /// Loads rocks again that a refusal has left broken, before anyone could see them.
@@ -204,6 +215,8 @@ impl Driver {
     fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
         let seen = milliseconds(SystemTime::now()) / 1_000;
         let mut writes: Vec<Write<'_>> = batch.peers.iter().map(|addr| Write::Peer { addr, seen }).collect();
+        let fails = batch.fails.iter();
+        writes.extend(fails.map(|(agent, source, fail)| Write::Fail { agent, source, fail: fail.as_ref() }));
         self.peers.extend(batch.peers.iter().map(|addr| (addr.id, seen)));
         while self.peers.len() > MAX_REMEMBERED_PEERS {
             let Some((&peer, _)) = self.peers.iter().min_by_key(|(_, seen)| **seen) else { break };
@@ -212,6 +225,18 @@ impl Driver {
         }
         for (key, staged) in &batch.staged {
             let Some(entry) = self.entries.get(key) else { continue };
+            if staged.begun.is_some() {
+                if let TideKey::Publication { agent, path } = key
+                    && self.default_access != Access::Public
+                    && !self.access.contains_key(&(agent.clone(), path.clone()))
+                {
+                    // Said with its first wave, so that a later default does not change it.
+                    writes.push(Write::Access { agent, path, access: &self.default_access });
+                }
+                if self.tombstones.contains_key(key) {
+                    writes.push(Write::NoTombstone { key });
+                }
+            }
             let Some(id) = entry.backing.disk_id() else { continue };
             let changes = &staged.changes;
             if changes.reset().is_some() || changes.rule().is_some() || changes.new_epoch().is_some() {
@@ -233,7 +258,18 @@ impl Driver {
                 Some(mut tide) => {
                     tide.commit(staged.changes);
                     let (lake, backing) = (entry.row.lake.clone(), entry.backing.clone());
-                    entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot() });
+                    let access = match &key {
+                        TideKey::Publication { agent, path } => {
+                            self.tombstones.remove(&key);
+                            let own = (agent.clone(), path.clone());
+                            if self.default_access != Access::Public && !self.access.contains_key(&own) {
+                                self.access.insert(own.clone(), self.default_access.clone());
+                            }
+                            self.access.get(&own).cloned().unwrap_or_default()
+                        }
+                        TideKey::Replica(_) => Access::secret(),
+                    };
+                    entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot(), access });
                     entry.cell.set_replacing(false);
                 }
                 None => entry.cell.commit(staged.changes),
@@ -246,12 +282,15 @@ impl Driver {
     }
 
     /// Nothing came of these changes: every rock goes back to what is durable.
-    async fn take_back(&mut self, staged: HashMap<TideKey, Staged>) {
+    pub(super) async fn take_back(&mut self, staged: HashMap<TideKey, Staged>) {
         for (key, _) in staged {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             if let Some(at) = entry.cell.cursor().filter(|at| at.epoch != entry.row.epoch) {
                 entry.row.epoch = at.epoch;
                 entry.epoch_renewed = false;
+            }
+            if let Some(rule) = entry.cell.with_tide(Tide::rule) {
+                entry.row.rule = rule;
             }
             entry.cell.set_replacing(false);
             let loaded = entry.load_committed();
@@ -269,7 +308,7 @@ impl Driver {
 }
 
 /// The changes of this batch to a tide, begun if there are none yet. The rock is held from here on.
-async fn stage<'a>(
+pub(super) async fn stage<'a>(
     entry: &mut Entry,
     all: &'a mut HashMap<TideKey, Staged>,
     metrics: &Metrics,
@@ -285,7 +324,7 @@ async fn stage<'a>(
             Ok(staged)
         }
         Slot::Vacant(slot) => {
-            entry.fold.open(metrics).await;
+            entry.broken |= !entry.fold.open(metrics).await;
             if entry.broken {
                 let loaded = entry.load_committed();
                 if let Err(error) = loaded {
@@ -303,13 +342,13 @@ async fn stage<'a>(
     }
 }
 
-/// A tide that does not exist yet begins with the default rock at aeon 0. A replica's first
-/// intake replaces that at once.
+/// A tide that does not exist yet begins with the default rock: at aeon 0, or after its tombstone.
+/// A replica's first intake replaces that at once.
 fn begin(entry: &mut Entry, metrics: &Metrics) -> Result<Staged, StorageError> {
     entry.fold.load(None).map_err(StorageError::new)?;
     let rock = entry.fold.encode(metrics).map_err(StorageError::new)?;
     let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
-    let at = Cursor { epoch: entry.row.epoch, aeon: Aeon::ZERO };
+    let at = Cursor { epoch: entry.row.epoch, aeon: entry.begins_at };
     let tide = Tide::begin(at, entry.row.rule, info);
     let mut staged = Staged { changes: tide.stage(), begun: Some(tide), kept: false, rocks: Vec::new() };
     begin_anew(&mut staged, at, rock);
@@ -326,6 +365,10 @@ fn begin_anew(staged: &mut Staged, at: Cursor, rock: Vec<u8>) {
 fn give(entry: &mut Entry, staged: &mut Staged, waves: &[Bytes], metrics: &Metrics) -> Result<Aeon, GiveError> {
     let mark = staged.changes.mark();
     let rocks = staged.rocks.len();
+    // A copy of what a hostile source had published can be there.
+    if staged.changes.head().0.saturating_add(waves.len() as u64) > Aeon::LAST.0 {
+        return Err(GiveError::LastAeon(entry.row.key.path().clone()));
+    }
     for (index, wave) in waves.iter().enumerate() {
         let (refused, touched) = match entry.fold.wash(wave) {
             Ok(()) => {

@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) epoch_renewed: bool,
     /// The rock could not be loaded again after a failure: nothing is washed onto it until it is.
     pub(crate) broken: bool,
+    /// Where it begins if it has no state yet.
+    pub(crate) begins_at: Aeon,
 }
 
 /// What one batch is about to change in one tide.
@@ -82,6 +84,11 @@ pub(crate) enum LoadError {
 }
 
 impl Entry {
+    /// A tide as it is loaded, or is to begin.
+    pub(crate) fn new(cell: Arc<TideCell>, fold: Box<dyn Fold>, row: TideRow, backing: Backing) -> Self {
+        Self { cell, fold, row, backing, epoch_renewed: false, broken: false, begins_at: Aeon::ZERO }
+    }
+
     /// Encodes the rock as it is now.
     pub(crate) fn encode_rock(&mut self, metrics: &Metrics) -> Result<(RockInfo, Bytes), RockRefused> {
         let rock = self.fold.encode(metrics).map_err(|error| RockRefused::Encode(error.to_string()))?;

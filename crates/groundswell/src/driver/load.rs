@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use groundswell_core::{Aeon, Epoch, Name, Rule, limits::MAX_ROCK_BYTES, tide::Tide};
+use bytes::Bytes;
+use groundswell_core::{
+    Access, Aeon, Digest, Epoch, LakeId, Name, Older, Rule, UpgradeError,
+    limits::MAX_ROCK_BYTES,
+    tide::{RockInfo, Tide},
+};
 
 use super::{
     Declared, Driver,
     entry::{Entry, LoadError},
+    manage::Upgraded,
 };
 use crate::{
     cell::{Body, TideCell},
@@ -20,6 +26,20 @@ use crate::{
 /// The epoch of a replica that has received no rock yet; nothing is stored of it.
 const NO_EPOCH: Epoch = Epoch([0; 16]);
 
+/// Why a tide of another version was not upgraded.
+enum UpgradeFailed {
+    /// The lake has no upgrade from there, or it is another lake.
+    NoWay,
+    Failed(String),
+    Storage(StorageError),
+}
+
+impl From<StorageError> for UpgradeFailed {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
 impl Driver {
     /// Loads every stored publication that the declaration covers. All of them can be loaded,
     /// or none is published.
@@ -29,12 +49,24 @@ impl Driver {
             TideKey::Replica(_) => false,
         };
         let keys: Vec<TideKey> = self.stored.keys().filter(|key| covered(key)).cloned().collect();
-        for key in &keys {
-            if let Some((_, row)) = self.stored.get(key)
-                && row.lake != declared.lake
-            {
-                let (path, stored) = (key.path().clone(), row.lake.clone());
-                return Err(DeclareError::LakeVersion { path, stored, declared: declared.lake.clone() });
+        let older: Vec<_> = keys.iter().filter_map(|key| self.stored.get(key)).cloned().collect();
+        let older: Vec<_> = older.into_iter().filter(|(_, row)| row.lake != declared.lake).collect();
+        // Tried before any is stored, so that an older program can still open them all. One by one:
+        // together they may not fit into memory.
+        for store in [false, true] {
+            for (id, row) in older.iter().filter(|_| store || older.len() > 1) {
+                let upgraded = self.upgrade(*id, row, declared).await.map_err(|error| {
+                    let (path, stored) = (row.key.path().clone(), row.lake.clone());
+                    let declared = declared.lake.clone();
+                    match error {
+                        UpgradeFailed::NoWay => DeclareError::LakeVersion { path, stored, declared },
+                        UpgradeFailed::Storage(error) => DeclareError::Storage(error),
+                        UpgradeFailed::Failed(reason) => DeclareError::Upgrade { path, stored, declared, reason },
+                    }
+                })?;
+                if store {
+                    self.store_upgraded(upgraded)?;
+                }
             }
         }
         let mut loaded = Vec::new();
@@ -56,6 +88,54 @@ impl Driver {
         Ok(())
     }
 
+    /// What the declared lake makes of a tide that is stored under another version.
+    async fn upgrade(&self, id: u64, row: &TideRow, declared: &Declared) -> Result<Upgraded, UpgradeFailed> {
+        if row.lake.name != declared.lake.name || row.lake.version > declared.lake.version {
+            return Err(UpgradeFailed::NoWay);
+        }
+        let stored = self.store.tide(id)?;
+        let backing = Backing::Disk { store: self.store.clone(), id };
+        let failed = |reason: &dyn std::fmt::Display| UpgradeFailed::Failed(reason.to_string());
+        let (&newest, info) = stored.rocks.last_key_value().ok_or_else(|| failed(&LoadError::NoRock))?;
+        let rock = backing.rock(newest, *info)?.ok_or_else(|| failed(&LoadError::NoRock))?;
+        if Digest::of(&rock) != info.digest {
+            return Err(failed(&LoadError::WrongDigest(newest)));
+        }
+        let mut waves: Vec<Bytes> = Vec::new();
+        let head = stored.waves.map_or(newest, |(_, last)| last.max(newest));
+        while newest.0 + (waves.len() as u64) < head.0 {
+            let next = Aeon(newest.0 + waves.len() as u64).next();
+            let more = backing.waves(next, head, crate::limits::MAX_BATCH_BYTES)?;
+            if more.is_empty() {
+                return Err(failed(&LoadError::Gap(next)));
+            }
+            waves.extend(more);
+        }
+        let mut fold = (declared.new_fold)();
+        fold.open(&self.metrics).await;
+        fold.upgrade(Older::new(row.lake.version, &rock, &waves)).map_err(|error| match error {
+            UpgradeError::NoWay { .. } => UpgradeFailed::NoWay,
+            UpgradeError::Failed(reason) => UpgradeFailed::Failed(reason),
+        })?;
+        let rock = fold.encode(&self.metrics).map_err(|error| failed(&error))?;
+        if rock.len() > MAX_ROCK_BYTES {
+            return Err(UpgradeFailed::Failed(format!("the rock would have {} bytes", rock.len())));
+        }
+        let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
+        let row = TideRow { lake: declared.lake.clone(), epoch: Epoch(rand::random()), ..row.clone() };
+        Ok(Upgraded::new(id, row, head, info, rock))
+    }
+
+    fn store_upgraded(&mut self, upgraded: Upgraded) -> Result<(), StorageError> {
+        let written = self.store.write(&upgraded.writes());
+        if written.is_ok() || self.store.last_write_landed() {
+            let Upgraded { id, row, .. } = upgraded;
+            tracing::info!(path = %row.key, lake = %row.lake, "upgraded");
+            self.stored.insert(row.key.clone(), (id, row));
+        }
+        written
+    }
+
     /// Makes the entry of a stored tide, its rock loaded and checked.
     async fn load(&self, id: u64, row: TideRow, declared: &Declared) -> Result<(Entry, Body), LoadError> {
         let backing = Backing::Disk { store: self.store.clone(), id };
@@ -72,19 +152,29 @@ impl Driver {
         let slot = fold.slot();
         // The entry is loaded against a cell of its own, so that no reader sees it half-way.
         let draft = Arc::new(TideCell::new(row.key.clone()));
-        draft.begin(Body { lake: row.lake.clone(), tide: tide.clone(), backing: backing.clone(), rock: slot.clone() });
-        let mut entry = Entry {
-            cell: draft,
-            fold,
-            row: row.clone(),
-            backing: backing.clone(),
-            epoch_renewed: false,
-            broken: false,
+        let access = match &row.key {
+            TideKey::Publication { agent, path } => {
+                let access = self.access.get(&(agent.clone(), path.clone()));
+                access.cloned().unwrap_or_default()
+            }
+            TideKey::Replica(_) => Access::secret(),
         };
+        let body = || Body {
+            lake: row.lake.clone(),
+            tide: tide.clone(),
+            backing: backing.clone(),
+            rock: slot.clone(),
+            access: access.clone(),
+        };
+        draft.begin(body());
+        let mut entry = Entry::new(draft, fold, row.clone(), backing.clone());
         entry.load_committed()?;
         entry.fold.close(Some(tide.cursor()));
         entry.cell = cell;
-        Ok((entry, Body { lake: row.lake, tide, backing, rock: slot }))
+        if self.tombstones.contains_key(&row.key) {
+            entry.cell.set_killed(true);
+        }
+        Ok((entry, body()))
     }
 
     fn bytes_since(&self, backing: &Backing, rock: Aeon, last: Option<Aeon>) -> Result<u64, StorageError> {
@@ -106,22 +196,29 @@ impl Driver {
             // Its own publication needs no replica. A wish for the wrong lake is refused before
             // it is noted: noted, it would be in the way of the right one at each start.
             let key = TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() };
+            // One that is only stored may be an older version, which is upgraded when it is declared.
             let loaded = self.catalog.existing(&key).and_then(|cell| cell.lake());
-            let stored = loaded.or_else(|| self.stored.get(&key).map(|(_, row)| row.lake.clone()));
-            if let Some(stored) = stored.filter(|stored| *stored != declared.lake) {
+            let loaded = loaded.filter(|lake| *lake != declared.lake);
+            let stored = self.stored.get(&key).map(|(_, row)| row.lake.clone());
+            let newer = |lake: &LakeId| lake.name != declared.lake.name || lake.version > declared.lake.version;
+            if let Some(stored) = loaded.or(stored.filter(newer)) {
                 return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
             }
             self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
             return Ok(self.catalog.cell(&key));
         }
         let key = TideKey::Replica(source.clone());
-        let lake_of = |row: &TideRow| row.lake.clone();
-        let held = self.entries.get(&key).map(|entry| lake_of(&entry.row));
-        let held = held.or_else(|| self.stored.get(&key).map(|(_, row)| lake_of(row)));
-        if let Some(stored) = held
-            && stored != declared.lake
-        {
-            return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
+        if let Some(held) = self.entries.get(&key).filter(|entry| entry.row.lake != declared.lake) {
+            return Err(SurfError::LakeVersion { stored: held.row.lake.clone(), declared: declared.lake.clone() });
+        }
+        if let Some((id, row)) = self.stored.get(&key).filter(|(_, row)| row.lake != declared.lake) {
+            let (stored, declared_lake) = (row.lake.clone(), declared.lake.clone());
+            let upgraded = self.upgrade(*id, row, declared).await.map_err(|error| match error {
+                UpgradeFailed::NoWay => SurfError::LakeVersion { stored, declared: declared_lake },
+                UpgradeFailed::Storage(error) => SurfError::Storage(error),
+                UpgradeFailed::Failed(reason) => SurfError::Upgrade { stored, declared: declared_lake, reason },
+            })?;
+            self.store_upgraded(upgraded)?;
         }
         self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
         if let Some(entry) = self.entries.get(&key) {
@@ -145,8 +242,10 @@ impl Driver {
         let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch: NO_EPOCH, rule: Rule::default() };
         let cell = self.catalog.cell(&key);
         let fold = (declared.new_fold)();
-        let entry = Entry { cell: cell.clone(), fold, row, backing, epoch_renewed: false, broken: false };
-        self.entries.insert(key, entry);
+        if self.tombstones.contains_key(&key) {
+            cell.set_killed(true);
+        }
+        self.entries.insert(key, Entry::new(cell.clone(), fold, row, backing));
         Ok(cell)
     }
 
@@ -163,17 +262,24 @@ impl Driver {
         let stored = loaded.filter(|(_, row)| row.epoch != NO_EPOCH).or_else(|| self.stored.get(&key).cloned());
         if let (Some((id, _)), false) = (&stored, wanted) {
             writes.push(Write::Drop { id: *id });
+            writes.push(Write::NoTombstone { key: &key });
         }
-        self.store.write(&writes)?;
+        let written = self.store.write(&writes);
+        if written.is_err() && !self.store.last_write_landed() {
+            return written;
+        }
         if let Some(entry) = self.entries.remove(&key) {
             entry.cell.end(Ended::Quit);
         }
         self.catalog.forget(&key);
+        if !wanted {
+            self.tombstones.remove(&key);
+        }
         match stored.filter(|_| wanted) {
             Some(stored) => self.stored.insert(key, stored),
             None => self.stored.remove(&key),
         };
-        Ok(())
+        written
     }
 
     pub(super) fn new_backing(&mut self, durability: Durability) -> Backing {

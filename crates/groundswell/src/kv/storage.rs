@@ -177,7 +177,7 @@ pub(crate) const AUTHORS: [KvAuthor; 2] = [KvAuthor::Machine, KvAuthor::Manager]
 impl Storage {
     /// Opens the file, or makes it. A data directory keeps the role that it had first.
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, OpenError> {
-        let damaged = |error: StorageError| OpenError::Damaged { path: path.to_owned(), reason: error.0.to_string() };
+        let damaged = |error: StorageError| OpenError::of_storage(path, error);
         let database = guarded(|| open_database(path)).map_err(damaged)?;
         let storage = Self {
             path: path.to_owned(),

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use groundswell_core::{
     Aeon,
-    limits::ROCK_CHUNK_BYTES,
-    tide::{Changes, RockInfo},
+    limits::{READ_BATCH_BYTES, ROCK_CHUNK_BYTES},
+    tide::{Changes, RockInfo, Tide},
 };
 
 use super::Store;
@@ -27,10 +27,30 @@ pub(crate) enum Backing {
 }
 
 /// A tide that is not on disk.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct MemoryTide {
     waves: BTreeMap<Aeon, Bytes>,
     rocks: BTreeMap<Aeon, Bytes>,
+}
+
+impl MemoryTide {
+    /// Its waves, oldest first.
+    pub(crate) fn waves(&self) -> impl Iterator<Item = (Aeon, &Bytes)> {
+        self.waves.iter().map(|(&aeon, wave)| (aeon, wave))
+    }
+
+    /// Its rocks, oldest first.
+    pub(crate) fn rocks(&self) -> impl Iterator<Item = (Aeon, &Bytes)> {
+        self.rocks.iter().map(|(&aeon, rock)| (aeon, rock))
+    }
+}
+
+/// The history of a tide, to be given to another.
+pub(crate) enum History {
+    /// The rows of a tide on disk.
+    Disk { id: u64 },
+    /// What one in memory holds.
+    Memory(MemoryTide),
 }
 
 impl Backing {
@@ -39,6 +59,35 @@ impl Backing {
         match self {
             Self::Disk { id, .. } => Some(*id),
             Self::Memory(_) => None,
+        }
+    }
+
+    /// The history of `tide`, which this is the storage of, for a tide that is on disk itself or is not.
+    /// Read into memory only for one that is not.
+    pub(crate) fn history(&self, tide: &Tide, to_disk: bool) -> Result<History, StorageError> {
+        match self {
+            Self::Memory(memory) => Ok(History::Memory(read(memory).clone())),
+            Self::Disk { id, .. } if to_disk => Ok(History::Disk { id: *id }),
+            Self::Disk { .. } => {
+                let mut history = MemoryTide::default();
+                let head = tide.cursor().aeon;
+                let mut next = head.next().back(tide.kept_waves());
+                while next <= head {
+                    let waves = self.waves(next, head, READ_BATCH_BYTES)?;
+                    if waves.is_empty() {
+                        return Err(StorageError::new("waves are missing"));
+                    }
+                    for wave in waves {
+                        history.waves.insert(next, wave);
+                        next = next.next();
+                    }
+                }
+                for (aeon, info) in tide.rocks() {
+                    let rock = self.rock(aeon, info)?.ok_or_else(|| StorageError::new("a rock is missing"))?;
+                    history.rocks.insert(aeon, rock.into());
+                }
+                Ok(History::Memory(history))
+            }
         }
     }
 

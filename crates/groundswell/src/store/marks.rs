@@ -34,8 +34,13 @@ impl RunMarks {
                 Ok(Self { marks: marks.to_vec(), file_number })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(OpenError::Io { path, source }),
+            Err(source) => Err(OpenError::of_file(&path, source)),
         }
+    }
+
+    /// Whether any run has left its mark: then there is a storage, whole and perhaps written to.
+    pub(super) fn any(&self) -> bool {
+        !self.marks.is_empty()
     }
 
     /// Whether the storage with this mark is the one that was here last.
@@ -57,7 +62,7 @@ impl RunMarks {
     /// Writes the file beside its place, makes it durable, and renames it.
     pub(super) fn write(&self, dir: &Path) -> Result<(), OpenError> {
         let path = dir.join(MARKS_FILE);
-        let io = |source| OpenError::Io { path: path.clone(), source };
+        let io = |source| OpenError::of_file(&path, source);
         let draft = path.with_extension("run.new");
         let mut file = File::create(&draft).map_err(io)?;
         file.write_all(&self.file_number).and_then(|()| file.write_all(&self.marks)).map_err(io)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use groundswell_core::{Epoch, LakeId, Name, Path, Rule};
+use groundswell_core::{Cursor, Epoch, LakeId, Name, Path, Rule};
 use serde::{Deserialize, Serialize};
 
 use crate::source::Source;
@@ -41,12 +41,21 @@ pub(crate) struct TideRow {
     pub(crate) rule: Rule,
 }
 
+/// An agent's handler failed on a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fail {
+    /// Which state it was.
+    pub(crate) at: Cursor,
+    /// What the handler said.
+    pub(crate) reason: String,
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fmt::Write as _, fs, path::PathBuf};
 
     use groundswell_core::{
-        Digest, Frequency,
+        Access, Digest, Frequency, Tombstone,
         encoding::{decode, encode},
         tide::RockInfo,
     };
@@ -90,7 +99,15 @@ mod tests {
         let rule = Rule { frequency, horizon: None };
         golden("tide_replica", &TideRow { key: TideKey::Replica(source.clone()), lake: lake.clone(), epoch, rule });
         golden("rock", &RockInfo { bytes: 100_000, digest: Digest([9; 32]) });
-        golden("wanted_key", &(Name::new("main").unwrap(), source));
+        golden("wanted_key", &(Name::new("main").unwrap(), source.clone()));
+        let at = Cursor { epoch, aeon: groundswell_core::Aeon(7) };
+        golden("access_key", &(Name::new("main").unwrap(), "/log/today".parse::<Path>().unwrap()));
+        golden("access_public", &Access::<PeerId>::Public);
+        golden("access_only", &Access::Only([peer].into()));
+        golden("tombstone_key", &TideKey::Replica(source.clone()));
+        golden("tombstone", &Tombstone { at, rule });
+        golden("fail_key", &(Name::new("main").unwrap(), source));
+        golden("fail", &Fail { at, reason: "it broke".to_owned() });
         golden("wanted_lake", &lake);
         let addr = EndpointAddr::new(peer).with_ip_addr("192.0.2.1:4433".parse().unwrap());
         let seen = 1_700_000_000u64;

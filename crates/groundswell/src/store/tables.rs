@@ -18,6 +18,12 @@ pub(super) const CHUNKS: TableDefinition<'_, (u64, u64, u32), &[u8]> = TableDefi
 pub(super) const WANTED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("wanted");
 /// Peer id -> its encoded addresses.
 pub(super) const PEERS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("peers");
+/// Encoded (agent, path) -> who may read it. A published path without a row is public.
+pub(super) const ACCESS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("access");
+/// Encoded key of a tide -> what is left of it, or of what its source had, after it was killed.
+pub(super) const TOMBSTONES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tombstones");
+/// Encoded (agent, source) -> how the agent's handler failed on the source's state.
+pub(super) const FAILS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("fails");
 
 /// In [`META`]: the format of these tables, four bytes, little-endian.
 pub(super) const META_FORMAT: &str = "format";
@@ -41,5 +47,8 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), redb::TableError>
     txn.open_table(CHUNKS)?;
     txn.open_table(WANTED)?;
     txn.open_table(PEERS)?;
+    txn.open_table(ACCESS)?;
+    txn.open_table(TOMBSTONES)?;
+    txn.open_table(FAILS)?;
     Ok(())
 }

@@ -1,20 +1,29 @@
-//! A data directory that an earlier build wrote is opened by this one: its publications,
-//! its replica and what it wanted are all there.
+//! Data directories that earlier builds wrote, one of each storage format, are opened by this one:
+//! their publications, their replica, what they wanted, and who may read what are all there.
 
 use std::{fs, path::PathBuf};
 
-use crate::common::{spawn_node, until_caught_up};
+use crate::common::{spawn_node, until, until_caught_up};
 use groundswell::{
-    Aeon, Source,
+    Access, Aeon, HandlerError, Node, OnRock, PeerId, Source, Surfed,
     lakes::{Json, JsonPatch, Log, Sum},
 };
 use tempfile::TempDir;
 
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data")
+fn golden(format: u32) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/format-{format}"))
 }
 
-/// Writes the golden directory anew, when UPDATE_GOLDEN=1 says so. Only a new storage format
+/// Fails on what it is to fail on.
+struct Failing;
+
+impl OnRock<Sum> for Failing {
+    async fn on_rock(&mut self, surfed: Surfed<Sum>) -> Result<(), HandlerError> {
+        if *surfed.rock() == 42 { Err("it was 42".into()) } else { Ok(()) }
+    }
+}
+
+/// Writes the newest format's directory anew, when UPDATE_GOLDEN=1 says so. Only a new storage format
 /// is a reason to.
 async fn update() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -35,23 +44,27 @@ async fn update() {
     let inbox = agent.subscriptions::<Sum>("/till").await.unwrap();
     let mut updates = inbox.surf(Source::new(publisher.id(), "till", "/till").unwrap()).await.unwrap();
     until_caught_up(&mut updates).await;
+    logs.secret("/log/many").await.unwrap();
+    logs.allow("/log/many", [publisher.id()]).await.unwrap();
+    logs.give("/log/killed", "gone".to_owned()).await.unwrap();
+    logs.kill("/log/killed").await.unwrap();
+    let program = agent.program(Failing).handles(&inbox).start();
+    until("the fail", || inbox.read().values().all(|state| state.fail.is_some())).await;
+    program.stop().await;
     node.shutdown().await.unwrap();
     publisher.shutdown().await.unwrap();
-    fs::create_dir_all(golden()).unwrap();
+    fs::create_dir_all(golden(2)).unwrap();
     for file in ["node.redb", "secret.key"] {
-        fs::copy(dir.path().join(file), golden().join(file)).unwrap();
+        fs::copy(dir.path().join(file), golden(2).join(file)).unwrap();
     }
-    fs::write(golden().join("publisher.txt"), publisher.id().to_string()).unwrap();
+    fs::write(golden(2).join("publisher.txt"), publisher.id().to_string()).unwrap();
 }
 
-#[tokio::test]
-async fn a_golden_data_directory_opens() {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        update().await;
-    }
+/// Opens the directory of a format, and looks at what each has.
+async fn open(format: u32) -> (TempDir, Node) {
     let dir = TempDir::new().unwrap();
     for file in ["node.redb", "secret.key"] {
-        fs::copy(golden().join(file), dir.path().join(file)).unwrap();
+        fs::copy(golden(format).join(file), dir.path().join(file)).unwrap();
     }
     let node = spawn_node(dir.path()).await;
     let agent = node.agent("main").unwrap();
@@ -64,11 +77,43 @@ async fn a_golden_data_directory_opens() {
     let text = documents.with_rock("/document", |rock, _| rock.0.to_string()).await.unwrap();
     assert_eq!(text, r#"{"a":"x","b":[1,2.5,null]}"#);
     let inbox = agent.subscriptions::<Sum>("/till").await.unwrap();
-    let peer = fs::read_to_string(golden().join("publisher.txt")).unwrap().parse().unwrap();
-    let source = Source::new(peer, "till", "/till").unwrap();
+    let source = Source::new(publisher(format), "till", "/till").unwrap();
     assert_eq!(inbox.with_rock(&source, |sum, aeon| (*sum, aeon)).await.unwrap(), (42, Aeon(2)));
-    assert!(inbox.read()[&source].stale(), "the replica is here, its source is not");
+    let state = inbox.read()[&source].clone();
+    assert!(state.stale(), "the replica is here, its source is not");
+    assert_eq!(state.fail.as_deref(), (format > 1).then_some("it was 42"));
+    let (many, empty) = ("/log/many".parse().unwrap(), "/log/empty".parse().unwrap());
+    let allowed = if format > 1 { Access::Only([publisher(format)].into()) } else { Access::Public };
+    assert_eq!((&logs.read()[&many].access, &logs.read()[&empty].access), (&allowed, &Access::Public));
     // And it goes on from there.
     assert_eq!(logs.give("/log/many", "more".to_owned()).await.unwrap(), Aeon(2_001));
+    // The tombstone of the one that was killed at aeon 1, where there is one.
+    let reopened = logs.open("/log/killed").await.unwrap();
+    assert_eq!(reopened, Aeon(if format > 1 { 2 } else { 0 }));
+    (dir, node)
+}
+
+fn publisher(format: u32) -> PeerId {
+    fs::read_to_string(golden(format).join("publisher.txt")).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_golden_data_directory_opens() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        update().await;
+    }
+    let (_dir, node) = open(2).await;
+    node.shutdown().await.unwrap();
+}
+
+/// The format before access, tombstones and fails is raised: what is said of them from then on is kept.
+#[tokio::test]
+async fn a_data_directory_of_an_older_format_is_raised() {
+    let (dir, node) = open(1).await;
+    node.agent("main").unwrap().secret("/log/many").await.unwrap();
+    node.shutdown().await.unwrap();
+    let node = spawn_node(dir.path()).await;
+    let logs = node.agent("main").unwrap().publications::<Log>("/log/*").await.unwrap();
+    assert_eq!(logs.read()[&"/log/many".parse().unwrap()].access, Access::secret());
     node.shutdown().await.unwrap();
 }

@@ -1,7 +1,5 @@
 //! Peers that break the protocol, on either side: each gets a typed refusal, the node goes on.
 
-use std::sync::Arc;
-
 use crate::common::{raw, spawn_node, until, within};
 use groundswell::{Aeon, Cursor, Epoch, Event, Freshness, Node, Publications, Source, lakes::Log};
 use groundswell_core::{
@@ -168,36 +166,6 @@ async fn over_the_limit_of_subscriptions_and_of_parked_ones() {
     target.alive().await;
 }
 
-/// A publisher that sends what it likes.
-async fn hostile_publisher(frames: Vec<Vec<u8>>) -> (Endpoint, tokio::task::JoinHandle<()>) {
-    let endpoint = raw::endpoint().await;
-    let frames = Arc::new(frames);
-    let accepting = endpoint.clone();
-    let task = tokio::spawn(async move {
-        while let Some(incoming) = accepting.accept().await {
-            let frames = frames.clone();
-            tokio::spawn(async move {
-                let connection = incoming.await.unwrap();
-                raw::hello(&connection).await;
-                while let Ok((mut send, mut recv)) = connection.accept_bi().await {
-                    raw::read_surf(&mut recv).await;
-                    for frame in frames.iter() {
-                        if send.write_all(frame).await.is_err() {
-                            break;
-                        }
-                    }
-                    // The stream stays open: only what was sent is wrong.
-                    tokio::spawn(async move {
-                        let _send = send;
-                        let _ = recv.read_chunk(1).await;
-                    });
-                }
-            });
-        }
-    });
-    (endpoint, task)
-}
-
 #[tokio::test]
 async fn out_of_order_malformed_and_oversized_messages_of_a_publisher() {
     let at = Cursor { epoch: Epoch([1; 16]), aeon: Aeon(7) };
@@ -230,7 +198,7 @@ async fn out_of_order_malformed_and_oversized_messages_of_a_publisher() {
     let inbox = node.agent("main").unwrap().subscriptions::<Log>("/log/*").await.unwrap();
     for (name, frames) in cases {
         let before = node.metrics().violations;
-        let (endpoint, task) = hostile_publisher(frames).await;
+        let (endpoint, task) = raw::publisher(move |_| frames.clone()).await;
         node.add_peer(&raw::ticket(&endpoint)).await.unwrap();
         let source = Source::new(endpoint.id(), "main", "/log/a").unwrap();
         let mut updates = inbox.surf(source.clone()).await.unwrap();
@@ -267,7 +235,7 @@ async fn a_wave_or_a_rock_that_does_not_decode_is_not_applied() {
         if let Some(wave) = wave {
             frames.push(raw::message_frame(&Message::Wave { aeon: Aeon(8), digest: None, wave: (&wave[..]).into() }));
         }
-        let (endpoint, task) = hostile_publisher(frames).await;
+        let (endpoint, task) = raw::publisher(move |_| frames.clone()).await;
         let dir = TempDir::new().unwrap();
         let node = spawn_node(dir.path()).await;
         node.add_peer(&raw::ticket(&endpoint)).await.unwrap();

@@ -2,11 +2,20 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests are not inside a #[test], and fail as one
 
+mod access;
 mod bad_input;
 mod behaviour;
+mod chat;
 mod common;
+mod endings;
 mod follow;
+mod giving;
 mod golden_data;
 mod hostile_peer;
 mod lake_laws;
+mod programs;
 mod regressions;
+mod retention;
+mod simple_agent;
+mod surfing;
+mod versions;

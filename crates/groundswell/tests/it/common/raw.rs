@@ -1,4 +1,5 @@
 //! A peer that speaks the protocol by hand, so that it can break it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test binary uses some of it
 
 use groundswell::{LakeId, Name, PeerTicket};
 use groundswell_core::{
@@ -95,4 +96,45 @@ pub async fn read_message(recv: &mut RecvStream) -> Option<String> {
 /// Reads the request of a subscriber.
 pub async fn read_surf(recv: &mut RecvStream) -> Surf {
     decode(&read_frame(recv).await.unwrap()).unwrap()
+}
+
+/// A publisher that answers each request with the frames that it likes, and leaves the stream open. It
+/// ends with the task.
+pub async fn publisher(
+    frames: impl Fn(&Surf) -> Vec<Vec<u8>> + Clone + Send + Sync + 'static,
+) -> (Endpoint, tokio::task::JoinHandle<()>) {
+    let endpoint = endpoint().await;
+    let accepting = endpoint.clone();
+    let task = tokio::spawn(async move {
+        while let Some(incoming) = accepting.accept().await {
+            let frames = frames.clone();
+            tokio::spawn(async move {
+                let connection = incoming.await.unwrap();
+                hello(&connection).await;
+                while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+                    for frame in frames(&read_surf(&mut recv).await) {
+                        if send.write_all(&frame).await.is_err() {
+                            break;
+                        }
+                    }
+                    // The stream stays open: only what was sent is wrong.
+                    tokio::spawn(async move {
+                        let _send = send;
+                        let _ = recv.read_chunk(1).await;
+                    });
+                }
+            });
+        }
+    });
+    (endpoint, task)
+}
+
+/// The code and the reason with which the other side closed a connection.
+pub async fn closed(connection: &Connection) -> (u64, String) {
+    match connection.closed().await {
+        iroh::endpoint::ConnectionError::ApplicationClosed(close) => {
+            (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
+        }
+        other => panic!("{other}"),
+    }
 }

@@ -1,0 +1,80 @@
+//! How a peer is named on the command line: a ticket, an id, or the beginning of an id that the
+//! node knows.
+
+use std::{fmt, str::FromStr};
+
+use groundswell::{PeerTicket, TicketError};
+
+/// How many characters of an id are shown to people. So many are enough to name a peer again.
+pub(crate) const SHOWN_ID_CHARACTERS: usize = 10;
+
+/// How many characters the beginning of an id has at least: fewer are rather a slip than a name.
+const MIN_SHORT_CHARACTERS: usize = 6;
+
+/// A peer, as it is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PeerName {
+    /// A ticket, or a whole id.
+    Ticket(PeerTicket),
+    /// The beginning of an id.
+    Short(String),
+}
+
+impl PeerName {
+    /// The same without addresses, where all that matters is who it is.
+    pub(crate) fn id(&self) -> String {
+        match self {
+            Self::Ticket(ticket) => ticket.peer().to_string(),
+            Self::Short(short) => short.clone(),
+        }
+    }
+}
+
+impl FromStr for PeerName {
+    type Err = TicketError;
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        match text.parse() {
+            Ok(ticket) => Ok(Self::Ticket(ticket)),
+            Err(_) if text.len() >= MIN_SHORT_CHARACTERS && text.len() < 64 && text.bytes().all(hex) => {
+                Ok(Self::Short(text.to_owned()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ticket(ticket) => ticket.fmt(f),
+            Self::Short(short) => f.write_str(short),
+        }
+    }
+}
+
+/// An id as people are shown it.
+pub(crate) fn shown(id: &str) -> &str {
+    id.get(..SHOWN_ID_CHARACTERS).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
+
+    #[test]
+    fn an_id_may_be_short_but_not_too_short_nor_anything_else() {
+        let whole: PeerName = ID.parse().unwrap();
+        assert!(matches!(whole, PeerName::Ticket(_)));
+        assert_eq!(whole.id(), ID);
+        let short: PeerName = shown(ID).parse().unwrap();
+        assert_eq!(short, PeerName::Short("ae58ff8833".to_owned()));
+        assert_eq!(short.to_string().parse::<PeerName>().unwrap(), short);
+        for wrong in ["ae58f", "someone", "AE58FF8833", "", &format!("{ID}0")] {
+            let error = wrong.parse::<PeerName>().unwrap_err().to_string();
+            assert!(error.contains("neither a ticket nor a peer's id"), "{error}");
+        }
+    }
+}
