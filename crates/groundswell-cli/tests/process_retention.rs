@@ -187,7 +187,7 @@ fn a_fork_begins_with_state_history_rule_and_access() {
     publisher.run(&["kill", "/sum"]).well();
     publisher.run(&["public", "/sum"]).well();
     assert_eq!(publisher.run(&["fork", "/a", "/sum"]).only(), json!({"aeon": 21}));
-    assert_eq!(publisher.read("/sum")["access"], "public", "a path that has been given an access keeps it");
+    assert_eq!(publisher.read("/sum")["access"], json!([friend.id]), "a fork of a restricted path is one");
     assert!(publisher.run(&["fork", "/none", "/c"]).error().contains("no state on /none"));
     // What failed left nothing in anyone's way.
     publisher.run(&["give", "/c", "1", "--lake", "sum"]).well();
