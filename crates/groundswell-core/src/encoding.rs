@@ -37,3 +37,29 @@ pub fn decode<'bytes, T: Deserialize<'bytes>>(bytes: &'bytes [u8]) -> Result<T, 
     let (value, rest) = postcard::take_from_bytes(bytes).map_err(DecodeError::Malformed)?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::TrailingBytes(rest.len())) }
 }
+
+/// Byte strings that are borrowed from what is decoded, and cost no visit of each byte.
+pub(crate) mod raw {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<&'a [u8], D::Error> {
+        <&[u8]>::deserialize(deserializer)
+    }
+}
+
+/// The same where the one who sends may own them.
+pub(crate) mod raw_cow {
+    use alloc::borrow::Cow;
+
+    use serde::Deserializer;
+
+    pub(crate) use super::raw::serialize;
+
+    pub(crate) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'a, [u8]>, D::Error> {
+        super::raw::deserialize(deserializer).map(Cow::Borrowed)
+    }
+}

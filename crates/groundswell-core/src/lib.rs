@@ -6,7 +6,8 @@
 //! `groundswell-sim` does it once more with faults. The crate is `no_std`, so that the compiler
 //! keeps it so.
 //!
-//! Begin with [`Lake`], then [`tide`], then [`publisher`] and [`subscriber`].
+//! Begin with [`Lake`], then [`tide`], then [`publisher`] and [`subscriber`]. The key-value store
+//! that two devices share is in [`kv`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ mod aeon;
 pub mod check;
 mod digest;
 pub mod encoding;
+pub mod kv;
 mod lake;
 pub mod limits;
 mod path;

@@ -65,5 +65,77 @@ pub const DEFAULT_HORIZON: u64 = 1_000;
 /// one deletion for many waves costs far less than one each.
 pub const PRUNE_SLACK_WAVES: u64 = 256;
 
+/// The most bytes that the key of an entry may have (1 KiB). The empty key is one too.
+pub const MAX_KV_KEY_BYTES: usize = 1_024;
+
+/// The most bytes that a value may have unless a store is told otherwise (1 MiB): a value is
+/// held in memory whole, by each side.
+pub const MAX_KV_VALUE_BYTES: usize = 1024 * 1024;
+
+/// The most bytes of an envelope beyond its value: the longest key and the longest name of
+/// a space, and every number at its widest.
+pub const MAX_ENVELOPE_OVERHEAD_BYTES: usize = MAX_KV_KEY_BYTES + MAX_NAME_BYTES + 64;
+
+/// How many keys may ever be used in a document, those of all spaces and the deleted ones
+/// together. A deleted key costs its tombstone for ever, so that an old write can't bring
+/// it back; and comparing two documents takes time by the number of their keys.
+pub const MAX_KV_KEYS: usize = 100_000;
+
+/// How many keys a view takes from both sides together. Each side writes new keys only while
+/// it knows of fewer than [`MAX_KV_KEYS`], so that two sides that were apart can have twice as
+/// many, and still have to agree on them. More can only come from a side that breaks the rule.
+pub const MAX_VIEW_KEYS: usize = 2 * MAX_KV_KEYS;
+
+/// How many keys a reader looks at in one call (1,024), so that whoever holds the view for it
+/// lets writers in between.
+pub const READER_SCAN_KEYS: usize = 1_024;
+
+/// A reader of at most so many single keys looks these up where the view has changed; others
+/// look at every change.
+pub const FEW_KEYS: usize = 16;
+
+/// The latest wall-clock time that a stamp may hold, in milliseconds since 1970: the year 10,889.
+/// A clock that shows more is taken to show this. So there is always room for the next stamp.
+pub const MAX_STAMP_WALL_MS: u64 = 1 << 48;
+
+/// The greatest count that a stamp of the other side may hold. No honest side gets here; the
+/// other half of the numbers is room to count on after a side that is not.
+pub const MAX_STAMP_COUNT: u64 = u64::MAX / 2;
+
+/// How far ahead of a stamp the bound is put that is stored before it is used, in milliseconds
+/// (1 s): a clock is stored once a second at most, and after a restart its stamps are at most
+/// so much ahead of the time.
+pub const STAMP_RESERVE_MS: u64 = 1_000;
+
+/// How many stamps are reserved at once where their wall-clock time can't grow any more.
+pub const STAMP_RESERVE_COUNT: u64 = 1 << 20;
+
+/// How many numbers of an author are reserved at once (4,096): one more thing to store in every
+/// 4,096th write; a restart leaves so many out at most, of 2^64.
+pub const COUNTER_BLOCK: u64 = 4_096;
+
+/// The most bytes of a document's signed entry, without its content: two signatures, three
+/// keys, a hash and two numbers, which take fewer than 300.
+pub const MAX_SIGNED_ENTRY_BYTES: usize = 512;
+
+/// The most bytes of a frame between the two sides of a document beyond the envelope in it.
+pub const KV_FRAME_OVERHEAD_BYTES: usize = MAX_SIGNED_ENTRY_BYTES + 64;
+
+/// How long a claim may take from its first message until both people have answered, in
+/// milliseconds (60 s): long enough to compare six digits, short enough to try again.
+pub const CLAIM_TIMEOUT_MS: u64 = 60_000;
+
+/// How many claims in vain a machine takes within [`CLAIM_WINDOW_MS`] before it refuses others:
+/// each one is a chance in a million to meet the PIN that a manager is shown elsewhere.
+pub const MAX_CLAIM_ATTEMPTS: usize = 10;
+
+/// How long a claim in vain is held against the next ones, in milliseconds (10 min).
+pub const CLAIM_WINDOW_MS: u64 = 600_000;
+
+/// The most bytes that either side hands over with its consent (4 KiB): keys and addresses.
+pub const MAX_CLAIM_PAYLOAD_BYTES: usize = 4 * 1024;
+
+/// The most bytes of one message of a claim: the largest payload and room for what is around it.
+pub const MAX_CLAIM_MESSAGE_BYTES: usize = MAX_CLAIM_PAYLOAD_BYTES + 64;
 /// The most peers that one path may be open to by name. Their ids are stored in one row (128 KiB).
 pub const MAX_ALLOWED_PEERS: usize = 4_096;

@@ -6,5 +6,5 @@
 mod frame;
 mod message;
 
-pub use frame::{FRAME_HEADER_BYTES, FrameError, encode_frame, frame_length};
+pub use frame::{FRAME_HEADER_BYTES, FrameError, encode_frame, encode_frame_within, frame_length, frame_length_within};
 pub use message::{BootId, Hello, Message, PROTOCOL_VERSION, Refusal, Retry, Surf};

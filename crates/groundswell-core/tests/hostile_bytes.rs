@@ -314,7 +314,7 @@ fn the_largest_wave_fits_its_frame_and_one_byte_more_does_not_pass() {
     // Our own side never sends what the other would not read, and leaves what was there.
     let before = frame.clone();
     let error = encode_frame(&of(MAX_FRAME_BYTES), &mut frame).unwrap_err();
-    assert!(matches!(error, FrameError::MessageTooLong(length) if length > MAX_FRAME_BYTES));
+    assert!(matches!(error, FrameError::MessageTooLong { bytes, limit: MAX_FRAME_BYTES } if bytes > MAX_FRAME_BYTES));
     assert_eq!(frame, before);
 }
 
@@ -323,8 +323,9 @@ fn a_header_announces_no_more_than_a_frame() {
     let length = |bytes: usize| frame_length(u32::try_from(bytes).unwrap().to_le_bytes());
     assert_eq!(length(0), Ok(0));
     assert_eq!(length(MAX_FRAME_BYTES), Ok(MAX_FRAME_BYTES));
-    assert_eq!(length(MAX_FRAME_BYTES + 1), Err(FrameError::TooLong(MAX_FRAME_BYTES as u64 + 1)));
-    assert_eq!(frame_length([0xff; 4]), Err(FrameError::TooLong(u64::from(u32::MAX))));
+    let too_long = |bytes: u64| Err(FrameError::TooLong { bytes, limit: MAX_FRAME_BYTES });
+    assert_eq!(length(MAX_FRAME_BYTES + 1), too_long(MAX_FRAME_BYTES as u64 + 1));
+    assert_eq!(frame_length([0xff; 4]), too_long(u64::from(u32::MAX)));
 }
 
 #[test]

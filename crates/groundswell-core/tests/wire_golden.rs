@@ -5,9 +5,9 @@
 
 mod common;
 
-use std::{borrow::Cow, collections::BTreeSet, env, fmt::Debug, fs, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeSet, fmt::Debug};
 
-use common::cursor;
+use common::{cursor, golden::Golden};
 use groundswell_core::{
     Aeon, Digest, LakeId, Name, Path,
     encoding::decode,
@@ -15,9 +15,7 @@ use groundswell_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-fn directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wire")
-}
+const GOLDEN: Golden = Golden("wire");
 
 fn lake() -> LakeId {
     LakeId { name: Name::new("log").unwrap(), version: 300 }
@@ -63,36 +61,6 @@ fn frame<M: Serialize>(message: &M) -> Vec<u8> {
     frame
 }
 
-/// The file's text: what it is, and its bytes, the length first, in lines of 32.
-fn text<M: Serialize + Debug>(message: &M) -> String {
-    let hex: Vec<String> =
-        frame(message).chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
-    format!("# {message:?}\n{}\n", hex.join("\n"))
-}
-
-fn bytes(text: &str) -> Vec<u8> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let digits: String = lines.flat_map(str::chars).filter(|digit| !digit.is_whitespace()).collect();
-    let byte = |index: usize| u8::from_str_radix(&digits[index..index + 2], 16).expect("hexadecimal digits");
-    (0..digits.len()).step_by(2).map(byte).collect()
-}
-
-fn read_or_update<M: Serialize + Debug>(name: &str, message: &M) -> Vec<u8> {
-    let file = directory().join(format!("{name}.golden"));
-    let expected = text(message);
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::create_dir_all(directory()).expect("the directory of golden files");
-        fs::write(&file, &expected).expect("a golden file is written");
-    }
-    let stored = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{name}: {error}; run with UPDATE_GOLDEN=1"));
-    assert_eq!(
-        stored, expected,
-        "the bytes of {name} have changed: peers of the version before cannot read them. \
-         Append instead, or raise PROTOCOL_VERSION and run with UPDATE_GOLDEN=1"
-    );
-    bytes(&stored)
-}
-
 /// The body of a frame.
 fn body(frame: &[u8]) -> &[u8] {
     let (header, body) = frame.split_first_chunk::<FRAME_HEADER_BYTES>().expect("a header");
@@ -102,7 +70,7 @@ fn body(frame: &[u8]) -> &[u8] {
 
 fn check<M: Serialize + DeserializeOwned + Debug + PartialEq>(values: Vec<(&'static str, M)>) {
     for (name, value) in values {
-        let stored = read_or_update(name, &value);
+        let stored = GOLDEN.check(name, &value, &frame(&value));
         assert_eq!(decode::<M>(body(&stored)), Ok(value), "{name}");
     }
 }
@@ -116,7 +84,7 @@ fn hello_and_surf_have_their_bytes() {
 #[test]
 fn every_message_has_its_bytes() {
     for (name, message) in messages() {
-        let stored = read_or_update(name, &message);
+        let stored = GOLDEN.check(name, &message, &frame(&message));
         assert_eq!(decode::<Message<'_>>(body(&stored)), Ok(message), "{name}");
     }
 }
@@ -149,10 +117,5 @@ fn the_directory_holds_nothing_else() {
     let known = messages().into_iter().map(|(name, _)| name);
     let known =
         known.chain(surfs().into_iter().map(|(name, _)| name)).chain(hellos().into_iter().map(|(name, _)| name));
-    let known: BTreeSet<String> = known.map(|name| format!("{name}.golden")).collect();
-    let entries = fs::read_dir(directory()).expect("the directory of golden files");
-    for entry in entries {
-        let name = entry.expect("an entry").file_name().into_string().expect("a name in UTF-8");
-        assert!(known.contains(&name), "{name} belongs to no message");
-    }
+    GOLDEN.holds_only(known);
 }

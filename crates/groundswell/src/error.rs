@@ -62,6 +62,14 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The directory is that of the other role.
+    #[error(
+        "the documents in {dir} are those of the other role, machine or manager: use another directory for this one"
+    )]
+    OtherRole {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The storage can't be read or written: the disk under it is full, or failing.
     #[error("cannot open {path}: {source}")]
     Storage {

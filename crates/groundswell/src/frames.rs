@@ -1,7 +1,7 @@
 //! Frames on a QUIC stream: reading them without copying more than once, and never more than
 //! a peer may send.
 
-use groundswell_core::wire::{FRAME_HEADER_BYTES, FrameError, frame_length};
+use groundswell_core::wire::{FRAME_HEADER_BYTES, FrameError, frame_length_within};
 use iroh::endpoint::{ReadError, RecvStream};
 
 /// How much is read from a stream at once.
@@ -43,10 +43,7 @@ impl FrameReader {
         let Some((header, body)) = self.buffer[self.start..].split_first_chunk::<FRAME_HEADER_BYTES>() else {
             return Ok(None);
         };
-        let length = frame_length(*header)?;
-        if length > self.max {
-            return Err(FrameError::TooLong(length as u64));
-        }
+        let length = frame_length_within(self.max, *header)?;
         if body.len() < length {
             return Ok(None);
         }

@@ -20,12 +20,16 @@ mod follow;
 mod frames;
 mod freshness;
 mod identity;
+mod kv;
 pub mod lakes;
 pub mod limits;
+mod machine;
 mod manage;
+mod manager;
 mod metrics;
 mod network;
 mod node;
+mod pairing;
 mod peers;
 mod program;
 mod reader;
@@ -39,12 +43,23 @@ pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptio
 pub use driver::Durability;
 pub use error::{DeclareError, GiveError, ManageError, OpenError, ReadError, StorageError, SurfError, TicketError};
 pub use freshness::{Ended, Freshness, FreshnessKind};
+pub use groundswell_core::kv::{
+    KeyError, KvAuthor, KvEntry, KvEvent, KvFilter, KvKey, KvUpdate, ResetReason, SpaceName, TooManyKeys,
+    pairing::{ClaimError as ClaimFailure, ClaimPin, Refusal as ClaimRefusal},
+};
 pub use groundswell_core::{
     Access, AccessError, Aeon, Cursor, CursorError, Epoch, Frequency, Lake, LakeId, Name, Older, Path, PathError,
     Pattern, Rule, UpgradeError, check::check_lake, wire::Refusal,
 };
+pub use kv::{
+    KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace, KvSubscription, KvWatch,
+    LinkStatus,
+};
+pub use machine::{Machine, MachineBuilder, MachineState};
+pub use manager::{Manager, ManagerBuilder};
 pub use metrics::MetricsSnapshot;
 pub use node::{Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
+pub use pairing::{ClaimError, PendingClaim};
 pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};

@@ -86,6 +86,44 @@ pub const MAX_ANNOUNCED_PEERS: usize = 1_024;
 /// small machine too.
 pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
+/// The memory that the storage of documents may use for its cache (16 MiB): all values are in memory
+/// already.
+pub const KV_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How many bytes of entries are read from storage at once, or one entry (256 KiB).
+pub const READ_ENTRIES_BYTES: usize = 256 * 1024;
+
+/// How many bytes of the newest entries of an author a document keeps for its other side (128 KiB):
+/// who is up to date reads no disk.
+pub const KV_RECENT_BYTES: usize = 128 * 1024;
+
+/// How many bytes of entries are taken from a connection into one transaction (1 MiB), or one entry.
+pub const KV_RECEIVE_BYTES: usize = 1024 * 1024;
+
+/// How long the docs engine is left alone after it was fed, so that a key that is written again and
+/// again is inserted a few times a second (250 ms).
+pub const KV_FEED_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long after the beginning of a connection its two sides reconcile, to check what was sent.
+pub const KV_RECONCILE_AFTER: Duration = Duration::from_secs(5);
+
+/// How long after that they do so again: a check of what should be alike already.
+pub const KV_RECONCILE_PERIOD: Duration = Duration::from_secs(600);
+
+/// The most bytes of one message of a reconciliation (64 MiB): the entries of two documents of
+/// 100,000 keys that have nothing in common fit.
+pub const MAX_RECONCILE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The highest limit that can be set for values (64 MiB): each is held in memory whole.
+pub const MAX_KV_VALUE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+
+/// The longest wait before the other side of a document is dialled again (4 s). With
+/// [`KV_DIAL_TIMEOUT`] two sides meet again within 10 s of the end of whatever kept them apart.
+pub const KV_BACKOFF_LAST: Duration = Duration::from_secs(4);
+
+/// How long dialling the other side of a document may take before it counts as failed (5 s).
+pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How many bytes of what a failing handler said are kept with its state (1 KiB): the first line of
 /// any sensible error.
 pub const MAX_FAIL_BYTES: usize = 1_024;

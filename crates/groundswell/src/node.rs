@@ -24,6 +24,7 @@ use crate::{
     error::{OpenError, StorageError},
     freshness::{Ended, FreshnessKind},
     identity::DataDir,
+    kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
     limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, SHUTDOWN_DEADLINE},
     metrics::{Metrics, MetricsSnapshot},
     network::{self, ALPN, NetworkConfig},
@@ -127,6 +128,8 @@ impl NodeBuilder {
         known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
         let shared = Arc::new(Shared {
             id: endpoint.id(),
+            dir: self.data_dir,
+            kv: crate::kv::Slot::default(),
             boot: BootId(rand::random()),
             endpoint: RwLock::new(Some(endpoint.clone())),
             network: self.network,
@@ -144,7 +147,11 @@ impl NodeBuilder {
             tasks: TaskTracker::new(),
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
-        let router = Router::builder(endpoint).accept(ALPN, Surfs(shared.clone())).spawn();
+        let router = Router::builder(endpoint)
+            .accept(ALPN, Surfs(shared.clone()))
+            .accept(KV_ALPN, Documents(shared.clone()))
+            .accept(CLAIM_ALPN, ClaimsOf(shared.clone()))
+            .spawn();
         for (addr, _) in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
             let told = peers::announce(shared.clone(), addr);
             shared.tasks.spawn(told);
@@ -173,6 +180,46 @@ impl std::fmt::Debug for Surfs {
 impl ProtocolHandler for Surfs {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
         peers::accept(&self.0, connection);
+        Ok(())
+    }
+}
+
+/// The same for the documents of a machine or a manager.
+#[derive(Clone)]
+struct Documents(Arc<Shared>);
+
+impl std::fmt::Debug for Documents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Documents")
+    }
+}
+
+impl ProtocolHandler for Documents {
+    async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
+        match self.0.kv.get() {
+            Some(kv) => kv.accept(connection),
+            None => connection.close(KvCloseCode::ShutDown.code(), KvCloseCode::ShutDown.reason()),
+        }
+        Ok(())
+    }
+}
+
+/// The same for claims.
+#[derive(Clone)]
+struct ClaimsOf(Arc<Shared>);
+
+impl std::fmt::Debug for ClaimsOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClaimsOf")
+    }
+}
+
+impl ProtocolHandler for ClaimsOf {
+    async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
+        match self.0.kv.get() {
+            Some(kv) => kv.accept_claim(connection),
+            None => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
+        }
         Ok(())
     }
 }
@@ -214,7 +261,7 @@ impl Drop for Running {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("shutting down took longer than {deadline} s; cut off while {while_doing}", deadline = SHUTDOWN_DEADLINE.as_secs())]
 pub struct ShutdownError {
-    while_doing: &'static str,
+    pub(crate) while_doing: &'static str,
 }
 
 /// A state that is stored here, whether any agent of this run has declared it or not.
@@ -319,6 +366,10 @@ impl Node {
     pub fn builder() -> NodeBuilder {
         let network = NetworkConfig { public: true, bind: None };
         NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network, default_access: Access::Public }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
     }
 
     /// The node's id: its public key.
@@ -431,6 +482,7 @@ impl Node {
 
     /// Shuts the node down, in this order, within 10 seconds in all:
     ///
+    /// 0. its machine or manager, if it has one: see [`crate::Machine::shutdown`];
     /// 1. nothing new is taken: gives and surfs are refused from here on;
     /// 2. the driver makes durable what it was asked before, and stops;
     /// 3. what is committed is delivered: remote readers get it, then a goodbye;
@@ -451,6 +503,12 @@ impl Node {
                 late.get_or_insert(step);
             }
         };
+        // 0. Its machine or manager, if it has one and that is still up.
+        if let Some(kv) = shared.kv.get()
+            && let Some(step) = kv.shutdown(deadline).await
+        {
+            note(step, false);
+        }
         // 1 and 2. Tokens are set first, so that handles refuse; the queue is worked off.
         shared.closing.cancel();
         let stopped = async {
@@ -504,7 +562,7 @@ impl Node {
 }
 
 /// Runs something for at most a share of the time that is left; whether it came to its end.
-async fn within(deadline: Instant, share: f64, work: impl Future<Output = ()>) -> bool {
+pub(crate) async fn within(deadline: Instant, share: f64, work: impl Future<Output = ()>) -> bool {
     let left = deadline.saturating_duration_since(Instant::now()).mul_f64(share.max(0.1));
     tokio::time::timeout(left, work).await.is_ok()
 }

@@ -1,6 +1,9 @@
 //! What every part of a node shares.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, RwLock},
+};
 
 use groundswell_core::wire::BootId;
 use iroh::Endpoint;
@@ -20,6 +23,8 @@ use crate::{
 
 pub(crate) struct Shared {
     pub(crate) id: PeerId,
+    /// The data directory.
+    pub(crate) dir: PathBuf,
     pub(crate) boot: BootId,
     /// Until it is closed: its port is free only when the last handle is gone.
     pub(crate) endpoint: RwLock<Option<Endpoint>>,
@@ -29,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) peers: Peers,
     pub(crate) metrics: Arc<Metrics>,
+    /// The way to the machine or the manager of this node, if it has one.
+    pub(crate) kv: crate::kv::Slot,
     /// One permit a stream of updates.
     pub(crate) reader_permits: Arc<Semaphore>,
     /// Set when the node begins to shut down: nothing new is begun.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     aeon::{Aeon, Cursor},
     digest::Digest,
+    encoding::raw_cow,
     lake::LakeId,
     path::{Name, Path},
 };
@@ -72,7 +73,7 @@ pub enum Message<'a> {
         digest: Digest,
     },
     /// The next bytes of the rock.
-    Chunk(#[serde(borrow, with = "bytes_cow")] Cow<'a, [u8]>),
+    Chunk(#[serde(borrow, with = "raw_cow")] Cow<'a, [u8]>),
     /// The next wave.
     Wave {
         /// The aeon that it leads to.
@@ -80,7 +81,7 @@ pub enum Message<'a> {
         /// The digest of the publisher's rock at that aeon, where it keeps one.
         digest: Option<Digest>,
         /// The encoded wave.
-        #[serde(borrow, with = "bytes_cow")]
+        #[serde(borrow, with = "raw_cow")]
         wave: Cow<'a, [u8]>,
     },
     /// The subscriber has everything up to this aeon; what follows is live.
@@ -137,20 +138,5 @@ impl Refusal {
             Self::TooManySubscriptions { .. } | Self::TooManyParked { .. } => Retry::Later,
             Self::Malformed | Self::Storage => Retry::Later,
         }
-    }
-}
-
-/// Byte strings that are borrowed from the frame when decoded, and cost no per-byte visit.
-mod bytes_cow {
-    use alloc::borrow::Cow;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'a, [u8]>, D::Error> {
-        <&[u8]>::deserialize(deserializer).map(Cow::Borrowed)
     }
 }

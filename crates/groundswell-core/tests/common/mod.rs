@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
+pub(crate) mod golden;
+
 use std::{collections::BTreeMap, convert::Infallible};
 
 use bytes::Bytes;

@@ -1,0 +1,193 @@
+//! The messages of a claim. Their order and their fields are the protocol: append, never insert.
+
+use core::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{
+    encoding::{DecodeError, decode, raw},
+    limits::{MAX_CLAIM_ATTEMPTS, MAX_CLAIM_MESSAGE_BYTES, MAX_CLAIM_PAYLOAD_BYTES},
+};
+
+/// The version of a claim's messages.
+pub const CLAIM_VERSION: u16 = 1;
+
+/// What a manager sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToMachine {
+    /// The first message. Its bytes stay as they are in every version.
+    Claim {
+        /// The version of the messages that follow.
+        version: u16,
+        /// The [commitment](super::commitment) to the manager's nonce.
+        commitment: [u8; 32],
+    },
+    /// The nonce that was committed to.
+    Reveal {
+        /// The nonce.
+        nonce: [u8; 32],
+    },
+    /// The person at the manager has confirmed the PIN.
+    Confirm {
+        /// What the machine has to know of the manager.
+        payload: ClaimPayload,
+    },
+    /// The person at the manager has said no, or the manager gave up.
+    Decline,
+}
+
+/// What a machine sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToManager {
+    /// The machine's nonce.
+    Nonce {
+        /// The nonce.
+        nonce: [u8; 32],
+    },
+    /// Both people have confirmed, and the machine has stored whose it is.
+    Handover {
+        /// What the manager gets: the document, and what it has to know of the machine.
+        payload: ClaimPayload,
+    },
+    /// The claim is refused, or has ended.
+    Refused(Refusal),
+}
+
+/// Why a machine refuses a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The versions differ.
+    #[error("the machine claims by version {supported} of the messages: update the older side")]
+    Version {
+        /// The machine's version.
+        supported: u16,
+    },
+    /// Another manager has it.
+    #[error("the machine is taken by another manager: release it first, from either side")]
+    Taken,
+    /// Another claim is under way.
+    #[error("another claim of the machine is under way: wait a minute")]
+    Busy,
+    /// There were too many claims in vain.
+    #[error(
+        "{MAX_CLAIM_ATTEMPTS} claims of the machine were in vain, the most that it allows: try again in {} s",
+        retry_after_ms.div_ceil(1_000)
+    )]
+    TooManyAttempts {
+        /// When the next may come, in milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The person at the machine said no.
+    #[error("the claim was declined at the machine")]
+    Declined,
+    /// Not both people answered in time.
+    #[error("the claim timed out at the machine: claim again, and confirm the PIN on both sides within a minute")]
+    TimedOut,
+    /// The machine could not make sense of a message.
+    #[error("the machine could not follow the claim: is one side much older?")]
+    Malformed,
+    /// The machine could not store the pair.
+    #[error("the machine failed to store the pair; see its log")]
+    Storage,
+}
+
+/// What a side hands over with its consent: bytes that are the driver's, 4 KiB at most. What
+/// they are is not printed, because a machine hands over the key to its document.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct ClaimPayload(Bytes);
+
+/// A payload that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a claim's payload of {bytes} bytes: at most {MAX_CLAIM_PAYLOAD_BYTES} are allowed")]
+pub struct PayloadTooLong {
+    /// How many bytes it has.
+    pub bytes: usize,
+}
+
+impl ClaimPayload {
+    /// Checks a payload and copies it.
+    pub fn new(bytes: &[u8]) -> Result<Self, PayloadTooLong> {
+        if bytes.len() > MAX_CLAIM_PAYLOAD_BYTES {
+            return Err(PayloadTooLong { bytes: bytes.len() });
+        }
+        Ok(Self(Bytes::copy_from_slice(bytes)))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClaimPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClaimPayload({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for ClaimPayload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        raw::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClaimPayload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(raw::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// Bytes that are no message of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimMessageError {
+    /// They are too many.
+    #[error("a claim's message of {bytes} bytes: at most {MAX_CLAIM_MESSAGE_BYTES} are allowed")]
+    TooLong {
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// They can't be read.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+}
+
+fn decode_within<'bytes, M: Deserialize<'bytes>>(bytes: &'bytes [u8]) -> Result<M, ClaimMessageError> {
+    if bytes.len() > MAX_CLAIM_MESSAGE_BYTES {
+        return Err(ClaimMessageError::TooLong { bytes: bytes.len() });
+    }
+    Ok(decode(bytes)?)
+}
+
+/// Reads what a manager sent: the body of a frame.
+pub fn decode_to_machine(bytes: &[u8]) -> Result<ToMachine, ClaimMessageError> {
+    decode_within(bytes)
+}
+
+/// Reads what a machine sent: the body of a frame.
+pub fn decode_to_manager(bytes: &[u8]) -> Result<ToManager, ClaimMessageError> {
+    decode_within(bytes)
+}
+
+impl ToMachine {
+    /// Its name, for errors.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Claim { .. } => "a claim",
+            Self::Reveal { .. } => "a nonce",
+            Self::Confirm { .. } => "a confirmation",
+            Self::Decline => "a refusal",
+        }
+    }
+}
+
+impl ToManager {
+    /// Its name, for errors.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Nonce { .. } => "a nonce",
+            Self::Handover { .. } => "a handover",
+            Self::Refused(_) => "a refusal",
+        }
+    }
+}

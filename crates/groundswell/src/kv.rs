@@ -1,0 +1,459 @@
+//! The node's side of the key-value store: what a machine and a manager are made of.
+//!
+//! [`Kv`] holds the documents of one node and what they share: storage, the keeper that writes it,
+//! the docs engine, and the tasks. docs/kv.md tells how a write travels.
+
+mod document;
+mod engine;
+mod error;
+mod feed;
+mod fleet;
+mod keeper;
+mod sealed;
+mod session;
+mod space;
+mod status;
+mod storage;
+mod subscription;
+mod supervisor;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc, Mutex, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
+
+use groundswell_core::{
+    Epoch,
+    kv::{AuthorCounter, Clock, Envelope, KvAuthor, KvView},
+};
+use iroh::endpoint::Connection;
+use iroh_docs::{Author, NamespaceId};
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+pub(crate) use document::{Document, Identity};
+pub use error::{KvEnded, KvError, KvOpenError};
+pub use fleet::{KvFleetEvent, KvFleetSubscription};
+pub(crate) use keeper::{Command, WallClock};
+pub(crate) use session::KvCloseCode;
+pub use space::KvSpace;
+pub use status::{KvLink, LinkStatus};
+pub(crate) use storage::{DocumentRow, Role, Row, Standing};
+pub use subscription::{KvSubscription, KvWatch};
+pub(crate) use supervisor::{learn, renew, tell_release};
+
+use crate::{
+    error::OpenError,
+    freshness::milliseconds,
+    node::within,
+    shared::Shared,
+    source::PeerId,
+    sync::{lock, read, write},
+};
+use engine::Engine;
+use keeper::{Keeper, KeeperHandle};
+use storage::{Storage, index};
+
+/// The protocol of the two sides of a document.
+pub(crate) const KV_ALPN: &[u8] = b"groundswell/kv";
+
+/// The protocol by which a manager claims a machine.
+pub(crate) const CLAIM_ALPN: &[u8] = b"groundswell/claim";
+
+/// Who gets the connections of a claim.
+pub(crate) type ClaimHandler = Box<dyn Fn(Connection) + Send + Sync>;
+
+/// Where a node keeps the way to its machine or manager.
+#[derive(Default)]
+pub(crate) struct Slot(RwLock<Weak<Kv>>);
+
+impl Slot {
+    pub(crate) fn get(&self) -> Option<Arc<Kv>> {
+        read(&self.0).upgrade()
+    }
+}
+
+/// What can be said at a start.
+#[derive(Clone)]
+pub(crate) struct KvConfig {
+    pub(crate) role: Role,
+    pub(crate) wall_clock: WallClock,
+    pub(crate) max_value_bytes: usize,
+}
+
+/// The documents of one node.
+pub(crate) struct Kv {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ours: KvAuthor,
+    pub(crate) signer: Author,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) keeper: KeeperHandle,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    engine: Engine,
+    /// Counts how often the engine was rebuilt, so that documents are opened in it again.
+    engine_runs: watch::Sender<u64>,
+    /// Told when the engine fails somebody.
+    engine_failed: Notify,
+    pub(crate) wall_clock: WallClock,
+    pub(crate) max_value_bytes: usize,
+    next_number: AtomicU64,
+    /// A machine's one document.
+    own: RwLock<Option<Arc<Document>>>,
+    /// A manager's documents, by their machines.
+    machines: RwLock<BTreeMap<PeerId, Arc<Document>>>,
+    /// Counts the changes of that map.
+    pub(crate) machines_changed: watch::Sender<u64>,
+    /// Machines that are being claimed: they are not told that they are no machines of ours.
+    pub(crate) claiming: Mutex<HashSet<PeerId>>,
+    claim_handler: RwLock<Option<ClaimHandler>>,
+    /// Releases that their machines are still to be told of.
+    releases: Mutex<Vec<Arc<Identity>>>,
+    /// Told when a machine was released.
+    pub(crate) released: Notify,
+    /// Nothing new is begun.
+    pub(crate) closing: CancellationToken,
+    /// Nothing more will be committed: what is goes to the other side, then a goodbye.
+    pub(crate) parting: CancellationToken,
+    /// Everything ends where it stands.
+    pub(crate) closed: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Kv {
+    /// Opens the documents of a node's data directory, and begins to synchronise them.
+    pub(crate) async fn open(shared: Arc<Shared>, config: KvConfig) -> Result<Arc<Self>, KvOpenError> {
+        let endpoint = shared.endpoint().ok_or(KvOpenError::ShutDown)?;
+        let KvConfig { role, wall_clock, max_value_bytes } = config;
+        let ours = match role {
+            Role::Machine => KvAuthor::Machine,
+            Role::Manager => KvAuthor::Manager,
+        };
+        let derived = blake3::derive_key("groundswell kv v1: the author of a node", &endpoint.secret_key().to_bytes());
+        let signer = Author::from_bytes(&derived);
+        let signer_id = signer.id();
+        if shared.kv.get().is_some() {
+            return Err(KvOpenError::RoleTaken);
+        }
+        let dir = shared.dir.clone();
+        // Opening may repair the storage after a crash, and reads every entry.
+        let load = move || {
+            let storage = Storage::open(&dir.join("kv.redb"), role)?;
+            let loaded = load_all(&storage, ours, signer_id)
+                .map_err(|reason| OpenError::Damaged { path: dir.join("kv.redb"), reason })?;
+            Ok::<_, OpenError>((Arc::new(storage), loaded))
+        };
+        let joined = tokio::task::spawn_blocking(load).await;
+        let (storage, loaded) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
+        let (events, live_events) = async_channel::bounded(feed::EVENT_QUEUE);
+        let engine = Engine::open(&shared.dir.join("docs.redb"), events);
+        let engine = engine.map_err(|error| KvOpenError::Documents(error.to_string()))?;
+        let gone = CancellationToken::new();
+        let clock = wall_clock.clone();
+        let started = Keeper::start(storage.clone(), signer.clone(), clock, max_value_bytes, gone.clone());
+        let (keeper, thread) = started.map_err(|error| KvOpenError::Documents(error.to_string()))?;
+        let next_number = loaded.iter().map(|one| one.identity.number + 1).max().unwrap_or(1);
+        let kv = Arc::new(Self {
+            shared: shared.clone(),
+            ours,
+            signer,
+            storage,
+            keeper,
+            thread: Mutex::new(Some(thread)),
+            engine,
+            engine_runs: watch::Sender::new(0),
+            engine_failed: Notify::new(),
+            wall_clock,
+            max_value_bytes,
+            next_number: AtomicU64::new(next_number),
+            own: RwLock::new(None),
+            machines: RwLock::default(),
+            machines_changed: watch::Sender::new(0),
+            claiming: Mutex::default(),
+            claim_handler: RwLock::new(None),
+            releases: Mutex::default(),
+            released: Notify::new(),
+            closing: CancellationToken::new(),
+            parting: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        {
+            let mut slot = write(&shared.kv.0);
+            if slot.upgrade().is_some() {
+                return Err(KvOpenError::RoleTaken);
+            }
+            *slot = Arc::downgrade(&kv);
+        }
+        for one in loaded {
+            kv.take_in(one).await;
+        }
+        if ours == KvAuthor::Machine && kv.own().is_none() {
+            let identity = kv.new_identity(Standing::Unclaimed);
+            let row = Row::Document { number: identity.number, row: identity.row() };
+            let written = kv.keeper.rows(vec![row]).await;
+            written.map_err(|error| KvOpenError::Documents(error.to_string()))?;
+            kv.begin(&identity).await;
+            *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));
+        }
+        feed::spawn(&kv, live_events);
+        let watched = kv.clone();
+        kv.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = watched.closing.cancelled() => {}
+                // No stream hangs silently: without the keeper nothing more will come.
+                () = gone.cancelled() => watched.end_all(KvEnded::Failed),
+            }
+        });
+        for document in kv.documents() {
+            kv.work(&document);
+        }
+        Ok(kv)
+    }
+
+    async fn take_in(self: &Arc<Self>, one: LoadedDocument) {
+        let LoadedDocument { identity, view, clock, counter, heads } = one;
+        let number = identity.number;
+        self.keeper.tell(Command::Begin { number, clock, counter }).await;
+        match (&identity.standing, self.ours) {
+            (Standing::Releasing { .. }, _) => {
+                self.releasing(&identity);
+                supervisor::tell_release(self, identity);
+            }
+            (_, KvAuthor::Machine) => {
+                *write(&self.own) = Some(Document::new(self.ours, identity, view, heads));
+            }
+            (Standing::Paired { peer, .. } | Standing::Released { peer }, KvAuthor::Manager) => {
+                let peer = *peer;
+                write(&self.machines).insert(peer, Document::new(self.ours, identity, view, heads));
+            }
+            (Standing::Unclaimed, KvAuthor::Manager) => warn!(number, "a document of nobody is left alone"),
+        }
+    }
+
+    /// Tells the keeper of a document that begins.
+    pub(crate) async fn begin(&self, identity: &Identity) {
+        let (clock, counter) = (Clock::restore(None), AuthorCounter::restore(0));
+        self.keeper.tell(Command::Begin { number: identity.number, clock, counter }).await;
+    }
+
+    /// A new document of this node's own making.
+    pub(crate) fn new_identity(&self, standing: Standing) -> Arc<Identity> {
+        let row = DocumentRow { secret: rand::random(), standing };
+        self.identity_of(row)
+    }
+
+    pub(crate) fn identity_of(&self, row: DocumentRow) -> Arc<Identity> {
+        let number = self.next_number.fetch_add(1, Ordering::SeqCst);
+        Identity::new(number, &row, self.ours, self.signer.id())
+    }
+
+    /// The same document as another one stands now.
+    pub(crate) fn identity_again(&self, number: u64, row: &DocumentRow) -> Arc<Identity> {
+        Identity::new(number, row, self.ours, self.signer.id())
+    }
+
+    /// Begins the tasks that keep a document in sync.
+    pub(crate) fn work(self: &Arc<Self>, document: &Arc<Document>) {
+        feed::spawn_feeder(self, document);
+        supervisor::spawn(self, document);
+    }
+
+    /// A machine's document.
+    pub(crate) fn own(&self) -> Option<Arc<Document>> {
+        read(&self.own).clone()
+    }
+
+    /// The document that is shared with this peer.
+    pub(crate) fn of_peer(&self, peer: PeerId) -> Option<Arc<Document>> {
+        match self.ours {
+            KvAuthor::Machine => self.own().filter(|own| own.identity().peer() == Some(peer)),
+            KvAuthor::Manager => read(&self.machines).get(&peer).cloned(),
+        }
+    }
+
+    /// The document of this id.
+    pub(crate) fn of_namespace(&self, namespace: NamespaceId) -> Option<Arc<Document>> {
+        self.documents().into_iter().find(|document| document.identity().namespace == namespace)
+    }
+
+    /// The machines of a manager.
+    pub(crate) fn machine_ids(&self) -> Vec<PeerId> {
+        read(&self.machines).keys().copied().collect()
+    }
+
+    pub(crate) fn documents(&self) -> Vec<Arc<Document>> {
+        let own = self.own();
+        own.into_iter().chain(read(&self.machines).values().cloned()).collect()
+    }
+
+    /// Puts a machine's document in the place of what there was of it, which is returned.
+    pub(crate) fn put_machine(&self, peer: PeerId, document: Option<Arc<Document>>) -> Option<Arc<Document>> {
+        let before = {
+            let mut machines = write(&self.machines);
+            match document {
+                Some(document) => machines.insert(peer, document),
+                None => machines.remove(&peer),
+            }
+        };
+        self.machines_changed.send_modify(|changes| *changes += 1);
+        before
+    }
+
+    /// Notes a release that its machine is still to be told of.
+    pub(crate) fn releasing(&self, identity: &Arc<Identity>) {
+        lock(&self.releases).push(identity.clone());
+    }
+
+    /// A machine is claimed again: it need not be told of earlier releases.
+    pub(crate) async fn forget_releases(&self, peer: PeerId) {
+        let of_peer = |one: &mut Arc<Identity>| one.standing == Standing::Releasing { peer };
+        let forgotten: Vec<Arc<Identity>> = lock(&self.releases).extract_if(.., of_peer).collect();
+        for identity in forgotten {
+            identity.replaced.cancel();
+            // If this fails it is told of an old document, which it does not have.
+            let _ = self.keeper.rows(vec![Row::Drop { number: identity.number }]).await;
+        }
+    }
+
+    /// Takes a document of this node out of the docs engine.
+    pub(crate) async fn close_document(&self, identity: &Identity) {
+        if let Err(error) = self.engine.drop_document(identity.namespace).await {
+            warn!(%error, "a released document is not removed from the docs engine");
+        }
+    }
+
+    /// Whether local streams have been told that nothing more comes.
+    pub(crate) fn streams_ended(&self) -> bool {
+        self.parting.is_cancelled()
+    }
+
+    pub(crate) fn on_claim(&self, handler: ClaimHandler) {
+        *write(&self.claim_handler) = Some(handler);
+    }
+
+    /// A peer connects for a document.
+    pub(crate) fn accept(self: &Arc<Self>, connection: Connection) {
+        session::accept(self, connection);
+    }
+
+    /// A peer connects to claim this machine.
+    pub(crate) fn accept_claim(&self, connection: Connection) {
+        match &*read(&self.claim_handler) {
+            Some(handler) if !self.closing.is_cancelled() => handler(connection),
+            _ => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
+        }
+    }
+
+    /// Ends everything at once, as a crash does.
+    pub(crate) fn abandon(&self) {
+        self.end_all(KvEnded::ShutDown);
+    }
+
+    fn end_all(&self, why: KvEnded) {
+        self.closing.cancel();
+        self.parting.cancel();
+        self.closed.cancel();
+        self.documents().iter().for_each(|document| document.end(why));
+        self.machines_changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// Shuts down in order, within the deadline; which step overran, if one did.
+    pub(crate) async fn shutdown(&self, deadline: Instant) -> Option<&'static str> {
+        // A second call has nothing to do.
+        let thread = lock(&self.thread).take()?;
+        let mut late = None;
+        let mut note = |step: &'static str, done: bool| {
+            if !done {
+                late.get_or_insert(step);
+            }
+        };
+        // 1. Writes are refused. 2. The keeper makes durable and answers what it was asked before.
+        self.closing.cancel();
+        let stopped = async {
+            self.keeper.tell(Command::Stop).await;
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                warn!("the keeper had panicked; what was acknowledged stands");
+            }
+        };
+        note("committing entries", within(deadline, 0.3, stopped).await);
+        // 3. What is committed goes to the other sides. One that does not read is cut off.
+        self.parting.cancel();
+        self.tasks.close();
+        let delivered = async {
+            for document in self.documents() {
+                document.until_no_session().await;
+            }
+        };
+        within(deadline, 0.2, delivered).await;
+        // 4. Local streams end after what was committed.
+        self.documents().iter().for_each(|document| document.end(KvEnded::ShutDown));
+        self.machines_changed.send_modify(|changes| *changes += 1);
+        // 5. Connections and tasks.
+        self.closed.cancel();
+        for document in self.documents() {
+            document.close_session(KvCloseCode::ShutDown);
+        }
+        note("ending the tasks of documents", within(deadline, 0.5, self.tasks.wait()).await);
+        // 6. The docs engine and the storage.
+        note("closing the docs engine", within(deadline, 0.5, self.engine.stop()).await);
+        let storage = self.storage.clone();
+        let closed = async {
+            let _ = tokio::task::spawn_blocking(move || storage.close()).await;
+        };
+        note("closing the storage of documents", within(deadline, 0.9, closed).await);
+        // The node may have another role from now on.
+        *write(&self.shared.kv.0) = Weak::new();
+        late
+    }
+}
+
+/// What was stored of a document, ready for use.
+struct LoadedDocument {
+    identity: Arc<Identity>,
+    view: KvView,
+    clock: Clock,
+    counter: AuthorCounter,
+    heads: [u64; 2],
+}
+
+pub(crate) fn new_view() -> KvView {
+    KvView::new(Epoch(rand::random()))
+}
+
+fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> Result<Vec<LoadedDocument>, String> {
+    let documents = storage.documents().map_err(|error| error.to_string())?;
+    let load = |(number, row): (u64, DocumentRow)| {
+        let loaded = storage.load(number).map_err(|error| error.to_string())?;
+        let mut view = new_view();
+        let mut bound = loaded.bound;
+        let mut heads = loaded.held;
+        for entry in loaded.entries {
+            let envelope =
+                Envelope::decode(&entry.key, &entry.envelope, usize::MAX).map_err(|error| error.to_string())?;
+            if entry.author == ours {
+                bound = bound.max(entry.counter.saturating_add(1));
+                heads[index(ours)] = heads[index(ours)].max(entry.counter);
+            }
+            if let Err(error) = view.apply(entry.author, envelope) {
+                warn!(%error, number, "an entry is not shown");
+            }
+        }
+        let mut clock = Clock::restore(loaded.clock);
+        clock.observe(view.newest_stamp());
+        let identity = Identity::new(number, &row, ours, signer);
+        Ok(LoadedDocument { identity, view, clock, counter: AuthorCounter::restore(bound), heads })
+    };
+    documents.into_iter().map(load).collect()
+}
+
+/// The system's wall clock, in milliseconds since 1970.
+pub(crate) fn system_clock() -> WallClock {
+    Arc::new(|| milliseconds(SystemTime::now()))
+}

@@ -1,0 +1,321 @@
+//! One document as this node has it in memory: its identity, the view, the newest entries of both
+//! logs, who reads it, and how it stands with the other side.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use groundswell_core::{
+    Epoch,
+    kv::{Applied, Envelope, KvAuthor, KvKey, KvView, SpaceName},
+    wire::BootId,
+};
+use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    error::KvEnded,
+    sealed::Sealed,
+    session::{Active, KvCloseCode},
+    status::LinkStatus,
+    storage::{DocumentRow, Standing, index},
+    subscription::Wake,
+};
+use crate::{
+    limits::KV_RECENT_BYTES,
+    source::PeerId,
+    sync::{lock, read, write},
+};
+
+/// How many runs of the other side are remembered, to know one that comes back.
+const REMEMBERED_BOOTS: usize = 16;
+
+/// Which document this is, and with whom it is shared. It is replaced as a whole, by a release and by
+/// a claim; whoever works for the one before ends then.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) number: u64,
+    pub(crate) secret: NamespaceSecret,
+    pub(crate) namespace: NamespaceId,
+    /// Who signs the entries of either side.
+    pub(crate) authors: [Option<AuthorId>; 2],
+    pub(crate) standing: Standing,
+    /// Set when this is no longer the document's identity.
+    pub(crate) replaced: CancellationToken,
+}
+
+impl Identity {
+    pub(crate) fn new(number: u64, row: &DocumentRow, ours: KvAuthor, signer: AuthorId) -> Arc<Self> {
+        let secret = NamespaceSecret::from_bytes(&row.secret);
+        let mut authors = [None; 2];
+        authors[index(ours)] = Some(signer);
+        if let Standing::Paired { author, .. } = row.standing {
+            authors[1 - index(ours)] = Some(AuthorId::from(author));
+        }
+        let namespace = secret.id();
+        let replaced = CancellationToken::new();
+        Arc::new(Self { number, secret, namespace, authors, standing: row.standing.clone(), replaced })
+    }
+
+    /// The other side, if there is one.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        match self.standing {
+            Standing::Paired { peer, .. } => Some(peer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn author(&self, author: KvAuthor) -> Option<AuthorId> {
+        self.authors[index(author)]
+    }
+
+    pub(crate) fn row(&self) -> DocumentRow {
+        DocumentRow { secret: self.secret.to_bytes(), standing: self.standing.clone() }
+    }
+}
+
+/// The newest entries of an author, so that who is up to date reads no disk.
+#[derive(Debug, Default)]
+struct RecentLog {
+    entries: VecDeque<Arc<Sealed>>,
+    bytes: usize,
+    /// Every entry after this counter is here.
+    floor: u64,
+}
+
+impl RecentLog {
+    fn push(&mut self, entry: Arc<Sealed>) {
+        self.bytes += entry.weight();
+        self.entries.push_back(entry);
+        while self.bytes > KV_RECENT_BYTES
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            self.bytes -= oldest.weight();
+            self.floor = oldest.counter;
+        }
+    }
+}
+
+/// Who reads a document, by what can concern them.
+#[derive(Debug, Default)]
+struct Readers {
+    /// Those of one key.
+    of_key: HashMap<(SpaceName, KvKey), Vec<Arc<Wake>>>,
+    others: Vec<Arc<Wake>>,
+}
+
+pub(crate) struct Document {
+    pub(crate) ours: KvAuthor,
+    identity: RwLock<Arc<Identity>>,
+    view: RwLock<KvView>,
+    readers: Mutex<Readers>,
+    logs: [Mutex<RecentLog>; 2],
+    /// Up to which counter the entries of both authors are held here, durably.
+    pub(crate) heads: watch::Sender<[u64; 2]>,
+    pub(crate) status: watch::Sender<LinkStatus>,
+    /// Up to where they are in the docs document.
+    pub(crate) fed: watch::Sender<[u64; 2]>,
+    /// Whether the docs engine has the document open.
+    open_in_engine: AtomicBool,
+    /// Told when a value was found missing.
+    pub(crate) missing: Notify,
+    /// The one connection that synchronises the document now.
+    pub(crate) session: watch::Sender<Option<Arc<Active>>>,
+    /// The runs of the other side that were met, the newest last.
+    boots: Mutex<VecDeque<BootId>>,
+    ended: RwLock<Option<KvEnded>>,
+}
+
+impl Document {
+    pub(crate) fn new(ours: KvAuthor, identity: Arc<Identity>, view: KvView, heads: [u64; 2]) -> Arc<Self> {
+        let log = |head| Mutex::new(RecentLog { floor: head, ..RecentLog::default() });
+        let status = LinkStatus::new(&identity.standing);
+        Arc::new(Self {
+            ours,
+            identity: RwLock::new(identity),
+            view: RwLock::new(view),
+            readers: Mutex::default(),
+            logs: heads.map(log),
+            heads: watch::Sender::new(heads),
+            status: watch::Sender::new(status),
+            fed: watch::Sender::new([0; 2]),
+            open_in_engine: AtomicBool::new(false),
+            missing: Notify::new(),
+            session: watch::Sender::new(None),
+            boots: Mutex::default(),
+            ended: RwLock::new(None),
+        })
+    }
+
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        read(&self.identity).clone()
+    }
+
+    /// Takes another identity, with the view and the heads as they are.
+    pub(crate) fn set_identity(&self, identity: Arc<Identity>) {
+        let standing = identity.standing.clone();
+        let before = std::mem::replace(&mut *write(&self.identity), identity);
+        before.replaced.cancel();
+        self.status.send_modify(|status| *status = LinkStatus::new(&standing));
+    }
+
+    /// Takes another identity that begins anew: its readers are told to.
+    pub(crate) fn renew(&self, identity: Arc<Identity>, entries: Vec<(Sealed, Envelope)>, heads: [u64; 2]) {
+        {
+            let mut view = write(&self.view);
+            *view = KvView::new(Epoch(rand::random()));
+            for (entry, envelope) in entries {
+                // It was in a view of the same size before.
+                let _ = view.apply(entry.author, envelope);
+            }
+        }
+        for (log, head) in self.logs.iter().zip(heads) {
+            *lock(log) = RecentLog { floor: head, ..RecentLog::default() };
+        }
+        self.set_identity(identity);
+        self.heads.send_replace(heads);
+        self.wake_all();
+    }
+
+    /// Looks at the view. Not for long: writers wait.
+    pub(crate) fn with_view<T>(&self, look: impl FnOnce(&KvView) -> T) -> T {
+        look(&read(&self.view))
+    }
+
+    /// Shows what is durable: to readers here, and to whoever follows the logs.
+    pub(crate) fn show(&self, entries: Vec<(Sealed, Envelope)>, heads: [u64; 2]) {
+        let mut changes = Vec::with_capacity(entries.len());
+        let mut sealed = Vec::with_capacity(entries.len());
+        {
+            let mut view = write(&self.view);
+            for (entry, envelope) in entries {
+                let (space, key) = (envelope.space.clone(), envelope.key.clone());
+                match view.apply(entry.author, envelope) {
+                    Ok(Applied::Won { previous, .. }) => changes.push((space, key, entry.author, previous)),
+                    Ok(Applied::Lost) => {}
+                    Err(error) => tracing::error!(%error, "an entry of the other side is not shown"),
+                }
+                sealed.push(Arc::new(entry));
+            }
+        }
+        for entry in sealed {
+            let mut log = lock(&self.logs[index(entry.author)]);
+            if entry.counter > log.entries.back().map_or(log.floor, |newest| newest.counter) {
+                log.push(entry);
+            }
+        }
+        self.heads.send_if_modified(|now| {
+            let before = *now;
+            *now = [now[0].max(heads[0]), now[1].max(heads[1])];
+            *now != before
+        });
+        if changes.is_empty() {
+            return;
+        }
+        let readers = lock(&self.readers);
+        for (space, key, author, previous) in changes {
+            let place = (space, key);
+            if let Some(of_key) = readers.of_key.get(&place) {
+                of_key.iter().for_each(|wake| wake.wake());
+            }
+            let (space, key) = place;
+            for wake in &readers.others {
+                // One that is awake already need not be asked.
+                if !wake.is_set() && wake.concerns(&space, &key, author, previous) {
+                    wake.wake();
+                }
+            }
+        }
+    }
+
+    /// The entries of an author after this counter, if they are all in memory.
+    pub(crate) fn recent_after(&self, author: KvAuthor, counter: u64) -> Option<Vec<Arc<Sealed>>> {
+        let log = lock(&self.logs[index(author)]);
+        if counter < log.floor {
+            return None;
+        }
+        let from = log.entries.partition_point(|entry| entry.counter <= counter);
+        Some(log.entries.range(from..).cloned().collect())
+    }
+
+    /// Adds a reader, that is woken from now on.
+    pub(crate) fn add_reader(&self, wake: &Arc<Wake>) {
+        let mut readers = lock(&self.readers);
+        match wake.only_key() {
+            Some(place) => readers.of_key.entry(place).or_default().push(wake.clone()),
+            None => readers.others.push(wake.clone()),
+        }
+    }
+
+    pub(crate) fn remove_reader(&self, wake: &Arc<Wake>) {
+        let mut readers = lock(&self.readers);
+        match wake.only_key() {
+            Some(place) => {
+                if let Some(of_key) = readers.of_key.get_mut(&place) {
+                    of_key.retain(|other| !Arc::ptr_eq(other, wake));
+                    if of_key.is_empty() {
+                        readers.of_key.remove(&place);
+                    }
+                }
+            }
+            None => readers.others.retain(|other| !Arc::ptr_eq(other, wake)),
+        }
+    }
+
+    pub(crate) fn is_open_in_engine(&self) -> bool {
+        self.open_in_engine.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_open_in_engine(&self, open: bool) {
+        self.open_in_engine.store(open, Ordering::SeqCst);
+    }
+
+    /// Notes a run of the other side. One that comes back after another has taken its place is that
+    /// of a second device with the same identity.
+    pub(crate) fn meet(&self, boot: BootId) {
+        let mut boots = lock(&self.boots);
+        if boots.back() == Some(&boot) {
+            return;
+        }
+        if boots.contains(&boot) {
+            self.status.send_if_modified(|status| !std::mem::replace(&mut status.duplicate, true));
+        }
+        boots.push_back(boot);
+        if boots.len() > REMEMBERED_BOOTS {
+            boots.pop_front();
+        }
+    }
+
+    /// Waits until no connection synchronises the document.
+    pub(crate) async fn until_no_session(&self) {
+        // The sender lives in the document, which the caller holds.
+        let _ = self.session.subscribe().wait_for(Option::is_none).await;
+    }
+
+    /// Closes the connection that synchronises the document, if there is one.
+    pub(crate) fn close_session(&self, why: KvCloseCode) {
+        if let Some(active) = &*self.session.borrow() {
+            active.connection.close(why.code(), why.reason());
+        }
+    }
+
+    fn wake_all(&self) {
+        let readers = lock(&self.readers);
+        readers.others.iter().chain(readers.of_key.values().flatten()).for_each(|wake| wake.wake());
+    }
+
+    /// Ends every stream, after what was shown before.
+    pub(crate) fn end(&self, why: KvEnded) {
+        write(&self.ended).get_or_insert(why);
+        self.wake_all();
+    }
+
+    pub(crate) fn ended(&self) -> Option<KvEnded> {
+        *read(&self.ended)
+    }
+}

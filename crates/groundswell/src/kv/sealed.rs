@@ -1,0 +1,149 @@
+//! A sealed entry: an envelope with the signatures that make it an entry of an iroh-docs document.
+//!
+//! Of an iroh-docs entry only what can't be told from the rest is kept and sent: the signatures and
+//! the counter. Its namespace and author are those of the document, its key, hash and length those
+//! of the envelope.
+
+use bytes::Bytes;
+use groundswell_core::kv::KvAuthor;
+use iroh_docs::{Author, AuthorId, Entry, NamespaceId, NamespaceSecret, Record, RecordIdentifier, SignedEntry};
+
+/// The bytes of both signatures.
+pub(crate) const SIGNATURE_BYTES: usize = 128;
+
+/// What is sent of an entry besides its envelope: author, document key, counter, signatures.
+const SENT_BYTES: usize = 1 + 32 + 8 + SIGNATURE_BYTES;
+
+/// An entry that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SealError {
+    #[error("a stored entry is cut")]
+    Cut,
+    #[error("the entry can't be encoded or decoded: {0}")]
+    Malformed(String),
+    #[error("the entry is not signed by its author for this document")]
+    Signature,
+}
+
+/// An author's entry of a document key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) author: KvAuthor,
+    pub(crate) key: [u8; 32],
+    pub(crate) counter: u64,
+    pub(crate) signature: [u8; SIGNATURE_BYTES],
+    pub(crate) envelope: Bytes,
+}
+
+impl Sealed {
+    /// Signs an envelope.
+    pub(crate) fn sign(
+        secret: &NamespaceSecret,
+        signer: &Author,
+        author: KvAuthor,
+        key: [u8; 32],
+        counter: u64,
+        envelope: Bytes,
+    ) -> Result<Self, SealError> {
+        let record = record(&envelope, counter);
+        let signed = SignedEntry::from_parts(secret, signer, key, record);
+        let encoded =
+            postcard::to_allocvec(signed.signature()).map_err(|error| SealError::Malformed(error.to_string()));
+        let signature = encoded?.try_into().map_err(|_| SealError::Signature)?;
+        Ok(Self { author, key, counter, signature, envelope })
+    }
+
+    /// What decides between two entries of one author under one key, as iroh-docs does.
+    pub(crate) fn rank(&self) -> (u64, [u8; 32]) {
+        (self.counter, *blake3::hash(&self.envelope).as_bytes())
+    }
+
+    /// The entry as iroh-docs has it.
+    pub(crate) fn to_entry(&self, document: NamespaceId, author: AuthorId) -> Result<SignedEntry, SealError> {
+        let id = RecordIdentifier::new(document, author, self.key);
+        let entry = Entry::new(id, record(&self.envelope, self.counter));
+        let mut bytes = self.signature.to_vec();
+        let malformed = |error: postcard::Error| SealError::Malformed(error.to_string());
+        bytes.extend(postcard::to_allocvec(&entry).map_err(malformed)?);
+        postcard::from_bytes(&bytes).map_err(malformed)
+    }
+
+    /// Whether its author has signed it for this document.
+    pub(crate) fn verify(&self, document: NamespaceId, author: AuthorId) -> Result<(), SealError> {
+        self.to_entry(document, author)?.verify(&()).map_err(|_| SealError::Signature)
+    }
+
+    /// How many bytes it takes on its way, about.
+    pub(crate) fn weight(&self) -> usize {
+        self.envelope.len() + SIGNATURE_BYTES + 48
+    }
+
+    /// What is sent of it besides the envelope.
+    pub(crate) fn to_sent(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SENT_BYTES);
+        bytes.push(match self.author {
+            KvAuthor::Machine => 0,
+            KvAuthor::Manager => 1,
+        });
+        bytes.extend(self.key);
+        bytes.extend(self.counter.to_le_bytes());
+        bytes.extend(self.signature);
+        bytes
+    }
+
+    pub(crate) fn from_sent(signed: &[u8], envelope: &[u8]) -> Result<Self, SealError> {
+        let signed: &[u8; SENT_BYTES] = signed.try_into().map_err(|_| SealError::Cut)?;
+        let (author, rest) = signed.split_first().ok_or(SealError::Cut)?;
+        let author = match author {
+            0 => KvAuthor::Machine,
+            1 => KvAuthor::Manager,
+            _ => return Err(SealError::Signature),
+        };
+        let (key, rest) = rest.split_first_chunk::<32>().ok_or(SealError::Cut)?;
+        Self::from_stored(author, *key, &[rest, envelope].concat())
+    }
+
+    /// The bytes of its row in storage, whose key says the rest.
+    pub(crate) fn to_stored(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 + SIGNATURE_BYTES + self.envelope.len());
+        bytes.extend(self.counter.to_le_bytes());
+        bytes.extend(self.signature);
+        bytes.extend(&self.envelope[..]);
+        bytes
+    }
+
+    pub(crate) fn from_stored(author: KvAuthor, key: [u8; 32], bytes: &[u8]) -> Result<Self, SealError> {
+        let (counter, rest) = bytes.split_first_chunk::<8>().ok_or(SealError::Cut)?;
+        let (signature, envelope) = rest.split_first_chunk::<SIGNATURE_BYTES>().ok_or(SealError::Cut)?;
+        let envelope = Bytes::copy_from_slice(envelope);
+        Ok(Self { author, key, counter: u64::from_le_bytes(*counter), signature: *signature, envelope })
+    }
+}
+
+fn record(envelope: &Bytes, counter: u64) -> Record {
+    Record::new(blake3::hash(envelope).into(), envelope.len() as u64, counter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_entry_makes_the_entry_again() {
+        let (secret, author) = (NamespaceSecret::from_bytes(&[3; 32]), Author::from_bytes(&[4; 32]));
+        let envelope = Bytes::from_static(b"some envelope");
+        let sealed = Sealed::sign(&secret, &author, KvAuthor::Machine, [9; 32], 17, envelope).unwrap();
+        let whole = SignedEntry::from_parts(&secret, &author, [9; 32], record(&sealed.envelope, 17));
+        assert_eq!(sealed.to_entry(secret.id(), author.id()).unwrap(), whole);
+        assert_eq!(Sealed::from_sent(&sealed.to_sent(), &sealed.envelope).unwrap(), sealed);
+        assert_eq!(Sealed::from_sent(&sealed.to_sent()[1..], &sealed.envelope), Err(SealError::Cut));
+        assert_eq!(Sealed::from_stored(KvAuthor::Machine, [9; 32], &sealed.to_stored()).unwrap(), sealed);
+        sealed.verify(secret.id(), author.id()).unwrap();
+        let other = Author::from_bytes(&[5; 32]).id();
+        assert_eq!(sealed.verify(secret.id(), other), Err(SealError::Signature));
+        assert!(sealed.verify(NamespaceSecret::from_bytes(&[6; 32]).id(), author.id()).is_err());
+        let changed = Sealed { envelope: Bytes::from_static(b"another envelope"), ..sealed.clone() };
+        assert_eq!(changed.verify(secret.id(), author.id()), Err(SealError::Signature));
+        assert_eq!(Sealed { counter: 18, ..sealed }.verify(secret.id(), author.id()), Err(SealError::Signature));
+    }
+}

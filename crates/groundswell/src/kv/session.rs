@@ -1,0 +1,703 @@
+//! One connection between the two sides of a document: hellos, what each lacks, what is new, and
+//! reconciliation now and then.
+//!
+//! The side that sends is a reader of the document's logs: it goes on from where the other says
+//! that it stands, and waits for more. Catching up and pushing are the same. The side that
+//! receives verifies, has the keeper make it durable and show it, and acknowledges.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use groundswell_core::{
+    encoding::decode,
+    kv::{
+        Envelope, KvAuthor, skew_ms,
+        wire::{Held, KV_PROTOCOL_VERSION, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes},
+    },
+    wire::BootId,
+};
+use iroh::endpoint::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
+use tokio::{sync::Notify, time::timeout};
+use tracing::{Instrument, debug, info_span, warn};
+
+use super::{
+    Kv,
+    document::{Document, Identity},
+    keeper::{Command, Opened},
+    sealed::Sealed,
+    status::KvLink,
+    storage::{AUTHORS, Standing, index},
+    supervisor,
+};
+use crate::{
+    frames::{FrameReader, ReadFrameError},
+    limits::{HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES},
+    peers::jittered,
+    source::PeerId,
+};
+
+/// Two connections that come up within this time were dialled by both sides at once.
+const BOTH_DIALLED: Duration = Duration::from_secs(2);
+
+/// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
+const VERIFY_HERE: usize = 8;
+
+/// How long a side waits for the other to say what it has, before it counts as not shared.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a connection is closed: the codes on the wire. They are part of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KvCloseCode {
+    /// The node shuts down, or has no such role now.
+    ShutDown = 0,
+    /// The peer speaks another version of the protocol.
+    Version = 1,
+    /// The peer did not say hello, or not as it should.
+    Hello = 3,
+    /// Another connection has taken its place.
+    Superseded = 4,
+    /// The peer sent what may not be.
+    Violation = 5,
+    /// The peer does not share this document, or not any more.
+    NotPaired = 6,
+    /// Not now: ask again later.
+    Later = 7,
+}
+
+impl KvCloseCode {
+    pub(crate) fn code(self) -> VarInt {
+        VarInt::from_u32(self as u32)
+    }
+
+    pub(crate) fn reason(self) -> &'static [u8] {
+        match self {
+            Self::ShutDown => b"shutting down",
+            Self::Version => b"another version of the protocol: update the older side",
+            Self::Hello => b"no proper hello",
+            Self::Superseded => b"superseded by another connection",
+            Self::Violation => b"a message that may not be",
+            Self::NotPaired => b"there is no such document for this peer",
+            Self::Later => b"not now, ask again later",
+        }
+    }
+
+    /// Whether the peer has closed the connection with this code.
+    pub(crate) fn is(self, error: &ConnectionError) -> bool {
+        matches!(error, ConnectionError::ApplicationClosed(closed) if closed.error_code == self.code())
+    }
+}
+
+/// The connection that synchronises a document now.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) connection: Connection,
+    boot: BootId,
+    dialled_by: PeerId,
+    since: Instant,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It broke, was superseded, or the other side left.
+    Lost,
+    /// The other side does not share the document any more.
+    NotPaired,
+    /// In words, what is wrong.
+    Wrong(String),
+}
+
+fn lost(error: impl std::fmt::Display) -> End {
+    debug!(%error, "the connection is lost");
+    End::Lost
+}
+
+/// Hands a connection to a task of our own.
+pub(crate) fn accept(kv: &Arc<Kv>, connection: Connection) {
+    let task = kv.clone();
+    let span = info_span!("kv", peer = %connection.remote_id().fmt_short());
+    kv.tasks.spawn(
+        async move {
+            tokio::select! {
+                () = answer(&task, &connection) => {}
+                () = task.closed.cancelled() => {}
+            }
+        }
+        .instrument(span),
+    );
+}
+
+/// The accepting side: who is not paired learns nothing.
+async fn answer(kv: &Arc<Kv>, connection: &Connection) {
+    let refuse = |why: KvCloseCode| connection.close(why.code(), why.reason());
+    let peer = connection.remote_id();
+    let Some(document) = kv.of_peer(peer).filter(|_| !kv.closing.is_cancelled()) else {
+        let claiming = crate::sync::lock(&kv.claiming).contains(&peer);
+        return refuse(if kv.closing.is_cancelled() {
+            KvCloseCode::ShutDown
+        } else if claiming {
+            KvCloseCode::Later
+        } else {
+            KvCloseCode::NotPaired
+        });
+    };
+    let opening = async {
+        let (send, recv) = connection.accept_bi().await.map_err(|_| KvCloseCode::Hello)?;
+        let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
+        let hello = hear(&mut reader).await?;
+        Ok::<_, KvCloseCode>((send, reader, hello))
+    };
+    let (send, reader, hello) = match timeout(HELLO_TIMEOUT, opening).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(why)) => return refuse(why),
+        Err(_) => return refuse(KvCloseCode::Hello),
+    };
+    let identity = document.identity();
+    if hello.document != *identity.namespace.as_bytes() || identity.peer() != Some(peer) {
+        return refuse(KvCloseCode::NotPaired);
+    }
+    run(kv, &document, &identity, connection, send, reader, hello, peer).await;
+}
+
+/// The dialling side: runs a session until it ends.
+pub(crate) async fn dialled(
+    kv: &Arc<Kv>,
+    document: &Arc<Document>,
+    identity: &Arc<Identity>,
+    connection: Connection,
+) -> End {
+    let opening = async {
+        let (mut send, recv) = connection.open_bi().await.map_err(|_| KvCloseCode::Hello)?;
+        say_hello(kv, document, identity, &mut send).await?;
+        let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
+        let hello = hear(&mut reader).await?;
+        Ok::<_, KvCloseCode>((send, reader, hello))
+    };
+    match timeout(HELLO_TIMEOUT, opening).await {
+        Ok(Ok((send, reader, hello))) => {
+            let dialled_by = kv.shared.id;
+            run(kv, document, identity, &connection, send, reader, hello, dialled_by).await
+        }
+        refused => {
+            // What the other side says, if it has closed the connection, is what counts.
+            let closed = timeout(Duration::from_millis(100), connection.closed()).await;
+            let why = if let Ok(Err(why)) = refused { why } else { KvCloseCode::Hello };
+            connection.close(why.code(), why.reason());
+            match closed {
+                Ok(error) if KvCloseCode::NotPaired.is(&error) => End::NotPaired,
+                Ok(error) => End::Wrong(error.to_string()),
+                Err(_) => End::Wrong(String::from_utf8_lossy(why.reason()).into_owned()),
+            }
+        }
+    }
+}
+
+async fn say_hello(
+    kv: &Kv,
+    document: &Document,
+    identity: &Identity,
+    send: &mut SendStream,
+) -> Result<(), KvCloseCode> {
+    let hello = KvHello {
+        protocol: KV_PROTOCOL_VERSION,
+        boot: kv.shared.boot,
+        document: *identity.namespace.as_bytes(),
+        wall_ms: (kv.wall_clock)(),
+        held: held(document),
+    };
+    let mut frame = Vec::new();
+    encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|_| KvCloseCode::Hello)?;
+    send.write_all(&frame).await.map_err(|_| KvCloseCode::Hello)
+}
+
+fn held(document: &Document) -> Held {
+    let [machine, manager] = *document.heads.borrow();
+    Held { machine, manager }
+}
+
+async fn hear(reader: &mut FrameReader) -> Result<KvHello, KvCloseCode> {
+    let body = reader.next().await.map_err(|_| KvCloseCode::Hello)?;
+    // The version is the first field, and decodes even where the rest is of another time.
+    match postcard::take_from_bytes::<u16>(&body) {
+        Ok((KV_PROTOCOL_VERSION, _)) => decode(&body).map_err(|_| KvCloseCode::Hello),
+        Ok(_) => Err(KvCloseCode::Version),
+        Err(_) => Err(KvCloseCode::Hello),
+    }
+}
+
+/// A session whose other side has said hello.
+#[allow(clippy::too_many_arguments, reason = "the two sides open it differently, and from here on it is one")]
+async fn run(
+    kv: &Arc<Kv>,
+    document: &Arc<Document>,
+    identity: &Arc<Identity>,
+    connection: &Connection,
+    mut send: SendStream,
+    reader: FrameReader,
+    hello: KvHello,
+    dialled_by: PeerId,
+) -> End {
+    let peer = connection.remote_id();
+    if dialled_by == peer
+        && let Err(why) = say_hello(kv, document, identity, &mut send).await
+    {
+        connection.close(why.code(), why.reason());
+        return End::Lost;
+    }
+    document.meet(hello.boot);
+    let active =
+        Arc::new(Active { connection: connection.clone(), boot: hello.boot, dialled_by, since: Instant::now() });
+    if !admit(document, &active) {
+        connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
+        return End::Lost;
+    }
+    let skew = skew_ms((kv.wall_clock)(), hello.wall_ms);
+    document.status.send_modify(|status| {
+        status.link = KvLink::Online;
+        status.skew_ms = Some(skew);
+        status.problem = None;
+    });
+    supervisor::remember(kv, connection).await;
+    let session = Session {
+        kv: kv.clone(),
+        document: document.clone(),
+        identity: identity.clone(),
+        peer,
+        sent: hello.held_counters(),
+        acknowledge: Notify::new(),
+        wanted: Notify::new(),
+        wants: std::sync::Mutex::default(),
+    };
+    let end = tokio::select! {
+        end = session.receive(reader) => end,
+        end = session.send(send) => end,
+        end = session.reconcile(connection) => end,
+        error = connection.closed() => closed(&error),
+        () = identity.replaced.cancelled() => End::NotPaired,
+        () = kv.closed.cancelled() => End::Lost,
+    };
+    let why = match &end {
+        // Closed by the other side, it has said why.
+        End::Lost | End::NotPaired if connection.close_reason().is_some() => {
+            connection.close_reason().map_or(End::Lost, |error| closed(&error))
+        }
+        _ => end,
+    };
+    match &why {
+        End::Lost => connection.close(KvCloseCode::ShutDown.code(), KvCloseCode::ShutDown.reason()),
+        End::NotPaired => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
+        End::Wrong(problem) => {
+            warn!(problem, "the session ends");
+            connection.close(KvCloseCode::Violation.code(), KvCloseCode::Violation.reason());
+        }
+    }
+    dismiss(document, &active, &why);
+    if matches!(why, End::NotPaired) && !identity.replaced.is_cancelled() {
+        supervisor::left_by_peer(kv, document, identity);
+    }
+    why
+}
+
+fn closed(error: &ConnectionError) -> End {
+    if KvCloseCode::NotPaired.is(error) { End::NotPaired } else { lost(error) }
+}
+
+/// Makes a connection the one that synchronises the document, unless both sides have dialled at once
+/// and the other connection is the one to keep: that of the smaller id, at either side.
+fn admit(document: &Document, active: &Arc<Active>) -> bool {
+    document.session.send_if_modified(|current| {
+        if let Some(old) = &*current {
+            let crossed = old.boot == active.boot
+                && old.since.elapsed() < BOTH_DIALLED
+                && old.connection.close_reason().is_none()
+                && old.dialled_by < active.dialled_by;
+            if crossed {
+                return false;
+            }
+            old.connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
+        }
+        *current = Some(active.clone());
+        true
+    })
+}
+
+fn dismiss(document: &Document, active: &Arc<Active>, why: &End) {
+    let was_current = document.session.send_if_modified(|current| {
+        let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, active));
+        if same {
+            *current = None;
+        }
+        same
+    });
+    if was_current {
+        document.status.send_modify(|status| {
+            status.went_offline();
+            if let End::Wrong(problem) = why {
+                status.problem = Some(problem.clone());
+            }
+        });
+    }
+}
+
+trait Counters {
+    fn held_counters(&self) -> [AtomicU64; 2];
+}
+
+impl Counters for KvHello {
+    fn held_counters(&self) -> [AtomicU64; 2] {
+        AUTHORS.map(|author| AtomicU64::new(self.held.of(author)))
+    }
+}
+
+struct Session {
+    kv: Arc<Kv>,
+    document: Arc<Document>,
+    identity: Arc<Identity>,
+    peer: PeerId,
+    /// Up to where the other side has each author's entries, by its word or because they were sent.
+    sent: [AtomicU64; 2],
+    /// Told when something was made durable that the other side has sent.
+    acknowledge: Notify,
+    /// Told when the other side wants single entries.
+    wanted: Notify,
+    wants: std::sync::Mutex<Vec<(KvAuthor, [u8; 32])>>,
+}
+
+/// How many single entries the other side may want at once; it asks again.
+const MAX_WANTS: usize = 1_024;
+
+impl Session {
+    /// Sends what the other side lacks, then what is new, until the connection ends.
+    async fn send(&self, mut stream: SendStream) -> End {
+        let mut heads = self.document.heads.subscribe();
+        let mut buffer = Vec::new();
+        let mut told_caught_up = false;
+        if let Err(end) = self.ask_missing(&mut buffer).await {
+            return end;
+        }
+        loop {
+            let now = *heads.borrow_and_update();
+            for author in AUTHORS {
+                loop {
+                    let after = self.sent[index(author)].load(Ordering::SeqCst);
+                    if after >= now[index(author)] {
+                        break;
+                    }
+                    match self.some_after(author, after, now[index(author)], &mut buffer).await {
+                        Ok(upto) => self.sent[index(author)].fetch_max(upto, Ordering::SeqCst),
+                        Err(end) => return end,
+                    };
+                    if let Err(end) = flush(&mut stream, &mut buffer).await {
+                        return end;
+                    }
+                }
+            }
+            if !std::mem::replace(&mut told_caught_up, true)
+                && let Err(end) = self.push(&KvMessage::CaughtUp, &mut buffer)
+            {
+                return end;
+            }
+            if let Err(end) = flush(&mut stream, &mut buffer).await {
+                return end;
+            }
+            tokio::select! {
+                // In this order: what is committed is sent before the goodbye.
+                biased;
+                changed = heads.changed() => if changed.is_err() { return End::Lost },
+                () = self.acknowledge.notified() => {
+                    if let Err(end) = self.push(&KvMessage::Ack(held(&self.document)), &mut buffer) {
+                        return end;
+                    }
+                }
+                () = self.wanted.notified() => {
+                    if let Err(end) = self.answer_wants(&mut buffer).await {
+                        return end;
+                    }
+                }
+                () = self.document.missing.notified() => {
+                    if let Err(end) = self.ask_missing(&mut buffer).await {
+                        return end;
+                    }
+                }
+                () = self.kv.parting.cancelled() => {
+                    let _ = self.push(&KvMessage::ShuttingDown, &mut buffer);
+                    let _ = flush(&mut stream, &mut buffer).await;
+                    let _ = stream.finish();
+                    // Until the other side has it.
+                    let _ = stream.stopped().await;
+                    return End::Lost;
+                }
+            }
+        }
+    }
+
+    /// Puts some of an author's entries after this counter into the buffer, and up to where they go.
+    async fn some_after(&self, author: KvAuthor, after: u64, head: u64, buffer: &mut Vec<u8>) -> Result<u64, End> {
+        let upto = match self.document.recent_after(author, after) {
+            Some(entries) => {
+                for entry in &entries {
+                    self.push_entry(entry, buffer)?;
+                }
+                entries.last().map_or(head, |last| last.counter)
+            }
+            None => {
+                let (storage, number) = (self.kv.storage.clone(), self.identity.number);
+                let read = tokio::task::spawn_blocking(move || storage.entries_after(number, author, after)).await;
+                let entries = read.map_err(lost)?.map_err(|error| End::Wrong(error.to_string()))?;
+                for entry in &entries {
+                    self.push_entry(entry, buffer)?;
+                }
+                entries.last().map_or(head, |last| last.counter)
+            }
+        };
+        self.push(&KvMessage::UpTo { author, counter: upto }, buffer)?;
+        Ok(upto)
+    }
+
+    fn push_entry(&self, entry: &Sealed, buffer: &mut Vec<u8>) -> Result<(), End> {
+        let signed = entry.to_sent();
+        self.push(&KvMessage::Entry { signed: (&signed[..]).into(), envelope: (&entry.envelope[..]).into() }, buffer)
+    }
+
+    fn push(&self, message: &KvMessage<'_>, buffer: &mut Vec<u8>) -> Result<(), End> {
+        encode_kv_frame(self.kv.max_value_bytes, message, buffer).map_err(|error| End::Wrong(error.to_string()))
+    }
+
+    /// Asks for the entries whose values reconciliation has found missing here.
+    async fn ask_missing(&self, buffer: &mut Vec<u8>) -> Result<(), End> {
+        let missing = self.kv.storage.missing(self.identity.number);
+        let missing = missing.map_err(|error| End::Wrong(error.to_string()))?;
+        for (author, key, _) in missing.into_iter().take(MAX_WANTS) {
+            self.push(&KvMessage::Want { author, key }, buffer)?;
+        }
+        Ok(())
+    }
+
+    async fn answer_wants(&self, buffer: &mut Vec<u8>) -> Result<(), End> {
+        for (author, key) in std::mem::take(&mut *crate::sync::lock(&self.wants)) {
+            let entry = self.kv.storage.entry(self.identity.number, author, key);
+            if let Some(entry) = entry.map_err(|error| End::Wrong(error.to_string()))? {
+                self.push_entry(&entry, buffer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the other side sends, until the connection ends.
+    async fn receive(&self, mut reader: FrameReader) -> End {
+        loop {
+            let mut intake = Intake::default();
+            loop {
+                let body = match reader.buffered() {
+                    Ok(Some(body)) => body,
+                    Ok(None) => break,
+                    Err(error) => return End::Wrong(error.to_string()),
+                };
+                let message = match decode_kv_message(self.kv.max_value_bytes, body) {
+                    Ok(message) => message,
+                    Err(error) => return End::Wrong(error.to_string()),
+                };
+                match message {
+                    KvMessage::Entry { signed, envelope } => match Sealed::from_sent(&signed, &envelope) {
+                        Ok(entry) => intake.bytes.push(entry),
+                        Err(error) => return End::Wrong(error.to_string()),
+                    },
+                    KvMessage::UpTo { author, counter } => intake.upto[index(author)] = Some(counter),
+                    KvMessage::Ack(held) => {
+                        for author in AUTHORS {
+                            self.sent[index(author)].fetch_max(held.of(author), Ordering::SeqCst);
+                        }
+                    }
+                    KvMessage::CaughtUp => intake.caught_up = true,
+                    KvMessage::Want { author, key } => {
+                        let mut wants = crate::sync::lock(&self.wants);
+                        if wants.len() < MAX_WANTS {
+                            wants.push((author, key));
+                            self.wanted.notify_one();
+                        }
+                    }
+                    KvMessage::Released => {
+                        supervisor::left_by_peer(&self.kv, &self.document, &self.identity);
+                        // The connection is closed when that is durable.
+                        return std::future::pending().await;
+                    }
+                    KvMessage::ShuttingDown => {
+                        if let Err(end) = self.take(std::mem::take(&mut intake)).await {
+                            return end;
+                        }
+                        return End::Lost;
+                    }
+                }
+                if intake.weight() >= KV_RECEIVE_BYTES
+                    && let Err(end) = self.take(std::mem::take(&mut intake)).await
+                {
+                    return end;
+                }
+            }
+            if let Err(end) = self.take(intake).await {
+                return end;
+            }
+            // Read last: some may have come together with the hello.
+            match reader.fill().await {
+                Ok(_) => {}
+                // The other side has nothing more to say; the connection tells why.
+                Err(ReadFrameError::Ended | ReadFrameError::Stream(ReadError::ConnectionLost(_))) => {
+                    return std::future::pending().await;
+                }
+                Err(error) => return lost(error),
+            }
+        }
+    }
+
+    /// Verifies entries and has them made durable and shown.
+    async fn take(&self, intake: Intake) -> Result<(), End> {
+        let Intake { bytes: entries, upto, caught_up } = intake;
+        if !entries.is_empty() || upto.iter().any(Option::is_some) {
+            let (identity, max) = (self.identity.clone(), self.kv.max_value_bytes);
+            let opened = if entries.len() <= VERIFY_HERE {
+                open_all(entries, &identity, max)
+            } else {
+                tokio::task::spawn_blocking(move || open_all(entries, &identity, max)).await.map_err(lost)?
+            };
+            let mut opened = opened.map_err(End::Wrong)?;
+            // The other side holds what it sends.
+            for author in AUTHORS {
+                let Some(counter) = upto[index(author)] else { continue };
+                self.sent[index(author)].fetch_max(counter, Ordering::SeqCst);
+                let entries = std::mem::take(&mut opened);
+                self.commit(entries, Some((author, counter))).await?;
+            }
+            if !opened.is_empty() {
+                self.commit(opened, None).await?;
+            }
+            self.acknowledge.notify_one();
+        }
+        if caught_up {
+            self.document.status.send_if_modified(|status| !std::mem::replace(&mut status.current, true));
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, entries: Vec<Opened>, upto: Option<(KvAuthor, u64)>) -> Result<(), End> {
+        let (document, identity) = (self.document.clone(), self.identity.clone());
+        let asked = self.kv.keeper.ask(|reply| Command::Take { document, identity, entries, upto, reply }).await;
+        match asked {
+            Some(Ok(())) => Ok(()),
+            // It is asked for again at the next connection, from where storage stands.
+            Some(Err(error)) => Err(End::Wrong(error.to_string())),
+            None => Err(End::Lost),
+        }
+    }
+
+    /// The manager's side begins a reconciliation now and then; the machine's side answers.
+    async fn reconcile(&self, connection: &Connection) -> End {
+        let ours = self.document.ours;
+        let mut wait = jittered(KV_RECONCILE_AFTER);
+        loop {
+            match ours {
+                KvAuthor::Manager => {
+                    tokio::time::sleep(wait).await;
+                    wait = jittered(KV_RECONCILE_PERIOD);
+                    if self.until_fed().await.is_none() {
+                        return End::Lost;
+                    }
+                    let Ok((send, recv)) = connection.open_bi().await else { return std::future::pending().await };
+                    self.reconcile_once(send, recv, true).await;
+                }
+                KvAuthor::Machine => {
+                    let Ok((send, recv)) = connection.accept_bi().await else {
+                        return std::future::pending().await;
+                    };
+                    self.reconcile_once(send, recv, false).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the docs document has what storage has.
+    async fn until_fed(&self) -> Option<()> {
+        let mut fed = self.document.fed.subscribe();
+        fed.wait_for(|fed| *fed == *self.document.heads.borrow()).await.ok().map(|_| ())
+    }
+
+    async fn reconcile_once(&self, mut send: SendStream, recv: RecvStream, begin: bool) {
+        let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
+        let result = self.kv.engine.reconcile(self.identity.namespace, self.peer, begin, &mut reader, &mut send).await;
+        let _ = send.finish();
+        match result {
+            Ok((0, 0)) => self.document.status.send_modify(|status| status.reconciled += 1),
+            Ok((sent, received)) => debug!(sent, received, "a reconciliation has moved entries"),
+            Err(error) => {
+                debug!(%error, "a reconciliation failed");
+                self.kv.engine_failed.notify_one();
+            }
+        }
+    }
+}
+
+/// What has arrived and is not taken yet.
+#[derive(Default)]
+struct Intake {
+    bytes: Vec<Sealed>,
+    upto: [Option<u64>; 2],
+    caught_up: bool,
+}
+
+impl Intake {
+    fn weight(&self) -> usize {
+        self.bytes.iter().map(Sealed::weight).sum()
+    }
+}
+
+/// Verifies and opens entries, all or none.
+fn open_all(entries: Vec<Sealed>, identity: &Identity, max_value_bytes: usize) -> Result<Vec<Opened>, String> {
+    let open = |entry: Sealed| {
+        let author = identity.author(entry.author).ok_or("an entry of an author that is not known")?;
+        entry.verify(identity.namespace, author).map_err(|error| error.to_string())?;
+        let envelope = Envelope::decode(&entry.key, &entry.envelope, max_value_bytes);
+        envelope.map(|envelope| (entry, envelope)).map_err(|error| error.to_string())
+    };
+    entries.into_iter().map(open).collect()
+}
+
+async fn flush(stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
+    if buffer.is_empty() {
+        return Ok(());
+    }
+    stream.write_all(buffer).await.map_err(lost)?;
+    buffer.clear();
+    // What one burst needed is not kept for an idle connection.
+    buffer.shrink_to(1024);
+    Ok(())
+}
+
+/// Tells a machine that its manager has given it up; true when it knows.
+pub(crate) async fn tell_released(kv: &Arc<Kv>, identity: &Identity, connection: &Connection) -> bool {
+    let Standing::Releasing { .. } = identity.standing else { return true };
+    let telling = async {
+        let (mut send, _recv) = connection.open_bi().await?;
+        let hello = KvHello {
+            protocol: KV_PROTOCOL_VERSION,
+            boot: kv.shared.boot,
+            document: *identity.namespace.as_bytes(),
+            wall_ms: (kv.wall_clock)(),
+            held: Held::default(),
+        };
+        let mut buffer = Vec::new();
+        let encoded = encode_kv_frame(kv.max_value_bytes, &hello, &mut buffer)
+            .and_then(|()| encode_kv_frame(kv.max_value_bytes, &KvMessage::Released, &mut buffer));
+        if encoded.is_ok() && send.write_all(&buffer).await.is_ok() {
+            let _ = send.finish();
+        }
+        Ok::<_, ConnectionError>(connection.closed().await)
+    };
+    match timeout(RELEASE_TIMEOUT, telling).await {
+        Ok(Ok(error) | Err(error)) => KvCloseCode::NotPaired.is(&error),
+        Err(_) => false,
+    }
+}

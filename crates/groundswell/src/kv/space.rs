@@ -1,0 +1,119 @@
+//! The handle of one space of one document: what machine and manager offer for the default space,
+//! and for named ones.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use groundswell_core::{
+    Cursor,
+    kv::{Change, KvEntry, KvFilter, KvKey, SpaceName},
+};
+
+use super::{
+    Kv,
+    document::Document,
+    error::{KvError, Written},
+    keeper::Command,
+    subscription::{KvSubscription, KvWatch},
+};
+
+/// A space of a document: keys of their own, apart from those of other spaces. A handle; clones are
+/// handles to the same.
+///
+/// A write returns once it is durable on this device, and once reads and watchers here can see it.
+/// The other side gets it by itself, at once or when it is back. Dropping the future of a write before
+/// it returns leaves open whether it happens.
+#[derive(Clone)]
+pub struct KvSpace {
+    pub(crate) kv: Arc<Kv>,
+    pub(crate) document: Arc<Document>,
+    pub(crate) name: SpaceName,
+}
+
+impl std::fmt::Debug for KvSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KvSpace").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl KvSpace {
+    /// The name; nothing for the default space.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// The entry of a key, if it has one. It reads memory, and works while the other side is away.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<KvEntry>, KvError> {
+        let key = KvKey::new(key)?;
+        self.check_open()?;
+        Ok(self.document.with_view(|view| view.get(&self.name, &key)))
+    }
+
+    /// Gives a key a value. The entry that is returned is durable.
+    pub async fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<KvEntry, KvError> {
+        let (key, value) = (KvKey::new(key)?, value.as_ref());
+        let limit = self.kv.max_value_bytes;
+        if value.len() > limit {
+            return Err(KvError::ValueTooLarge { bytes: value.len(), limit });
+        }
+        match self.write(key, Change::Put(Bytes::copy_from_slice(value))).await? {
+            Written::Put(entry) => Ok(entry),
+            Written::Deleted(_) => Err(KvError::ShutDown),
+        }
+    }
+
+    /// Deletes a key; whether it had a value.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, KvError> {
+        match self.write(KvKey::new(key)?, Change::Delete).await? {
+            Written::Deleted(had_value) => Ok(had_value),
+            Written::Put(_) => Ok(false),
+        }
+    }
+
+    /// The entries that match, in the order of their keys.
+    pub async fn entries(&self, filter: KvFilter) -> Result<Vec<KvEntry>, KvError> {
+        self.check_open()?;
+        Ok(self.document.with_view(|view| view.entries(&self.name, &filter)))
+    }
+
+    /// Watches a key: see [`KvWatch`].
+    pub async fn watch(&self, key: impl AsRef<[u8]>) -> Result<KvWatch, KvError> {
+        self.watch_from(key, None).await
+    }
+
+    /// The same, from the place of an earlier event on. Where that is too long ago, or from before a
+    /// restart, the watch begins with a Reset.
+    pub async fn watch_from(&self, key: impl AsRef<[u8]>, cursor: Option<Cursor>) -> Result<KvWatch, KvError> {
+        let filter = KvFilter::Key(KvKey::new(key)?);
+        Ok(KvWatch(self.subscribe_from(filter, cursor).await?))
+    }
+
+    /// Follows all entries that match: see [`KvSubscription`].
+    pub async fn subscribe(&self, filter: KvFilter) -> Result<KvSubscription, KvError> {
+        self.subscribe_from(filter, None).await
+    }
+
+    /// The same, from the place of an earlier event on: see [`Self::watch_from`].
+    pub async fn subscribe_from(&self, filter: KvFilter, cursor: Option<Cursor>) -> Result<KvSubscription, KvError> {
+        self.check_open()?;
+        let permit = self.kv.shared.reader_permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| KvError::TooManySubscriptions)?;
+        Ok(KvSubscription::new(self.document.clone(), self.name.clone(), filter, cursor, Some(permit)))
+    }
+
+    async fn write(&self, key: KvKey, change: Change) -> Result<Written, KvError> {
+        self.check_open()?;
+        let (document, space) = (self.document.clone(), self.name.clone());
+        let asked = self.kv.keeper.ask(|reply| Command::Write { document, space, key, change, reply }).await;
+        asked.unwrap_or(Err(KvError::ShutDown))
+    }
+
+    fn check_open(&self) -> Result<(), KvError> {
+        match self.document.ended() {
+            _ if self.kv.closing.is_cancelled() => Err(KvError::ShutDown),
+            None => Ok(()),
+            Some(super::error::KvEnded::ShutDown | super::error::KvEnded::Failed) => Err(KvError::ShutDown),
+            Some(super::error::KvEnded::Released) => Err(KvError::NotClaimed),
+        }
+    }
+}

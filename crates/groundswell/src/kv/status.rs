@@ -1,0 +1,74 @@
+//! How a document stands with the other side.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::storage::Standing;
+
+/// Whether the other side can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KvLink {
+    /// There is no other side: the machine is not claimed.
+    Unclaimed,
+    /// It has not been reached since this node was started.
+    Connecting,
+    /// It is connected.
+    Online,
+    /// It can't be reached.
+    Offline {
+        /// Since when, by this device's clock.
+        since: SystemTime,
+    },
+    /// It has ended the pairing.
+    Released,
+}
+
+/// What is known of the other side of a document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LinkStatus {
+    /// Whether it can be reached.
+    pub link: KvLink,
+    /// Whether everything that it had when it was reached is here, and what follows is live.
+    pub current: bool,
+    /// When the document was last known to be current, by this device's clock; not set while it is.
+    pub current_at: Option<SystemTime>,
+    /// By how many milliseconds its wall clock is ahead of this one's; behind, where negative. As it
+    /// was when it was reached last. Nothing depends on it but timestamps for people.
+    pub skew_ms: Option<i64>,
+    /// Another device has the same identity, as a copied disk does: give one of them a new one.
+    pub duplicate: bool,
+    /// What hinders, in words: why the other side refuses, or what failed here.
+    pub problem: Option<String>,
+    /// How many reconciliations have found both sides alike, since this node was started.
+    pub reconciled: u64,
+}
+
+impl LinkStatus {
+    pub(crate) fn unclaimed() -> Self {
+        Self::new(&Standing::Unclaimed)
+    }
+
+    pub(crate) fn new(standing: &Standing) -> Self {
+        let link = match standing {
+            Standing::Unclaimed => KvLink::Unclaimed,
+            Standing::Paired { .. } | Standing::Releasing { .. } => KvLink::Connecting,
+            Standing::Released { .. } => KvLink::Released,
+        };
+        Self { link, current: false, current_at: None, skew_ms: None, duplicate: false, problem: None, reconciled: 0 }
+    }
+
+    /// The other side can't be reached any more, or not yet.
+    pub(crate) fn went_offline(&mut self) {
+        let now = SystemTime::now();
+        if std::mem::take(&mut self.current) {
+            self.current_at = Some(now);
+        }
+        if !matches!(self.link, KvLink::Offline { .. } | KvLink::Unclaimed | KvLink::Released) {
+            self.link = KvLink::Offline { since: now };
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! One supervisor a document: it keeps a connection to the other side for as long as the two are
+//! paired, and says in the status what it knows. Also what becomes of a document when the other
+//! side has ended the pairing.
+
+use std::{sync::Arc, time::Instant};
+
+use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
+use tokio::time::timeout;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::{
+    KV_ALPN, Kv,
+    document::{Document, Identity},
+    error::KvError,
+    keeper::Command,
+    session::{self, End},
+    storage::{DocumentRow, Row, Standing},
+};
+use crate::{
+    driver,
+    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT},
+    peers::jittered,
+    source::PeerId,
+};
+
+/// Begins to keep a document in sync, until the node ends it or the document has ended.
+pub(crate) fn spawn(kv: &Arc<Kv>, document: &Arc<Document>) {
+    let (task, document) = (kv.clone(), document.clone());
+    let span = info_span!("supervise", document = document.identity().number);
+    kv.tasks.spawn(
+        async move {
+            tokio::select! {
+                () = supervise(&task, &document) => {}
+                () = task.closed.cancelled() => {}
+            }
+        }
+        .instrument(span),
+    );
+}
+
+async fn supervise(kv: &Arc<Kv>, document: &Arc<Document>) {
+    while document.ended().is_none() && !kv.closing.is_cancelled() {
+        let identity = document.identity();
+        let Some(peer) = identity.peer() else {
+            // A claim or the shutdown changes that.
+            tokio::select! {
+                () = identity.replaced.cancelled() => continue,
+                () = kv.closing.cancelled() => return,
+            }
+        };
+        tokio::select! {
+            () = keep_connected(kv, document, &identity, peer) => {}
+            () = identity.replaced.cancelled() => {}
+        }
+    }
+}
+
+async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>, peer: PeerId) {
+    let mut session = document.session.subscribe();
+    let mut wait = BACKOFF_FIRST;
+    while !kv.closing.is_cancelled() {
+        if session.borrow_and_update().is_some() {
+            // The other side came to us.
+            let _ = session.wait_for(Option::is_none).await;
+            wait = BACKOFF_FIRST;
+        } else {
+            let begun = Instant::now();
+            let connected = tokio::select! {
+                connected = dial(kv, peer) => connected,
+                _ = session.wait_for(Option::is_some) => continue,
+                () = kv.closing.cancelled() => return,
+            };
+            let problem = match connected {
+                Ok(connection) => match session::dialled(kv, document, identity, connection).await {
+                    End::Lost => None,
+                    End::NotPaired => {
+                        left_by_peer(kv, document, identity);
+                        None
+                    }
+                    End::Wrong(problem) => Some(problem),
+                },
+                Err(error) => {
+                    debug!(error, "the other side cannot be reached");
+                    None
+                }
+            };
+            document.status.send_if_modified(|status| {
+                let before = status.clone();
+                if document.session.borrow().is_none() {
+                    status.went_offline();
+                    if problem.is_some() {
+                        status.problem = problem;
+                    }
+                }
+                *status != before
+            });
+            // A connection that held for long was a good one.
+            if begun.elapsed() > KV_BACKOFF_LAST {
+                wait = BACKOFF_FIRST;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(KV_BACKOFF_LAST),
+            _ = session.wait_for(Option::is_some) => wait = BACKOFF_FIRST,
+            () = kv.closing.cancelled() => {}
+        }
+    }
+    // A session that goes on until the goodbye is said is ended by who shuts down.
+    let _ = session.wait_for(Option::is_none).await;
+}
+
+/// Connects to a peer at the addresses that are remembered.
+async fn dial(kv: &Kv, peer: PeerId) -> Result<Connection, String> {
+    let endpoint = kv.shared.endpoint().ok_or("the node is shut down")?;
+    let known = kv.shared.store.peer(peer).ok().flatten();
+    let addr = known.unwrap_or_else(|| EndpointAddr::new(peer));
+    match timeout(KV_DIAL_TIMEOUT, endpoint.connect(addr, KV_ALPN)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
+    }
+}
+
+/// Remembers where a peer was reached, for good.
+pub(crate) async fn remember(kv: &Kv, connection: &Connection) {
+    let reached: Vec<TransportAddr> = connection.paths().iter().map(|path| path.remote_addr().clone()).collect();
+    learn(kv, &EndpointAddr::from_parts(connection.remote_id(), reached)).await;
+}
+
+/// Remembers addresses of a peer, for good.
+pub(crate) async fn learn(kv: &Kv, addr: &EndpointAddr) {
+    let before = kv.shared.store.peer(addr.id).ok().flatten();
+    let addr = kv.shared.peers.learn(addr);
+    // One that comes back and back to where it was costs no transaction.
+    if before.is_none_or(|before| before.addrs != addr.addrs) {
+        kv.shared.driver.tell(driver::Command::Peer { addr, wanted: true, reply: None }).await;
+    }
+}
+
+/// The other side says that it does not share the document any more. A machine goes on by itself; a
+/// manager keeps what it has, for reading.
+pub(crate) fn left_by_peer(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>) {
+    if identity.replaced.is_cancelled() || kv.closing.is_cancelled() {
+        return;
+    }
+    let (task, document, identity) = (kv.clone(), document.clone(), identity.clone());
+    kv.tasks.spawn(async move {
+        let left = match task.ours {
+            groundswell_core::kv::KvAuthor::Machine => {
+                info!("the manager has released this machine");
+                renew(&task, &document, &identity).await
+            }
+            groundswell_core::kv::KvAuthor::Manager => {
+                info!("a machine has left");
+                mark_released(&task, &document, &identity).await
+            }
+        };
+        if let Err(error) = left {
+            warn!(%error, "the end of a pairing cannot be stored yet; it is tried again at the next connection");
+            document.close_session(session::KvCloseCode::Later);
+        }
+    });
+}
+
+/// A machine goes on with a new document that nobody else knows. What it had in the old one that was
+/// not deleted, it has in the new one.
+pub(crate) async fn renew(kv: &Arc<Kv>, document: &Arc<Document>, before: &Arc<Identity>) -> Result<(), KvError> {
+    let identity = kv.new_identity(Standing::Unclaimed);
+    let (renewed, ended) = (document.clone(), before.clone());
+    if ended.replaced.is_cancelled() {
+        return Ok(());
+    }
+    let asked = kv.keeper.ask(|reply| Command::Renew { document: renewed, identity, reply }).await;
+    asked.unwrap_or(Err(KvError::ShutDown))?;
+    kv.released.notify_one();
+    document.close_session(session::KvCloseCode::NotPaired);
+    Ok(())
+}
+
+async fn mark_released(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>) -> Result<(), KvError> {
+    let Some(peer) = identity.peer() else { return Ok(()) };
+    let row = DocumentRow { standing: Standing::Released { peer }, ..identity.row() };
+    kv.keeper.rows(vec![Row::Document { number: identity.number, row: row.clone() }]).await?;
+    if !identity.replaced.is_cancelled() {
+        document.set_identity(kv.identity_again(identity.number, &row));
+    }
+    kv.machines_changed.send_modify(|changes| *changes += 1);
+    Ok(())
+}
+
+/// Tells a machine that it was released, for as long as it takes; the row goes when it knows.
+pub(crate) fn tell_release(kv: &Arc<Kv>, identity: Arc<Identity>) {
+    let Standing::Releasing { peer } = identity.standing else { return };
+    let task = kv.clone();
+    let span = info_span!("release", peer = %peer.fmt_short());
+    kv.tasks.spawn(
+        async move {
+            let telling = async {
+                let mut wait = BACKOFF_FIRST;
+                loop {
+                    let told = match dial(&task, peer).await {
+                        Ok(connection) => session::tell_released(&task, &identity, &connection).await,
+                        Err(_) => false,
+                    };
+                    if told {
+                        break;
+                    }
+                    tokio::time::sleep(jittered(wait)).await;
+                    wait = (wait * 2).min(KV_BACKOFF_LAST);
+                }
+                if let Err(error) = task.keeper.rows(vec![Row::Drop { number: identity.number }]).await {
+                    warn!(%error, "that a machine knows of its release is not stored; it is told again");
+                }
+            };
+            tokio::select! {
+                () = telling => {}
+                // The machine was claimed again.
+                () = identity.replaced.cancelled() => {}
+                () = task.closing.cancelled() => {}
+            }
+        }
+        .instrument(span),
+    );
+}

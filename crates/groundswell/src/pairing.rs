@@ -1,0 +1,469 @@
+//! Pairing on the wire: the claims of a manager, and the machine's answers. What is said when, and
+//! what it means, is the core's; here it gets a connection, a clock and storage.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use groundswell_core::{
+    encoding::{decode, encode},
+    kv::pairing::{
+        CLAIM_KEYING_LABEL, ClaimError as CoreClaimError, ClaimId, ClaimPayload, ClaimPin, ClaimSecrets, MachineInput,
+        MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, decode_to_machine,
+        decode_to_manager,
+    },
+    limits::MAX_CLAIM_MESSAGE_BYTES,
+    wire::encode_frame,
+};
+use iroh::{EndpointAddr, endpoint::Connection};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    frames::FrameReader,
+    kv::{CLAIM_ALPN, Document, DocumentRow, Kv, KvCloseCode, Row, Standing, learn, tell_release},
+    limits::{DIAL_TIMEOUT, HELLO_TIMEOUT},
+    network,
+    source::{PeerId, PeerTicket},
+    sync::lock,
+};
+
+/// Why a claim did not make a pair.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// The machine can't be reached.
+    #[error("the machine cannot be reached: {0}; is it on, and the ticket a fresh one?")]
+    Unreachable(String),
+    /// A manager can't claim its own node.
+    #[error("this is the manager's own ticket: use the machine's")]
+    OwnTicket,
+    /// It was refused, or not confirmed.
+    #[error(transparent)]
+    Claim(#[from] CoreClaimError),
+    /// The other side has handed over what can't be used.
+    #[error("the machine has handed over what cannot be used: is one side much older?")]
+    Handover,
+    /// The manager is shut down.
+    #[error("it is shut down: start it again")]
+    ShutDown,
+}
+
+/// What a manager sends along with its consent.
+#[derive(Serialize, Deserialize)]
+struct ManagerCard {
+    author: [u8; 32],
+    addr: EndpointAddr,
+}
+
+/// What a machine hands over.
+#[derive(Serialize, Deserialize)]
+struct MachineCard {
+    secret: [u8; 32],
+    author: [u8; 32],
+    addr: EndpointAddr,
+}
+
+/// A claim that a person has to answer: the PIN, and where to.
+pub(crate) type ClaimRequest = (ClaimPin, oneshot::Sender<bool>);
+
+/// How long the last words of a claim may take to reach the other side.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+fn keying(connection: &Connection) -> Option<[u8; 32]> {
+    let mut keying = [0; 32];
+    connection.export_keying_material(&mut keying, CLAIM_KEYING_LABEL, &[]).ok()?;
+    Some(keying)
+}
+
+fn own_addr(kv: &Kv) -> Option<EndpointAddr> {
+    kv.shared.endpoint().map(|endpoint| network::own_address(&endpoint))
+}
+
+/// The machine's side: one claim at a time, and what its person is asked.
+pub(crate) struct Claims {
+    kv: Arc<Kv>,
+    pairing: Mutex<MachinePairing>,
+    requests: mpsc::Sender<ClaimRequest>,
+    begun: Instant,
+}
+
+impl Claims {
+    /// Takes the claims of a machine from now on; the requests go to the channel.
+    pub(crate) fn start(kv: &Arc<Kv>) -> (Arc<Self>, mpsc::Receiver<ClaimRequest>) {
+        let manager = kv.own().and_then(|own| own.identity().peer());
+        let pairing = MachinePairing::new(manager.map(|peer| PeerKey(*peer.as_bytes())));
+        // One claim is under way at most; another's answer may still be under way to nobody.
+        let (requests, incoming) = mpsc::channel(2);
+        let claims = Arc::new(Self { kv: kv.clone(), pairing: Mutex::new(pairing), requests, begun: Instant::now() });
+        let handler = Arc::downgrade(&claims);
+        kv.on_claim(Box::new(move |connection| {
+            if let Some(claims) = handler.upgrade() {
+                let kv = claims.kv.clone();
+                kv.tasks.clone().spawn(async move {
+                    tokio::select! {
+                        () = claims.answer(connection) => {}
+                        () = kv.closed.cancelled() => {}
+                    }
+                });
+            }
+        }));
+        let watched = claims.clone();
+        kv.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = watched.kv.released.notified() => drop(lock(&watched.pairing).released()),
+                    () = watched.kv.closing.cancelled() => return,
+                }
+            }
+        });
+        (claims, incoming)
+    }
+
+    /// Whether the machine may be released now.
+    pub(crate) fn may_release(&self) -> Result<(), groundswell_core::kv::pairing::ReleaseError> {
+        lock(&self.pairing).release(None).map(|_| ())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn answer(self: Arc<Self>, connection: Connection) {
+        let Some(keying) = keying(&connection) else { return };
+        let opening = async {
+            let (send, recv) = connection.accept_bi().await.ok()?;
+            let mut reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
+            let body = reader.next().await.ok()?;
+            Some((send, reader, decode_to_machine(&body).ok()?))
+        };
+        let Ok(Some((mut send, mut reader, first))) = timeout(HELLO_TIMEOUT, opening).await else {
+            connection.close(KvCloseCode::Hello.code(), KvCloseCode::Hello.reason());
+            return;
+        };
+        let manager = PeerKey(*connection.remote_id().as_bytes());
+        let secrets = ClaimSecrets { keying, nonce: rand::random() };
+        let begun = lock(&self.pairing).claim(self.now_ms(), manager, secrets, &first);
+        let (id, nonce) = match begun {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                info!(%refusal, "a claim is refused");
+                let refused = groundswell_core::kv::pairing::ToManager::Refused(refusal);
+                say(&mut send, &refused).await;
+                return last_words(send, &connection).await;
+            }
+        };
+        // Whatever happens here, the next claim finds the way free.
+        let _under_way = UnderWay { claims: self.clone(), id };
+        say(&mut send, &nonce).await;
+        let mut answer: Option<oneshot::Receiver<bool>> = None;
+        loop {
+            let deadline = lock(&self.pairing).deadline_ms().map(|at| self.begun + Duration::from_millis(at));
+            let outputs = tokio::select! {
+                body = reader.next() => {
+                    let input = match body {
+                        Ok(body) => decode_to_machine(&body).map_or(MachineInput::Unreadable, MachineInput::Message),
+                        Err(_) => MachineInput::Disconnected,
+                    };
+                    lock(&self.pairing).handle(id, input)
+                }
+                said = until_answered(&mut answer) => lock(&self.pairing).handle(id, MachineInput::Answer(said)),
+                () = until(deadline) => lock(&self.pairing).tick(self.now_ms()),
+                () = self.kv.closing.cancelled() => lock(&self.pairing).handle(id, MachineInput::Answer(false)),
+            };
+            let mut outputs: std::collections::VecDeque<MachineOutput> = outputs.into();
+            while let Some(output) = outputs.pop_front() {
+                match output {
+                    MachineOutput::Send(message) => say(&mut send, &message).await,
+                    MachineOutput::ShowPin(pin) => {
+                        let (said, receiver) = oneshot::channel();
+                        answer = Some(receiver);
+                        if self.requests.try_send((pin, said)).is_err() {
+                            warn!("nobody looks at claims here: the PIN is not shown");
+                        }
+                    }
+                    MachineOutput::Store { manager: _, payload } => {
+                        let input = match self.store(&connection, &payload).await {
+                            Ok(payload) => MachineInput::Stored(payload),
+                            Err(error) => {
+                                warn!(error, "a claim cannot be stored");
+                                MachineInput::StoreFailed
+                            }
+                        };
+                        outputs.extend(lock(&self.pairing).handle(id, input));
+                    }
+                    MachineOutput::Ended(result) => {
+                        match result {
+                            Ok(manager) => info!(%manager, "claimed"),
+                            Err(error) => info!(%error, "a claim came to nothing"),
+                        }
+                        return last_words(send, &connection).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores whose the machine is, and makes what the manager gets.
+    async fn store(&self, connection: &Connection, payload: &ClaimPayload) -> Result<ClaimPayload, String> {
+        let card: ManagerCard = decode(payload.as_bytes()).map_err(|error| error.to_string())?;
+        let (peer, kv) = (connection.remote_id(), &self.kv);
+        let document = kv.own().ok_or("the machine has no document")?;
+        let before = document.identity();
+        let standing = Standing::Paired { peer, author: card.author };
+        let row = DocumentRow { standing, ..before.row() };
+        let stored = kv.keeper.rows(vec![Row::Document { number: before.number, row: row.clone() }]).await;
+        stored.map_err(|error| error.to_string())?;
+        if before.row() != row {
+            document.set_identity(kv.identity_again(before.number, &row));
+        }
+        if card.addr.id == peer {
+            learn(kv, &card.addr).await;
+        }
+        let card = MachineCard {
+            secret: row.secret,
+            author: kv.signer.id().to_bytes(),
+            addr: own_addr(kv).ok_or("the node is shut down")?,
+        };
+        let bytes = encode(&card).map_err(|error| error.to_string())?;
+        ClaimPayload::new(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// A claim that is answered by a task, until that ends in whatever way.
+struct UnderWay {
+    claims: Arc<Claims>,
+    id: ClaimId,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        drop(lock(&self.claims.pairing).handle(self.id, MachineInput::Disconnected));
+    }
+}
+
+async fn until_answered(answer: &mut Option<oneshot::Receiver<bool>>) -> bool {
+    match answer {
+        None => std::future::pending().await,
+        Some(receiver) => {
+            // Who drops the request has not confirmed it.
+            let said = receiver.await.unwrap_or(false);
+            *answer = None;
+            said
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn say<M: Serialize>(send: &mut iroh::endpoint::SendStream, message: &M) {
+    let mut frame = Vec::new();
+    if encode_frame(message, &mut frame).is_ok() && send.write_all(&frame).await.is_err() {
+        // The end of the connection is noticed where it is read.
+        debug!("a message of a claim is not sent");
+    }
+}
+
+/// Waits until the other side has what was said, and closes.
+async fn last_words(mut send: iroh::endpoint::SendStream, connection: &Connection) {
+    let _ = send.finish();
+    let _ = timeout(LAST_WORDS, send.stopped()).await;
+    connection.close(KvCloseCode::ShutDown.code(), b"the claim is over");
+}
+
+/// A claim that the manager's person has to answer.
+#[derive(Debug)]
+pub struct PendingClaim {
+    /// The PIN, that the machine shows too if nobody is in between.
+    pub pin: ClaimPin,
+    /// The machine.
+    pub machine: PeerId,
+    pub(crate) answer: oneshot::Sender<bool>,
+    pub(crate) outcome: oneshot::Receiver<Result<PeerId, ClaimError>>,
+}
+
+impl PendingClaim {
+    /// Says whether the PINs are the same, and waits for the other side to say so too, and for the pair
+    /// to be stored: a minute at most. Dropping the future does not take the answer back.
+    pub async fn answer(self, same: bool) -> Result<PeerId, ClaimError> {
+        // A claim that has ended meanwhile says why below.
+        let _ = self.answer.send(same);
+        self.outcome.await.unwrap_or(Err(ClaimError::ShutDown))
+    }
+}
+
+/// The manager's side: claims the machine of a ticket.
+pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingClaim, ClaimError> {
+    let machine = ticket.peer();
+    if machine == kv.shared.id {
+        return Err(ClaimError::OwnTicket);
+    }
+    let endpoint = kv.shared.endpoint().filter(|_| !kv.closing.is_cancelled()).ok_or(ClaimError::ShutDown)?;
+    let unreachable = |error: &dyn std::fmt::Display| ClaimError::Unreachable(error.to_string());
+    let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), CLAIM_ALPN)).await;
+    let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
+    let keying = keying(&connection).ok_or_else(|| unreachable(&"the connection has no keys to derive a PIN from"))?;
+    let card = ManagerCard { author: kv.signer.id().to_bytes(), addr: own_addr(kv).ok_or(ClaimError::ShutDown)? };
+    let card = encode(&card).ok().and_then(|bytes| ClaimPayload::new(&bytes).ok()).ok_or(ClaimError::Handover)?;
+    let begun = Instant::now();
+    let (state, first) = ManagerClaim::new(0, ClaimSecrets { keying, nonce: rand::random() }, card);
+    let (mut send, recv) = connection.open_bi().await.map_err(|error| unreachable(&error))?;
+    say(&mut send, &first).await;
+    let reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
+    let (shown, pin) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
+    let (ended, mut outcome) = oneshot::channel();
+    let task = kv.clone();
+    kv.tasks.spawn(async move {
+        lock(&task.claiming).insert(machine);
+        let mut driven = Driven { kv: task.clone(), connection, begun, state, shown: Some(shown) };
+        let result = tokio::select! {
+            result = driven.run(send, reader, answered) => result,
+            () = task.closing.cancelled() => Err(ClaimError::ShutDown),
+        };
+        lock(&task.claiming).remove(&machine);
+        let _ = ended.send(result);
+    });
+    match pin.await {
+        Ok(pin) => Ok(PendingClaim { pin, machine, answer, outcome }),
+        Err(_) => match outcome.try_recv() {
+            Ok(Err(error)) => Err(error),
+            _ => Err(outcome.await.map_or(ClaimError::ShutDown, |result| result.err().unwrap_or(ClaimError::Handover))),
+        },
+    }
+}
+
+/// The manager's side of one claim, as it is driven.
+struct Driven {
+    kv: Arc<Kv>,
+    connection: Connection,
+    begun: Instant,
+    state: ManagerClaim,
+    shown: Option<oneshot::Sender<ClaimPin>>,
+}
+
+impl Driven {
+    async fn run(
+        &mut self,
+        mut send: iroh::endpoint::SendStream,
+        mut reader: FrameReader,
+        answered: oneshot::Receiver<bool>,
+    ) -> Result<PeerId, ClaimError> {
+        let mut answer = Some(answered);
+        loop {
+            let deadline = self.state.deadline_ms().map(|at| self.begun + Duration::from_millis(at));
+            let now_ms = || u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let outputs = tokio::select! {
+                body = reader.next() => {
+                    let input = match body {
+                        Ok(body) => decode_to_manager(&body).map_or(ManagerInput::Unreadable, ManagerInput::Message),
+                        Err(_) => ManagerInput::Disconnected,
+                    };
+                    self.state.handle(input)
+                }
+                // It counts once the PIN was shown, which is when it can be given.
+                said = until_answered(&mut answer), if self.shown.is_none() => {
+                    self.state.handle(ManagerInput::Answer(said))
+                }
+                () = until(deadline) => { let now = now_ms(); self.state.tick(now) }
+            };
+            let mut outputs: std::collections::VecDeque<ManagerOutput> = outputs.into();
+            while let Some(output) = outputs.pop_front() {
+                match output {
+                    ManagerOutput::Send(message) => say(&mut send, &message).await,
+                    ManagerOutput::ShowPin(pin) => {
+                        if let Some(shown) = self.shown.take() {
+                            let _ = shown.send(pin);
+                        }
+                    }
+                    ManagerOutput::Store(payload) => {
+                        let input = match self.store(&payload).await {
+                            Ok(()) => ManagerInput::Stored,
+                            Err(error) => {
+                                warn!(error, "a claimed machine cannot be stored");
+                                ManagerInput::StoreFailed
+                            }
+                        };
+                        outputs.extend(self.state.handle(input));
+                    }
+                    ManagerOutput::Ended(result) => {
+                        let _ = send.finish();
+                        let _ = timeout(LAST_WORDS, send.stopped()).await;
+                        return result.map(|()| self.connection.remote_id()).map_err(ClaimError::Claim);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores the machine, in the place of what there was of it.
+    async fn store(&self, payload: &ClaimPayload) -> Result<(), String> {
+        let card: MachineCard = decode(payload.as_bytes()).map_err(|error| error.to_string())?;
+        let (peer, kv) = (self.connection.remote_id(), &self.kv);
+        let standing = Standing::Paired { peer, author: card.author };
+        let row = DocumentRow { secret: card.secret, standing };
+        if card.addr.id == peer {
+            learn(kv, &card.addr).await;
+        }
+        let before = kv.of_peer(peer);
+        if let Some(document) = before.as_ref().filter(|one| one.identity().secret.to_bytes() == card.secret) {
+            // The same document: the same manager has claimed it again.
+            let identity = document.identity();
+            if identity.row() != row {
+                let rows = vec![Row::Document { number: identity.number, row: row.clone() }];
+                kv.keeper.rows(rows).await.map_err(|error| error.to_string())?;
+                document.set_identity(kv.identity_again(identity.number, &row));
+            }
+            return Ok(());
+        }
+        let identity = kv.identity_of(row.clone());
+        let mut rows = vec![Row::Document { number: identity.number, row }];
+        if let Some(before) = &before {
+            rows.push(Row::Drop { number: before.identity().number });
+        }
+        kv.keeper.rows(rows).await.map_err(|error| error.to_string())?;
+        kv.begin(&identity).await;
+        let document = Document::new(kv.ours, identity, crate::kv::new_view(), [0; 2]);
+        kv.forget_releases(peer).await;
+        if let Some(before) = kv.put_machine(peer, Some(document.clone())) {
+            before.identity().replaced.cancel();
+            before.end(crate::kv::KvEnded::Released);
+        }
+        kv.work(&document);
+        Ok(())
+    }
+}
+
+/// A manager gives a machine up: what it has of it goes, and the machine is told.
+pub(crate) async fn release(kv: &Arc<Kv>, machine: PeerId) -> Result<(), crate::KvError> {
+    let document = kv.of_peer(machine).ok_or(crate::KvError::UnknownMachine(machine))?;
+    let identity = document.identity();
+    let mut rows = vec![Row::Drop { number: identity.number }];
+    let mut telling = None;
+    if identity.peer().is_some() {
+        let row = DocumentRow { standing: Standing::Releasing { peer: machine }, ..identity.row() };
+        let releasing = kv.identity_of(row.clone());
+        rows.push(Row::Document { number: releasing.number, row });
+        telling = Some(releasing);
+    }
+    kv.keeper.rows(rows).await?;
+    kv.put_machine(machine, None);
+    identity.replaced.cancel();
+    document.end(crate::kv::KvEnded::Released);
+    kv.close_document(&identity).await;
+    if let Some(releasing) = telling {
+        kv.releasing(&releasing);
+        tell_release(kv, releasing);
+    }
+    Ok(())
+}

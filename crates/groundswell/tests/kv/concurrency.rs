@@ -1,0 +1,118 @@
+//! Many at once: readers, writers, both sides.
+
+use std::{sync::Arc, time::Instant};
+
+use groundswell::KvFilter;
+
+use crate::common::{Pair, Side, next, until, until_put};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrency_many_subscriptions_at_once() {
+    let pair = Pair::new().await;
+    let [machine, manager] = pair.sides();
+    let mut readers = tokio::task::JoinSet::new();
+    for number in 0..500 {
+        let side = if number % 2 == 0 { machine.clone() } else { manager.clone() };
+        readers.spawn(async move {
+            if number % 5 == 0 {
+                until_put(&mut side.subscribe(KvFilter::All).await, "key", "last").await;
+            } else {
+                until_put(&mut side.watch("key").await, "key", "last").await;
+            }
+        });
+    }
+    for value in 0..50 {
+        machine.set("key", value.to_string()).await;
+        manager.set("other", value.to_string()).await;
+    }
+    machine.set("key", "last").await;
+    while let Some(read) = readers.join_next().await {
+        read.unwrap();
+    }
+    pair.shutdown().await;
+}
+
+/// Both write the same key as fast as they can: both end with the same winner, and a watcher on
+/// either side has seen it last.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrency_concurrent_writes_from_both_sides_to_the_same_key() {
+    let pair = Pair::new().await;
+    let [machine, manager] = pair.sides();
+    let (mut at_machine, mut at_manager) = (machine.watch("key").await, manager.watch("key").await);
+    let write = async |side: &Side| {
+        for value in 0..300 {
+            side.set("key", format!("{}-{value}", side.author())).await;
+        }
+    };
+    tokio::join!(write(&machine), write(&manager));
+    until("one winner", async || machine.get("key").await == manager.get("key").await).await;
+    let winner = machine.get("key").await.unwrap();
+    let value = String::from_utf8_lossy(&winner.value).into_owned();
+    until_put(&mut at_machine, "key", &value).await;
+    until_put(&mut at_manager, "key", &value).await;
+    assert!(value.ends_with("-299"), "the last write of one side wins: {value}");
+    pair.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrency_concurrent_writes_from_both_sides_to_different_keys() {
+    let pair = Pair::new().await;
+    let [machine, manager] = pair.sides();
+    let write = async |side: &Side| {
+        for number in 0..500 {
+            side.set(format!("{}/{number:03}", side.author()), number.to_string()).await;
+        }
+    };
+    tokio::join!(write(&machine), write(&manager));
+    until("all of both", async || {
+        let (one, other) = (machine.entries(KvFilter::All).await, manager.entries(KvFilter::All).await);
+        one.len() == 1_000 && one == other
+    })
+    .await;
+    pair.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrency_a_stalled_subscriber_beside_a_busy_one() {
+    let pair = Pair::new().await;
+    for side in pair.sides() {
+        let mut stalled = side.subscribe(KvFilter::All).await;
+        while next(&mut stalled).await != "caught up" {}
+        let mut busy = side.watch("key").await;
+        while next(&mut busy).await != "caught up" {}
+        for value in 0..2_000 {
+            side.set("key", value.to_string()).await;
+            assert_eq!(next(&mut busy).await, format!("!put key={value} by {}", side.author()));
+        }
+        // It skips what was replaced meanwhile, and gets the newest.
+        assert_eq!(next(&mut stalled).await, format!("!put key=1999 by {}", side.author()));
+    }
+    pair.shutdown().await;
+}
+
+/// No writer waits more than ten times the median.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrency_contention_of_64_writers() {
+    let pair = Pair::new().await;
+    for side in pair.sides() {
+        let side = Arc::new(side);
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..64 {
+            let side = side.clone();
+            writers.spawn(async move {
+                let begun = Instant::now();
+                for number in 0..100 {
+                    side.set(format!("w/{writer}/{}", number % 10), number.to_string()).await;
+                }
+                begun.elapsed()
+            });
+        }
+        let mut times = writers.join_all().await;
+        times.sort_unstable();
+        let (median, worst) = (times[32], times[63]);
+        println!("64 writers of 100 on the {}: median {median:?}, slowest {worst:?}", side.author());
+        assert!(worst < median * 10, "{worst:?} against a median of {median:?}");
+        assert_eq!(side.entries(KvFilter::prefix("w/")).await.len(), 640);
+    }
+    pair.shutdown().await;
+}

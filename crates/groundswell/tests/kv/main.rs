@@ -1,0 +1,14 @@
+//! The tests of machines and managers, in one program: real nodes on loopback, each module named after
+//! what it shows. What the guide asks for has its title in the test's name.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests are not inside a #[test], and fail as one
+
+mod common;
+mod concurrency;
+mod entries_subscription;
+mod errors;
+mod key_watch;
+mod pairing;
+mod shutdown;
+mod sync;
+mod traps;
