@@ -12,7 +12,7 @@ pub enum Freshness {
     /// The source is being connected to, or is catching this replica up. It has not been
     /// reached since this node was started, or has only just been.
     Connecting,
-    /// The state is the source's own, as far as light allows.
+    /// The state is the source's own, but for what is on its way.
     Live,
     /// The source can't be reached.
     Offline {
