@@ -162,7 +162,7 @@ pub(crate) struct Open {
 Examples:
   groundswell surf TICKET /log/today --lake log
   groundswell surf TICKET /till --lake sum --rock --json
-  groundswell surf PEER-ID /till --lake sum --count 1 --no-wait
+  groundswell surf PEER-ID /till --lake sum --once --no-wait
   groundswell surf PEER-ID /till --lake sum --from CURSOR --json   with the cursor of an earlier line
 
 A line an update, with the wave that led to it, or with the rock (the whole state) where there is
@@ -182,7 +182,12 @@ pub(crate) struct Surf {
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub(crate) agent: Name,
 
-    /// End after so many updates.
+    /// End when caught up: the last line has the state as it is now.
+    #[arg(long, conflicts_with = "count")]
+    pub(crate) once: bool,
+
+    /// End after so many updates. The first of a path that was not followed before may be its default state;
+    /// for the state as it is now, use --once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 

@@ -476,6 +476,21 @@ fn quitting_drops_the_replica_and_ends_the_streams() {
     assert_eq!(right.next_of("caught_up")["rock"], json!(["x"]));
 }
 
+/// The first update of a path that was not followed before may be its default state, so that `--count 1` could
+/// print 0 for a sum that was not; `--once` ends with the state as it is.
+#[test]
+fn surfing_once_ends_with_the_state_as_it_is() {
+    let world = World::new();
+    let (publisher, follower) = (world.up("publisher"), world.up("follower"));
+    for n in 0..5 {
+        let path = format!("/till/{n}");
+        publisher.run(&["give", &path, "5", "--lake", "sum"]).well();
+        let ran = follower.run(&["surf", &publisher.ticket, &path, "--lake", "sum", "--once", "--no-wait"]);
+        let last = ran.well().objects().pop().unwrap();
+        assert_eq!((&last["type"], &last["aeon"], &last["rock"]), (&json!("caught_up"), &json!(1), &json!(5)));
+    }
+}
+
 #[test]
 fn a_subscription_goes_on_after_both_restart() {
     let world = World::new();

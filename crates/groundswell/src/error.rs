@@ -282,7 +282,9 @@ pub enum ManageError {
         pattern: Pattern,
     },
     /// There is no state to do it to.
-    #[error("there is no state on {0}: it has ended, or this run has not declared it; open or surf it first")]
+    #[error(
+        "there is no state on {0} here: open it or give to it first, or surf it if it is another's; what has ended has none"
+    )]
     NoState(Path),
     /// The target of a fork or a copy is published already.
     #[error("{0} is published already: kill it first, or choose an empty path")]

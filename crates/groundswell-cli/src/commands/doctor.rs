@@ -130,7 +130,11 @@ async fn at_rest(dir: &Path) -> Vec<Finding> {
         Err(error @ OpenError::InUse { .. }) => {
             let todo =
                 "if it is a program of yours, all is well; a `groundswell up` should be stopped and started again";
-            return vec![Finding::warn("node", format!("{error}, which takes no commands"), todo)];
+            return vec![Finding::warn(
+                "node",
+                format!("{error}; it takes no commands: is it starting, or stopping (10 s at most)?"),
+                todo,
+            )];
         }
         Err(error) => Finding::problem("storage", error.to_string(), "do that before the node is started"),
     };

@@ -36,16 +36,16 @@ pub(super) async fn rule(rule: Rule, dir: PathBuf, output: &mut Output) -> Resul
 
 fn in_words(rule: &PathRule) -> String {
     let frequency = match rule.frequency.as_u64() {
-        Some(1) => "after every wave".to_owned(),
-        Some(waves) => format!("after every {waves} waves"),
-        None if rule.frequency == "never" => "never".to_owned(),
-        None => "when the waves outweigh the last one".to_owned(),
+        Some(1) => "a rock is made after every wave".to_owned(),
+        Some(waves) => format!("a rock is made after every {waves} waves"),
+        None if rule.frequency == "never" => "no rock is made".to_owned(),
+        None => "a rock is made when the waves outweigh the last one".to_owned(),
     };
     let horizon = match rule.horizon {
         Some(waves) => format!("at least {waves} waves back are kept"),
         None => "everything since the oldest rock is kept".to_owned(),
     };
-    format!("{}: a rock is made {frequency}; {horizon}", rule.path)
+    format!("{}: {frequency}; {horizon}", rule.path)
 }
 
 /// Drops a path's history.
@@ -94,6 +94,6 @@ mod tests {
             rule(5.into(), None),
             "/a: a rock is made after every 5 waves; everything since the oldest rock is kept"
         );
-        assert!(rule("never".into(), None).contains("is made never;"));
+        assert!(rule("never".into(), None).contains("no rock is made;"));
     }
 }

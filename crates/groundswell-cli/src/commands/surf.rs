@@ -78,7 +78,7 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
             }
             SeenKind::CaughtUp => {
                 has_state = true;
-                false
+                surf.once
             }
             _ => false,
         };

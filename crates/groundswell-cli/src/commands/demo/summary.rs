@@ -122,7 +122,7 @@ impl Summary {
             ),
             format!("  restarts        {} of {} survived", self.restarts_survived, self.restarts),
             format!("  states          {equal}"),
-            "  polls           none".to_owned(),
+            "  polls           none: everything was pushed".to_owned(),
         ]
     }
 }
