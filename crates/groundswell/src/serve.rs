@@ -89,10 +89,15 @@ struct Serving {
     lake: LakeId,
     outflow: Outflow,
     place: Place,
-    span: Span,
+    /// `None` where nobody records it, so that it takes no room then.
+    span: Option<Box<Span>>,
 }
 
 impl Serving {
+    fn span(&self) -> Span {
+        self.span.as_deref().map_or_else(Span::none, Span::clone)
+    }
+
     /// Reads the request. One that is none is refused.
     async fn begin(
         shared: Arc<Shared>,
@@ -108,6 +113,7 @@ impl Serving {
         };
         let (Surf { agent, path, lake, cursor }, recv) = requested?;
         let span = info_span!("serve", peer = %peer.id.fmt_short(), %agent, %path);
+        let span = (!span.is_disabled()).then(|| Box::new(span));
         let cell = shared.catalog.cell(&TideKey::Publication { agent, path });
         shared.metrics.remote_readers_now.add(1);
         let (changes, outflow, place) = (cell.watch(), Outflow::new(cursor), Place::None);
@@ -116,7 +122,7 @@ impl Serving {
 
     /// Does all that there is to do, until there is nothing but to wait; whether it is parked then.
     async fn until_idle(&mut self) -> Result<bool, Stop> {
-        let (closed, span) = (self.shared.closed.clone(), self.span.clone());
+        let (closed, span) = (self.shared.closed.clone(), self.span());
         let flow = async {
             loop {
                 if let Some(parked) = self.turn().await? {
@@ -174,7 +180,8 @@ impl Serving {
         if matches!(stop, Stop::Closed) {
             return;
         }
-        let Self { shared, cell, mut writer, span, recv: _recv, place: _place, .. } = self;
+        let span = self.span();
+        let Self { shared, cell, mut writer, recv: _recv, place: _place, .. } = self;
         shared.catalog.release(cell);
         let goodbye = async {
             match stop {
@@ -233,7 +240,7 @@ async fn request(
 enum Place {
     None,
     Served { _counted: Counted },
-    Parked { _counted: Counted, why: Option<Refusal> },
+    Parked { _counted: Counted, why: Option<Box<Refusal>> },
 }
 
 impl Place {
@@ -252,14 +259,14 @@ impl Place {
     /// Takes a place among those that are parked; true where the reason is news to the peer.
     fn park(&mut self, peer: &Arc<Peer>, why: &Option<Refusal>) -> Result<bool, Refusal> {
         if let Self::Parked { why: told, .. } = self {
-            let news = told != why;
-            told.clone_from(why);
+            let news = told.as_deref() != why.as_ref();
+            *told = why.clone().map(Box::new);
             return Ok(news);
         }
         let limit = MAX_PARKED_OF_PEER;
         let counted = Counted::within(peer, |peer| &peer.parked, limit);
         let _counted = counted.ok_or(Refusal::TooManyParked { limit })?;
-        *self = Self::Parked { _counted, why: why.clone() };
+        *self = Self::Parked { _counted, why: why.clone().map(Box::new) };
         Ok(true)
     }
 }
