@@ -158,3 +158,22 @@ pub(crate) fn own_address(endpoint: &Endpoint) -> EndpointAddr {
     }
     addr
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a local network peers find each other by mDNS too, public look-up or not; one that is bound
+    /// to loopback, which no other machine reaches, tells nobody.
+    #[test]
+    fn local_discovery_is_for_who_can_be_reached() {
+        for public in [true, false] {
+            let found = |bind: Option<&str>| {
+                NetworkConfig { public, bind: bind.map(|addr| addr.parse().unwrap()) }.local_discovery()
+            };
+            assert!(found(None));
+            assert!(found(Some("192.0.2.1:0")));
+            assert!(!found(Some("127.0.0.1:0")));
+        }
+    }
+}

@@ -490,3 +490,18 @@ impl Drop for Counted {
         (self.which)(&self.peer).fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Subscriptions resume with jittered backoff: each wait is at most what it is to be and at
+    /// least half of that, and peers that lost one node together do not come back together.
+    #[test]
+    fn waits_are_jittered() {
+        let waits: Vec<Duration> = (0..1_000).map(|_| jittered(Duration::from_secs(8))).collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*least >= Duration::from_secs(4) && *most <= Duration::from_secs(8), "{least:?} to {most:?}");
+        assert!(*most - *least > Duration::from_secs(3), "spread over the whole of it: {least:?} to {most:?}");
+    }
+}
