@@ -15,6 +15,9 @@ use tempfile::TempDir;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
+/// How many looks in a row have to find the same, two milliseconds apart or more.
+const SETTLED_LOOKS: u32 = 150;
+
 /// As many as a peer may have, but for those that are there before it is measured.
 const STREAMS: usize = 900;
 const WARM_UP: usize = 100;
@@ -50,15 +53,15 @@ async fn bytes_a_stream(connection: &Connection, path: impl Fn(usize) -> String)
 
 /// What is allocated once it has stopped changing: packets on their way, and their acknowledgements, are not counted.
 async fn settled() -> usize {
-    let mut last = 0;
+    let (mut last, mut unchanged) = (0, 0);
     until("the memory to settle", || {
         let now = ALLOCATOR.current_usage();
-        std::mem::replace(&mut last, now).abs_diff(now) < 64
+        // Many looks in a row, since the first few may be between two packets.
+        unchanged = if std::mem::replace(&mut last, now).abs_diff(now) < 64 { unchanged + 1 } else { 0 };
+        unchanged >= SETTLED_LOOKS
     })
     .await;
-    // A second look, since the first may have been between two packets. Time is under test.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    ALLOCATOR.current_usage()
+    last
 }
 
 /// A bare endpoint that answers each request with the same bytes as a node does, and keeps the stream.
