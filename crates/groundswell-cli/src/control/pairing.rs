@@ -66,8 +66,6 @@ async fn end(
     other: impl Fn(PeerId) -> Other,
 ) -> Result<(), Ending> {
     let id = tokio::select! {
-        // An answer is given when it is first waited for.
-        biased;
         outcome = outcome => outcome?,
         () = session.lines.gone() => return Err(gone()),
     };
