@@ -351,10 +351,9 @@ impl Machine {
         self.0.running.shutdown().await
     }
 
-    /// For tests of what happens when storage fails.
-    #[doc(hidden)]
-    pub fn fail_storage(&self, fail: bool) {
-        self.0.running.kv.storage.failing.store(fail, std::sync::atomic::Ordering::SeqCst);
+    #[cfg(test)]
+    pub(crate) fn kv(&self) -> &Arc<Kv> {
+        &self.0.running.kv
     }
 }
 

@@ -131,25 +131,6 @@ async fn errors_10_001_subscriptions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn errors_storage_failure() {
-    let pair = Pair::new().await;
-    pair.machine.set_kv_value("key", "1").await.unwrap();
-    pair.machine.fail_storage(true);
-    let error = pair.machine.set_kv_value("key", "2").await.unwrap_err();
-    assert!(matches!(error, KvError::Storage(_)), "{error}");
-    assert!(pair.machine.delete_kv_value("key").await.is_err());
-    // What was acknowledged stands, and nobody has seen the rest.
-    assert_eq!(pair.machine.get_kv_value("key").await.unwrap().unwrap().value, "1");
-    // What the manager writes meanwhile comes when storage is well again.
-    pair.manager.set_kv_value(pair.id, "price", "3").await.unwrap();
-    pair.machine.fail_storage(false);
-    pair.machine.set_kv_value("key", "4").await.unwrap();
-    until_put(&mut pair.machine.watch_kv_key("price").await.unwrap(), "price", "3").await;
-    until_put(&mut pair.manager.watch_kv_key(pair.id, "key").await.unwrap(), "key", "4").await;
-    pair.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn errors_one_data_directory_one_role() {
     let dir = TempDir::new().unwrap();
     spawn_machine(dir.path()).await.shutdown().await.unwrap();
