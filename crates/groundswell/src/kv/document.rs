@@ -14,7 +14,7 @@ use groundswell_core::{
     kv::{Applied, Envelope, KvAuthor, KvKey, KvView, SpaceName},
     wire::BootId,
 };
-use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret};
+use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret, store::MemPublicKeyStore};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,8 @@ pub(crate) struct Identity {
     /// Who signs the entries of either side.
     pub(crate) authors: [Option<AuthorId>; 2],
     pub(crate) standing: Standing,
+    /// The public keys that entries are verified with, ready for use.
+    pub(crate) keys: MemPublicKeyStore,
     /// Set when this is no longer the document's identity.
     pub(crate) replaced: CancellationToken,
 }
@@ -58,8 +60,8 @@ impl Identity {
             authors[1 - index(ours)] = Some(AuthorId::from(author));
         }
         let namespace = secret.id();
-        let replaced = CancellationToken::new();
-        Arc::new(Self { number, secret, namespace, authors, standing: row.standing.clone(), replaced })
+        let (keys, replaced) = (MemPublicKeyStore::default(), CancellationToken::new());
+        Arc::new(Self { number, secret, namespace, authors, standing: row.standing.clone(), keys, replaced })
     }
 
     /// The other side, if there is one.

@@ -304,7 +304,7 @@ impl Keeper {
                 }
             }
         }
-        let result = if rows.is_empty() { Ok(()) } else { self.storage.write(&rows) };
+        let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
         if result.is_ok() {
             for (number, staged) in staged {
                 // A document that was renewed in between shows another one's entries by now.
@@ -352,7 +352,7 @@ impl Keeper {
         heads[index(document.ours)] = head;
         rows.push(Row::Mark { number, author: document.ours, mark: Mark::Held, counter: head });
         rows.push(Row::Drop { number: before.number });
-        self.storage.write(&rows)?;
+        self.storage.write(rows)?;
         self.desks.remove(&before.number);
         self.desks.insert(number, desk);
         document.renew(identity, opened, heads);
