@@ -103,6 +103,14 @@ impl RecentLog {
     }
 }
 
+/// What was shown, and is still to be told.
+#[must_use = "whoever waits is to be told"]
+pub(crate) struct Shown {
+    /// Space, key, who wrote it now, and who had before.
+    changes: Vec<(SpaceName, KvKey, KvAuthor, Option<KvAuthor>)>,
+    heads: [u64; 2],
+}
+
 /// Who reads a document, by what can concern them.
 #[derive(Debug, Default)]
 struct Readers {
@@ -189,8 +197,8 @@ impl Document {
         look(&read(&self.view))
     }
 
-    /// Shows what is durable: to readers here, and to whoever follows the logs.
-    pub(crate) fn show(&self, entries: Vec<(Sealed, Envelope)>, heads: [u64; 2]) {
+    /// Shows what is durable to who looks, and says whom it concerns.
+    pub(crate) fn show(&self, entries: Vec<(Sealed, Envelope)>, heads: [u64; 2]) -> Shown {
         let mut changes = Vec::with_capacity(entries.len());
         let mut sealed = Vec::with_capacity(entries.len());
         {
@@ -211,6 +219,12 @@ impl Document {
                 log.push(entry);
             }
         }
+        Shown { changes, heads }
+    }
+
+    /// Wakes who follows the logs, and whom it concerns of those who read here.
+    pub(crate) fn tell(&self, shown: Shown) {
+        let Shown { changes, heads } = shown;
         self.heads.send_if_modified(|now| {
             let before = *now;
             *now = [now[0].max(heads[0]), now[1].max(heads[1])];

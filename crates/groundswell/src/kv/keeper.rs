@@ -305,15 +305,18 @@ impl Keeper {
             }
         }
         let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
+        let mut shown = Vec::with_capacity(staged.len());
         if result.is_ok() {
             for (number, staged) in staged {
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
-                    staged.document.show(staged.entries, staged.heads);
+                    shown.push((staged.document.show(staged.entries, staged.heads), staged.document));
                 }
             }
         }
         answers.into_iter().for_each(|answer| answer(result.clone()));
+        // Who waits for an answer comes first: it can be seen by now.
+        shown.into_iter().for_each(|(shown, document)| document.tell(shown));
     }
 
     /// Writes the live entries of a document anew, into another that only this side knows.

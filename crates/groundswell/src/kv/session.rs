@@ -53,6 +53,10 @@ const BOTH_DIALLED: Duration = Duration::from_secs(2);
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;
 
+/// How long acknowledgements are gathered (20 ms): they keep the other side from sending again what came by
+/// another way, and nobody waits for them.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
+
 /// How long a side waits for the other to say what it has, before it counts as not shared.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -386,6 +390,7 @@ impl Session {
         let mut heads = self.document.heads.subscribe();
         let mut buffer = Vec::new();
         let mut told_caught_up = false;
+        let mut acknowledge_at = None;
         let mut asking = Asking::default();
         if asking.found()
             && let Err(end) = self.ask(&mut asking, &mut buffer).await
@@ -421,7 +426,11 @@ impl Session {
                 // In this order: what is committed is sent before the goodbye.
                 biased;
                 changed = heads.changed() => if changed.is_err() { return End::Lost },
-                () = self.acknowledge.notified() => {
+                () = self.acknowledge.notified(), if acknowledge_at.is_none() => {
+                    acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
+                }
+                () = at(acknowledge_at) => {
+                    acknowledge_at = None;
                     if let Err(end) = self.push(&KvMessage::Ack(held(&self.document)), &mut buffer) {
                         return end;
                     }
@@ -680,6 +689,14 @@ impl Session {
                 self.kv.engine_failed.notify_one();
             }
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn at(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

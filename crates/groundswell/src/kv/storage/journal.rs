@@ -14,8 +14,9 @@ use std::{
 use super::Result;
 use crate::{error::StorageError, identity::private};
 
-/// The bytes of a half (4 MiB): a thousand small records between two flushes of the tables.
-pub(super) const HALF_BYTES: usize = 4 * 1024 * 1024;
+/// The bytes of a half (8 MiB): two thousand small records between two flushes of the tables, which disturb
+/// those of the journal the less the rarer they are.
+pub(super) const HALF_BYTES: usize = 8 * 1024 * 1024;
 
 /// What disks write whole (4 KiB).
 const BLOCK_BYTES: usize = 4096;
