@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests are not inside a #[test], and fail as one
 
+mod claims;
 mod common;
 mod concurrency;
 mod entries_subscription;
