@@ -226,6 +226,12 @@ impl Manager {
     pub fn fail_storage(&self, fail: bool) {
         self.0.kv.storage.failing.store(fail, std::sync::atomic::Ordering::SeqCst);
     }
+
+    /// For tests of what happens when connections break.
+    #[doc(hidden)]
+    pub fn break_connections(&self) {
+        self.0.break_connections();
+    }
 }
 
 impl std::fmt::Debug for ManagerBuilder {

@@ -98,6 +98,7 @@ impl Claims {
     pub(crate) fn start(kv: &Arc<Kv>) -> (Arc<Self>, mpsc::Receiver<ClaimRequest>) {
         let manager = kv.own().and_then(|own| own.identity().peer());
         let pairing = MachinePairing::new(manager.map(|peer| PeerKey(*peer.as_bytes())));
+        let pairing = pairing.with_timeout(kv.claim_timeout_ms);
         // One claim is under way at most; another's answer may still be under way to nobody.
         let (requests, incoming) = mpsc::channel(2);
         let claims = Arc::new(Self { kv: kv.clone(), pairing: Mutex::new(pairing), requests, begun: Instant::now() });
@@ -317,6 +318,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
     let card = encode(&card).ok().and_then(|bytes| ClaimPayload::new(&bytes).ok()).ok_or(ClaimError::Handover)?;
     let begun = Instant::now();
     let (state, first) = ManagerClaim::new(0, ClaimSecrets { keying, nonce: rand::random() }, card);
+    let state = state.with_timeout(0, kv.claim_timeout_ms);
     let (mut send, recv) = connection.open_bi().await.map_err(|error| unreachable(&error))?;
     say(&mut send, &first).await;
     let reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);

@@ -125,6 +125,12 @@ impl Pair {
         [self.side(KvAuthor::Machine), self.side(KvAuthor::Manager)]
     }
 
+    /// Each side with the other one: the machine first, then the manager.
+    pub fn turns(&self) -> [(Side, Side); 2] {
+        let [machine, manager] = self.sides();
+        [(machine.clone(), manager.clone()), (manager, machine)]
+    }
+
     pub async fn shutdown(self) {
         let (machine, manager) = tokio::join!(self.machine.shutdown(), self.manager.shutdown());
         machine.unwrap();
@@ -171,11 +177,15 @@ impl Side {
         self.try_set(key, value).await.unwrap()
     }
 
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> bool {
+    pub async fn try_delete(&self, key: impl AsRef<[u8]>) -> Result<bool, KvError> {
         match self {
-            Self::Machine(machine) => machine.delete_kv_value(key).await.unwrap(),
-            Self::Manager(manager, id) => manager.delete_kv_value(*id, key).await.unwrap(),
+            Self::Machine(machine) => machine.delete_kv_value(key).await,
+            Self::Manager(manager, id) => manager.delete_kv_value(*id, key).await,
         }
+    }
+
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> bool {
+        self.try_delete(key).await.unwrap()
     }
 
     pub async fn entries(&self, filter: KvFilter) -> Vec<KvEntry> {
@@ -193,6 +203,28 @@ impl Side {
         match self {
             Self::Machine(machine) => machine.watch_kv_key(key).await,
             Self::Manager(manager, id) => manager.watch_kv_key(*id, key).await,
+        }
+    }
+
+    pub fn fail_storage(&self, fail: bool) {
+        match self {
+            Self::Machine(machine) => machine.fail_storage(fail),
+            Self::Manager(manager, _) => manager.fail_storage(fail),
+        }
+    }
+
+    pub fn break_connections(&self) {
+        match self {
+            Self::Machine(machine) => machine.break_connections(),
+            Self::Manager(manager, _) => manager.break_connections(),
+        }
+    }
+
+    /// How many keys it knows of.
+    pub fn keys_used(&self) -> usize {
+        match self {
+            Self::Machine(machine) => machine.kv_keys_used(),
+            Self::Manager(manager, id) => manager.kv_keys_used(*id).unwrap(),
         }
     }
 

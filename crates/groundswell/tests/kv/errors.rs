@@ -130,22 +130,56 @@ async fn errors_10_001_subscriptions() {
     pair.shutdown().await;
 }
 
+/// The connection breaks again and again while 5,000 entries travel, once from either end; nobody but the two
+/// sides does anything about it, and they end alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_a_connection_that_breaks_in_mid_sync_goes_on_by_itself() {
+    const COUNT: usize = 5_000;
+    let pair = Pair::new().await;
+    for (round, (writer, reader)) in pair.turns().into_iter().enumerate() {
+        let before = round * COUNT;
+        let mut writers = tokio::task::JoinSet::new();
+        for first in 0..50 {
+            let writer = writer.clone();
+            writers.spawn(async move {
+                for number in (first..COUNT).step_by(50) {
+                    writer.set(format!("{}/{number:04}", writer.author()), vec![b'v'; 1_000]).await;
+                }
+            });
+        }
+        let mut breaks = 0;
+        for part in 1..=4 {
+            until("some of it", async || reader.keys_used() >= before + part * COUNT / 8).await;
+            breaks += usize::from(reader.keys_used() < before + COUNT);
+            if part % 2 == 0 { &writer } else { &reader }.break_connections();
+        }
+        assert!(breaks >= 2, "it was broken on the way {breaks} times only");
+        writers.join_all().await;
+        until("everything", async || reader.keys_used() == before + COUNT).await;
+        assert_eq!(reader.entries(KvFilter::All).await, writer.entries(KvFilter::All).await);
+    }
+    pair.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_storage_failure() {
     let pair = Pair::new().await;
-    pair.machine.set_kv_value("key", "1").await.unwrap();
-    pair.machine.fail_storage(true);
-    let error = pair.machine.set_kv_value("key", "2").await.unwrap_err();
-    assert!(matches!(error, KvError::Storage(_)), "{error}");
-    assert!(pair.machine.delete_kv_value("key").await.is_err());
-    // What was acknowledged stands, and nobody has seen the rest.
-    assert_eq!(pair.machine.get_kv_value("key").await.unwrap().unwrap().value, "1");
-    // What the manager writes meanwhile comes when storage is well again.
-    pair.manager.set_kv_value(pair.id, "price", "3").await.unwrap();
-    pair.machine.fail_storage(false);
-    pair.machine.set_kv_value("key", "4").await.unwrap();
-    until_put(&mut pair.machine.watch_kv_key("price").await.unwrap(), "price", "3").await;
-    until_put(&mut pair.manager.watch_kv_key(pair.id, "key").await.unwrap(), "key", "4").await;
+    for (failing, other) in pair.turns() {
+        let (key, price) = (format!("key/{}", failing.author()), format!("price/{}", failing.author()));
+        failing.set(&key, "1").await;
+        failing.fail_storage(true);
+        let error = failing.try_set(&key, "2").await.unwrap_err();
+        assert!(matches!(error, KvError::Storage(_)), "{error}");
+        assert!(failing.try_delete(&key).await.is_err());
+        // What was acknowledged stands, and nobody has seen the rest.
+        assert_eq!(failing.get(&key).await.unwrap().value, "1");
+        // What the other side writes meanwhile comes when storage is well again.
+        other.set(&price, "3").await;
+        failing.fail_storage(false);
+        failing.set(&key, "4").await;
+        until_put(&mut failing.watch(&price).await, &price, "3").await;
+        until_put(&mut other.watch(&key).await, &key, "4").await;
+    }
     pair.shutdown().await;
 }
 

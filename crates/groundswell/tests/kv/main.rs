@@ -3,12 +3,17 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests are not inside a #[test], and fail as one
 
+mod application;
+mod between;
 mod common;
 mod concurrency;
 mod entries_subscription;
 mod errors;
 mod key_watch;
+mod keys;
 mod pairing;
+mod raw;
 mod shutdown;
+mod strangers;
 mod sync;
 mod traps;
