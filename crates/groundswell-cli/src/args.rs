@@ -1,5 +1,7 @@
-//! What can be written on the command line. What is done to whole paths is in `args/paths.rs`.
+//! What can be written on the command line. What is done to whole paths is in `args/paths.rs`; a machine
+//! and its manager are in `args/kv.rs`.
 
+mod kv;
 mod paths;
 
 use std::{
@@ -10,11 +12,13 @@ use std::{
 use clap::{Args as Arguments, Parser, Subcommand};
 use groundswell::{Cursor, Name, Path, Pattern};
 
+pub(crate) use kv::{Claim, Claims, Following, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role};
 pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
 
 use crate::{builtin::Builtin, peer_name::PeerName};
 
-/// Real-time replicated state between peers: what one publishes, any number follow.
+/// Real-time replicated state between peers: keys that a machine and its manager share, and state that
+/// one publishes and any number follow.
 #[derive(Debug, Parser)]
 #[command(name = "groundswell", version, after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -34,6 +38,8 @@ const EXAMPLES: &str = "\
 Examples:
   groundswell demo                                   see it work, with nothing to set up
   groundswell up                                     run a node; it prints its ticket
+  groundswell up --role machine                      run one that a manager can claim
+  groundswell kv watch price/cola                    follow a key that the manager sets
   groundswell give /log/today 'hello' --lake log     publish a line, in another terminal
   groundswell surf TICKET /log/today --lake log      follow it, on another machine
   groundswell secret /log/today                      close it to everyone but those that are allowed
@@ -60,6 +66,11 @@ pub(crate) enum Command {
     Kill(Kill),
     Fork(Fork),
     Copy(Copy),
+    Claim(Claim),
+    Claims(Claims),
+    Machines(Machines),
+    Release(Release),
+    Kv(Kv),
     Status(Status),
     Doctor(Doctor),
     Demo(Demo),
@@ -67,15 +78,21 @@ pub(crate) enum Command {
 
 /// Run the node of a data directory until SIGINT or SIGTERM.
 ///
-/// What earlier runs published and followed goes on by itself.
+/// What earlier runs published, followed and shared goes on by itself.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
   groundswell up
   groundswell up --data ./shop --offline
+  groundswell up --data ./machine --role machine
   groundswell up --secret
   groundswell up --bind 127.0.0.1:0 --offline --json | head -1")]
 pub(crate) struct Up {
+    /// What the node is in the key-value store. A data directory keeps its role, so that it need be said
+    /// once [default: what the directory is, or peer].
+    #[arg(long, value_name = "ROLE", value_enum)]
+    pub(crate) role: Option<Role>,
+
     /// Do without public relays and look-up: peers are found by their tickets and on the local network.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -243,7 +260,8 @@ pub(crate) struct Quit {
     pub(crate) agent: Name,
 }
 
-/// Print what the node is doing: its ticket, its peers, what it publishes and follows.
+/// Print what the node is doing: its ticket, its peers, what it publishes and follows, and how it stands
+/// with its manager or its machines.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
@@ -294,9 +312,26 @@ mod tests {
 
     #[test]
     fn every_command_has_examples() {
-        for command in Args::command().get_subcommands() {
+        fn check(command: &clap::Command) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("groundswell "), "{}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        Args::command().get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn a_value_is_an_argument_or_a_file_and_may_be_negative() {
+        let set = |more: &[&str]| Args::try_parse_from([&["groundswell", "kv", "set", "key"], more].concat());
+        for more in [&["-5"][..], &[""], &["--file", "x"], &["--", "-x"]] {
+            assert!(set(more).is_ok(), "{more:?}");
+        }
+        for more in [&[][..], &["a", "--file", "x"], &["-x"], &["a", "--space", "a/b"]] {
+            assert!(set(more).is_err(), "{more:?}");
+        }
+        for more in [&["--machine", "ae58ff"][..], &["--space", "a"], &["--cursor", "00:0"]] {
+            let line = [&["groundswell", "kv", "subscribe", "--all"], more].concat();
+            assert!(Args::try_parse_from(line).is_err(), "{more:?}");
         }
     }
 

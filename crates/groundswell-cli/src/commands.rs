@@ -2,9 +2,12 @@
 //! `commands/access.rs` and `commands/paths.rs`.
 
 mod access;
+mod claim;
 mod demo;
 mod doctor;
 mod give;
+mod kv;
+mod machines;
 mod paths;
 mod read;
 mod status;
@@ -43,6 +46,11 @@ pub(crate) async fn run(args: Args) -> Result<(), ToolError> {
         Command::Kill(kill) => paths::kill(kill, data.dir()?, &mut output).await,
         Command::Fork(fork) => paths::fork(fork, data.dir()?, &mut output).await,
         Command::Copy(copy) => paths::copy(copy, data.dir()?, &mut output).await,
+        Command::Claim(claim) => claim::claim(claim, data.dir()?, &mut output).await,
+        Command::Claims(claims) => claim::claims(claims, data.dir()?, &mut output).await,
+        Command::Machines(_) => machines::machines(data.dir()?, &mut output).await,
+        Command::Release(release) => machines::release(release, data.dir()?, &mut output).await,
+        Command::Kv(kv) => kv::run(kv, data.dir()?, &mut output).await,
         Command::Doctor(_) => doctor::run(data.dir()?, &mut output).await,
         Command::Status(_) => status::run(data.dir()?, &mut output).await,
         Command::Demo(demo) => demo::run(demo, &mut output).await,

@@ -7,6 +7,8 @@ pub(crate) mod protocol;
 pub(crate) mod server;
 
 mod give;
+mod kv;
+mod pairing;
 mod read;
 mod session;
 mod surf;

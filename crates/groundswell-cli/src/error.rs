@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf};
 
 use groundswell::{
-    CursorError, DeclareError, GiveError, ManageError, Name, OpenError, Path, PathError, ReadError, ShutdownError,
-    StorageError, SurfError, TicketError,
+    ClaimError, ClaimFailure, ClaimRefusal, CursorError, DeclareError, GiveError, KeyError, KvError, KvOpenError,
+    ManageError, Name, OpenError, Path, PathError, ReadError, ShutdownError, StorageError, SurfError, TicketError,
 };
 
 use crate::builtin::Builtin;
@@ -71,12 +71,51 @@ pub(crate) enum ToolError {
     NotAvailable { path: Path },
     #[error("{path} can't be reached within {seconds} s: is the peer up? Leave out --no-wait to wait for it")]
     NotReached { path: Path, seconds: u64 },
+    #[error(
+        "{what} is for a {needed}, and this node is a {role}: `groundswell up --role {needed}`, in a directory of its own, starts one"
+    )]
+    OtherRole { what: &'static str, needed: &'static str, role: &'static str },
+    #[error("{dir} is the directory of a machine or a manager, and stays that: leave out --role, or use another directory", dir = dir.display())]
+    KeepsRole { dir: PathBuf },
+    #[error("this node is a manager: say which machine with --machine ID (`groundswell machines` lists them)")]
+    WhichMachine,
+    #[error(
+        "a manager releases one machine: say which, as in `groundswell release ID` (`groundswell machines` lists them)"
+    )]
+    WhichToRelease,
+    #[error("this node is a machine, and has no others: leave the id out")]
+    OwnMachine,
+    #[error("no machine of this manager has an id that begins with {0}: `groundswell machines` lists them")]
+    NoSuchMachine(String),
+    #[error("this machine has no manager: there is nothing to release")]
+    NothingToRelease,
+    #[error("{key} has no value here: `groundswell kv ls` lists the keys that have one")]
+    NoValue { key: String },
+    #[error(
+        "standard input is no terminal, so that nobody can be asked whether the PINs are the same: run it in one, or say --yes if nobody can be between the two sides"
+    )]
+    NobodyToAsk,
+    #[error("interrupted, and the claim answered with no: claim again when you are ready")]
+    ClaimInterrupted,
+    #[error("{0}")]
+    Claim(String),
+    #[error("cannot use the file {path}: {source}", path = path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// What was written on the command line can't be meant.
+    #[error("{0}")]
+    Usage(String),
     #[error("cannot make a temporary directory in {path}: {source}; set TMPDIR to one that can be written", path = path.display())]
     TempDir { path: PathBuf, source: io::Error },
     #[error("the demo could not go on: {0}")]
     Demo(String),
     #[error("the demo found something wrong: {0}; please report it, with what GROUNDSWELL_LOG=debug says")]
     DemoFailed(String),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    #[error(transparent)]
+    KvOpen(#[from] KvOpenError),
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -114,5 +153,20 @@ impl From<SurfError> for ToolError {
             SurfError::UnknownPeer { peer } => Self::UnknownPeer { peer: peer.to_string() },
             other => Self::Surf(other),
         }
+    }
+}
+
+impl From<ClaimError> for ToolError {
+    fn from(error: ClaimError) -> Self {
+        let next = match error {
+            ClaimError::Claim(
+                ClaimFailure::DeclinedHere
+                | ClaimFailure::DeclinedThere
+                | ClaimFailure::Refused(ClaimRefusal::Declined),
+            ) => ": claim again, and say yes on both sides if both show the same PIN",
+            ClaimError::Claim(ClaimFailure::OutOfOrder(_)) => ": are both sides of the same version?",
+            _ => "",
+        };
+        Self::Claim(format!("{error}{next}"))
     }
 }

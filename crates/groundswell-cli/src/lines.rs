@@ -11,6 +11,8 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
+    /// Whether the line was returned, and the next one begins.
+    returned: bool,
     /// Whether what comes after the last line's end is a line too.
     last_needs_no_end: bool,
 }
@@ -37,16 +39,19 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     fn new(reader: R, last_needs_no_end: bool) -> Self {
         let reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
-        Self { reader, line: Vec::new(), last_needs_no_end }
+        Self { reader, line: Vec::new(), returned: false, last_needs_no_end }
     }
 
-    /// The next line, without its end; `None` when there is no more.
+    /// The next line, without its end; `None` when there is no more. Cancel safe.
     pub(crate) async fn next(&mut self, most: usize) -> Result<Option<&[u8]>, LineError> {
-        self.line.clear();
+        if std::mem::take(&mut self.returned) {
+            self.line.clear();
+        }
         loop {
             let here = self.reader.fill_buf().await?;
             if here.is_empty() {
                 let is_line = self.last_needs_no_end && !self.line.is_empty();
+                self.returned = true;
                 return Ok(is_line.then_some(&self.line));
             }
             let end = here.iter().position(|byte| *byte == b'\n');
@@ -58,6 +63,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let used = end.map_or(piece.len(), |end| end + 1);
             self.reader.consume(used);
             if end.is_some() {
+                self.returned = true;
                 return Ok(Some(&self.line));
             }
         }
@@ -77,6 +83,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     async fn all(mut lines: Lines<&[u8]>) -> Vec<String> {
@@ -92,6 +100,21 @@ mod tests {
         assert_eq!(all(Lines::of_socket(b"a\n\nb\nc".as_slice())).await, ["a", "", "b"]);
         assert_eq!(all(Lines::of_text(b"a\n\nb\nc".as_slice())).await, ["a", "", "b", "c"]);
         assert_eq!(all(Lines::of_text(b"a\n".as_slice())).await, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_begun_to_be_read_is_not_lost() {
+        let (mut from, to) = tokio::io::duplex(64);
+        let mut lines = Lines::of_socket(to);
+        from.write_all(b"half").await.unwrap();
+        tokio::select! {
+            biased;
+            _ = lines.next(64) => panic!("there is no line"),
+            () = std::future::ready(()) => {}
+        }
+        from.write_all(b" and half\nnext\n").await.unwrap();
+        assert_eq!(lines.next(64).await.unwrap(), Some(b"half and half".as_slice()));
+        assert_eq!(lines.next(64).await.unwrap(), Some(b"next".as_slice()));
     }
 
     #[tokio::test]

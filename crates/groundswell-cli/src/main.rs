@@ -5,6 +5,7 @@
 
 mod args;
 mod builtin;
+mod bytes;
 mod commands;
 mod control;
 mod data_dir;
@@ -14,10 +15,11 @@ mod output;
 mod peer_name;
 mod registry;
 mod stop;
+mod store;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{args::Args, error::ToolError};
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads our output has had enough: that is no error.
         Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
+        Err(ToolError::Usage(wrong)) => Args::command().error(ErrorKind::ValueValidation, wrong).exit(),
         Err(error) => {
             output::say_error(json, &error);
             ExitCode::FAILURE

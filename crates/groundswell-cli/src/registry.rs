@@ -17,9 +17,10 @@ use tokio::sync::{Mutex, RwLock};
 
 use crate::{
     builtin::{Builtin, ToolLake, for_lake},
-    control::protocol::{Readers, StandingStill, Started, State},
+    control::protocol::{Readers, StandingStill, Started, State, Status},
     error::ToolError,
     peer_name::PeerName,
+    store::Store,
 };
 
 /// The agent that follows others when the tool is asked to.
@@ -28,6 +29,8 @@ pub(crate) const FOLLOWER: &str = "main";
 /// The node, and what is declared on it.
 pub(crate) struct Registry {
     node: Node,
+    /// Its part in the key-value store.
+    store: Store,
     follower: Name,
     /// Held while something is declared or followed, so that two commands never declare one
     /// path for two lakes.
@@ -89,10 +92,10 @@ pub(crate) struct Readable {
 impl Registry {
     /// Declares again what is stored, so that what earlier runs published and followed goes on
     /// by itself. What can't be declared is told, and stops nothing else.
-    pub(crate) async fn restore(node: Node, started: Started) -> Result<Self, ToolError> {
+    pub(crate) async fn restore(node: Node, store: Store, started: Started) -> Result<Self, ToolError> {
         let follower = node.agent(FOLLOWER)?.name().clone();
         let (tables, kills) = (Mutex::default(), RwLock::default());
-        let mut registry = Self { node, follower, tables, kills, started, standing_still: Vec::new() };
+        let mut registry = Self { node, store, follower, tables, kills, started, standing_still: Vec::new() };
         let mut problems = Vec::new();
         for stored in registry.node.stored()? {
             let (agent, path) = (&stored.agent, &stored.path);
@@ -117,8 +120,13 @@ impl Registry {
         Ok(registry)
     }
 
-    pub(crate) fn node(&self) -> &Node {
-        &self.node
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What the node is doing.
+    pub(crate) fn status(&self) -> Status {
+        self.store.status(&self.node)
     }
 
     pub(crate) fn started(&self) -> &Started {
@@ -144,6 +152,7 @@ impl Registry {
         };
         let status = self.node.status();
         let mut known: BTreeSet<String> = status.peers.into_iter().chain([status.id]).collect();
+        known.extend(self.store.others().iter().map(ToString::to_string));
         known.extend(status.replicas.into_iter().map(|replica| replica.peer));
         known.extend(status.publications.into_iter().flat_map(|publication| publication.allowed).flatten());
         known.extend(self.node.stored()?.into_iter().filter_map(|one| one.source).map(|from| from.peer.to_string()));

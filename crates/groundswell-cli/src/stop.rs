@@ -23,4 +23,12 @@ impl Stop {
             _ = self.terminate.recv() => {}
         }
     }
+
+    /// Runs something to its end, unless one of them comes.
+    pub(crate) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.asked() => None,
+        }
+    }
 }

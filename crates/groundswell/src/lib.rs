@@ -59,7 +59,7 @@ pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};
 pub use metrics::MetricsSnapshot;
 pub use node::{Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
-pub use pairing::{ClaimError, PendingClaim};
+pub use pairing::{ClaimError, IncomingClaim, PendingClaim};
 pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
 pub use source::{PeerId, PeerTicket, Source};

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub use groundswell_core::limits::{MAX_KV_KEY_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES};
+
 /// The most streams of updates that a node has open at once, for its own agents; and the most
 /// sources that it follows, read or not: each costs a stream on the wire and a task. What an agent's
 /// program reads does not count again.

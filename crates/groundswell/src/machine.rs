@@ -16,7 +16,7 @@ use crate::{
         renew, system_clock,
     },
     limits::SHUTDOWN_DEADLINE,
-    pairing::{ClaimRequest, Claims},
+    pairing::{Claims, IncomingClaim},
 };
 
 /// How a machine or a manager is to be: what its node is to be, or which node it is to use.
@@ -208,7 +208,7 @@ pub struct Machine(Arc<Inner>);
 struct Inner {
     running: Running,
     claims: Arc<Claims>,
-    requests: tokio::sync::Mutex<mpsc::Receiver<ClaimRequest>>,
+    requests: tokio::sync::Mutex<mpsc::Receiver<IncomingClaim>>,
 }
 
 impl Machine {
@@ -257,16 +257,24 @@ impl Machine {
     /// Waits for the next manager that wants to claim this machine. Show the PIN; if the person at the
     /// manager sees the same, send `true`. A claim is over after a minute, and when the sender is
     /// dropped. `None` once the machine is shut down. Cancel safe.
+    ///
+    /// [`Machine::await_incoming_claim`] also names the manager, and says what became of the claim.
     pub async fn await_next_incoming_claim_request(&self) -> Option<(ClaimPin, oneshot::Sender<bool>)> {
+        self.await_incoming_claim().await.map(|IncomingClaim { pin, answer, .. }| (pin, answer))
+    }
+
+    /// Waits for the next manager that wants to claim this machine: see [`IncomingClaim`]. `None` once
+    /// the machine is shut down. Cancel safe; of several who wait, one gets a claim.
+    pub async fn await_incoming_claim(&self) -> Option<IncomingClaim> {
         let mut requests = self.0.requests.lock().await;
         loop {
-            let request = tokio::select! {
-                request = requests.recv() => request?,
+            let claim = tokio::select! {
+                claim = requests.recv() => claim?,
                 () = self.0.running.kv.closing.cancelled() => return None,
             };
             // One that has ended before anybody looked is not shown.
-            if !request.1.is_closed() {
-                return Some(request);
+            if !claim.answer.is_closed() {
+                return Some(claim);
             }
         }
     }
@@ -282,8 +290,8 @@ impl Machine {
         renew(kv, &document, &identity).await
     }
 
-    /// The default space.
-    fn default_space(&self) -> Result<KvSpace, KvError> {
+    /// The default space, which has no name: the one of the methods below.
+    pub fn default_space(&self) -> Result<KvSpace, KvError> {
         self.named(SpaceName::default())
     }
 

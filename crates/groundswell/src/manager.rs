@@ -132,7 +132,8 @@ impl Manager {
         Ok(self.document(machine)?.with_view(|view| view.keys_used()))
     }
 
-    fn default_space(&self, machine: PeerId) -> Result<KvSpace, KvError> {
+    /// The default space of a machine, which has no name: the one of the methods below.
+    pub fn default_space(&self, machine: PeerId) -> Result<KvSpace, KvError> {
         self.named(machine, SpaceName::default())
     }
 

@@ -35,6 +35,9 @@ use crate::{
     sync::lock,
 };
 
+/// Where a machine or a manager keeps its documents, in the data directory.
+const KV_STORAGE_FILE: &str = "kv.redb";
+
 /// How a node is to be: see [`Node::builder`].
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
@@ -321,6 +324,8 @@ pub struct NodeStatus {
     pub publications: Vec<TideStatus>,
     /// The states that it follows.
     pub replicas: Vec<TideStatus>,
+    /// How many streams are open here, of updates and of entries; [`MAX_SUBSCRIPTIONS`] at most.
+    pub streams: usize,
     /// The counters.
     pub metrics: MetricsSnapshot,
 }
@@ -414,6 +419,11 @@ impl Node {
         stored(&self.0.shared.store)
     }
 
+    /// Whether a machine or a manager has run in this data directory, which is that role's for good.
+    pub fn had_role(&self) -> bool {
+        self.0.shared.dir.join(KV_STORAGE_FILE).is_file()
+    }
+
     /// What the node is doing.
     pub fn status(&self) -> NodeStatus {
         let shared = &self.0.shared;
@@ -471,6 +481,7 @@ impl Node {
             peers: shared.peers.connected().iter().map(ToString::to_string).collect(),
             publications,
             replicas,
+            streams: MAX_SUBSCRIPTIONS.saturating_sub(shared.reader_permits.available_permits()),
             metrics: self.metrics(),
         }
     }

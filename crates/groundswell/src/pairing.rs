@@ -19,7 +19,7 @@ use groundswell_core::{
 use iroh::{EndpointAddr, endpoint::Connection};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
@@ -43,6 +43,9 @@ pub enum ClaimError {
     /// A manager can't claim its own node.
     #[error("this is the manager's own ticket: use the machine's")]
     OwnTicket,
+    /// There is no machine at that address: it is a manager's, or nobody's.
+    #[error("that node takes no claims: is the ticket a machine's, and not just shut down?")]
+    NoMachine,
     /// It was refused, or not confirmed.
     #[error(transparent)]
     Claim(#[from] CoreClaimError),
@@ -69,8 +72,14 @@ struct MachineCard {
     addr: EndpointAddr,
 }
 
-/// A claim that a person has to answer: the PIN, and where to.
-pub(crate) type ClaimRequest = (ClaimPin, oneshot::Sender<bool>);
+/// What became of a claim, once it is over.
+type Outcome = watch::Receiver<Option<Result<PeerId, ClaimError>>>;
+
+/// Waits until a claim is over. It can be asked again and again.
+async fn outcome_of(outcome: &mut Outcome) -> Result<PeerId, ClaimError> {
+    let over = outcome.wait_for(Option::is_some).await;
+    over.ok().and_then(|over| over.clone()).unwrap_or(Err(ClaimError::ShutDown))
+}
 
 /// How long the last words of a claim may take to reach the other side.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -89,13 +98,13 @@ fn own_addr(kv: &Kv) -> Option<EndpointAddr> {
 pub(crate) struct Claims {
     kv: Arc<Kv>,
     pairing: Mutex<MachinePairing>,
-    requests: mpsc::Sender<ClaimRequest>,
+    requests: mpsc::Sender<IncomingClaim>,
     begun: Instant,
 }
 
 impl Claims {
     /// Takes the claims of a machine from now on; the requests go to the channel.
-    pub(crate) fn start(kv: &Arc<Kv>) -> (Arc<Self>, mpsc::Receiver<ClaimRequest>) {
+    pub(crate) fn start(kv: &Arc<Kv>) -> (Arc<Self>, mpsc::Receiver<IncomingClaim>) {
         let manager = kv.own().and_then(|own| own.identity().peer());
         let pairing = MachinePairing::new(manager.map(|peer| PeerKey(*peer.as_bytes())));
         let pairing = pairing.with_timeout(kv.claim_timeout_ms);
@@ -147,7 +156,8 @@ impl Claims {
             connection.close(KvCloseCode::Hello.code(), KvCloseCode::Hello.reason());
             return;
         };
-        let manager = PeerKey(*connection.remote_id().as_bytes());
+        let peer = connection.remote_id();
+        let manager = PeerKey(*peer.as_bytes());
         let secrets = ClaimSecrets { keying, nonce: rand::random() };
         let begun = lock(&self.pairing).claim(self.now_ms(), manager, secrets, &first);
         let (id, nonce) = match begun {
@@ -163,6 +173,7 @@ impl Claims {
         let _under_way = UnderWay { claims: self.clone(), id };
         say(&mut send, &nonce).await;
         let mut answer: Option<oneshot::Receiver<bool>> = None;
+        let over = watch::Sender::new(None);
         loop {
             let deadline = lock(&self.pairing).deadline_ms().map(|at| self.begun + Duration::from_millis(at));
             let outputs = tokio::select! {
@@ -184,7 +195,8 @@ impl Claims {
                     MachineOutput::ShowPin(pin) => {
                         let (said, receiver) = oneshot::channel();
                         answer = Some(receiver);
-                        if self.requests.try_send((pin, said)).is_err() {
+                        let claim = IncomingClaim { pin, manager: peer, answer: said, outcome: over.subscribe() };
+                        if self.requests.try_send(claim).is_err() {
                             warn!("nobody looks at claims here: the PIN is not shown");
                         }
                     }
@@ -203,6 +215,9 @@ impl Claims {
                             Ok(manager) => info!(%manager, "claimed"),
                             Err(error) => info!(%error, "a claim came to nothing"),
                         }
+                        // Who is to answer need not any more.
+                        drop(answer);
+                        over.send_replace(Some(result.map(|_| peer).map_err(ClaimError::Claim)));
                         return last_words(send, &connection).await;
                     }
                 }
@@ -290,16 +305,64 @@ pub struct PendingClaim {
     /// The machine.
     pub machine: PeerId,
     pub(crate) answer: oneshot::Sender<bool>,
-    pub(crate) outcome: oneshot::Receiver<Result<PeerId, ClaimError>>,
+    outcome: Outcome,
 }
 
 impl PendingClaim {
+    /// Waits until the claim is over although it was not answered here, and says why: the other side
+    /// has declined, a minute has passed, the connection or the manager has ended. Cancel safe.
+    pub async fn over(&mut self) -> ClaimError {
+        // Without an answer from here there is no pair.
+        outcome_of(&mut self.outcome).await.err().unwrap_or(ClaimError::ShutDown)
+    }
+
     /// Says whether the PINs are the same, and waits for the other side to say so too, and for the pair
     /// to be stored: a minute at most. Dropping the future does not take the answer back.
-    pub async fn answer(self, same: bool) -> Result<PeerId, ClaimError> {
+    ///
+    /// A claim that is dropped without an answer is declined.
+    pub async fn answer(mut self, same: bool) -> Result<PeerId, ClaimError> {
         // A claim that has ended meanwhile says why below.
         let _ = self.answer.send(same);
-        self.outcome.await.unwrap_or(Err(ClaimError::ShutDown))
+        outcome_of(&mut self.outcome).await
+    }
+}
+
+/// A claim that the machine's person has to answer.
+///
+/// ```no_run
+/// # async fn example(machine: groundswell::Machine) -> Result<(), groundswell::ClaimError> {
+/// # fn the_person_sees_the_same(_: groundswell::ClaimPin) -> bool { true }
+/// while let Some(claim) = machine.await_incoming_claim().await {
+///     let same = the_person_sees_the_same(claim.pin);
+///     println!("{} is the manager now", claim.answer(same).await?);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct IncomingClaim {
+    /// The PIN, that the manager shows too if nobody is in between.
+    pub pin: ClaimPin,
+    /// The manager who claims.
+    pub manager: PeerId,
+    pub(crate) answer: oneshot::Sender<bool>,
+    outcome: Outcome,
+}
+
+impl IncomingClaim {
+    /// Waits until the claim is over although it was not answered here, and says why: the other side
+    /// has declined, a minute has passed, the connection or the machine has ended. Cancel safe.
+    pub async fn over(&mut self) -> ClaimError {
+        // Without an answer from here there is no pair.
+        outcome_of(&mut self.outcome).await.err().unwrap_or(ClaimError::ShutDown)
+    }
+
+    /// Says whether the PINs are the same, and waits for the other side to say so too, and for the pair
+    /// to be stored here: a minute at most. It returns the manager. Dropping the future does not take
+    /// the answer back. A claim that is dropped without an answer is declined.
+    pub async fn answer(mut self, same: bool) -> Result<PeerId, ClaimError> {
+        // A claim that has ended meanwhile says why below.
+        let _ = self.answer.send(same);
+        outcome_of(&mut self.outcome).await
     }
 }
 
@@ -319,12 +382,16 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
     let begun = Instant::now();
     let (state, first) = ManagerClaim::new(0, ClaimSecrets { keying, nonce: rand::random() }, card);
     let state = state.with_timeout(0, kv.claim_timeout_ms);
-    let (mut send, recv) = connection.open_bi().await.map_err(|error| unreachable(&error))?;
+    let (mut send, recv) = match connection.open_bi().await {
+        Ok(opened) => opened,
+        Err(error) if KvCloseCode::NotPaired.is(&error) => return Err(ClaimError::NoMachine),
+        Err(error) => return Err(unreachable(&error)),
+    };
     say(&mut send, &first).await;
     let reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
     let (shown, pin) = oneshot::channel();
     let (answer, answered) = oneshot::channel();
-    let (ended, mut outcome) = oneshot::channel();
+    let (ended, mut outcome) = watch::channel(None);
     let task = kv.clone();
     kv.tasks.spawn(async move {
         lock(&task.claiming).insert(machine);
@@ -333,15 +400,18 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
             result = driven.run(send, reader, answered) => result,
             () = task.closing.cancelled() => Err(ClaimError::ShutDown),
         };
+        let result = match (result, driven.connection.close_reason()) {
+            (Err(ClaimError::Claim(CoreClaimError::Disconnected)), Some(why)) if KvCloseCode::NotPaired.is(&why) => {
+                Err(ClaimError::NoMachine)
+            }
+            (result, _) => result,
+        };
         lock(&task.claiming).remove(&machine);
-        let _ = ended.send(result);
+        ended.send_replace(Some(result));
     });
     match pin.await {
         Ok(pin) => Ok(PendingClaim { pin, machine, answer, outcome }),
-        Err(_) => match outcome.try_recv() {
-            Ok(Err(error)) => Err(error),
-            _ => Err(outcome.await.map_or(ClaimError::ShutDown, |result| result.err().unwrap_or(ClaimError::Handover))),
-        },
+        Err(_) => Err(outcome_of(&mut outcome).await.err().unwrap_or(ClaimError::Handover)),
     }
 }
 

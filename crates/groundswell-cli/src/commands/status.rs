@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::machines::{now_ms, status_line};
 use crate::{
-    control::{client, protocol::Request},
+    control::{
+        client,
+        protocol::{Pair, Request},
+    },
     error::ToolError,
     output::Output,
     peer_name::shown,
@@ -20,6 +24,14 @@ pub(super) struct Seen {
     pub(super) publications: Vec<SeenTide>,
     pub(super) replicas: Vec<SeenTide>,
     pub(super) metrics: SeenMetrics,
+    #[serde(default)]
+    pub(super) streams: u64,
+    /// How a machine stands with its manager.
+    #[serde(default)]
+    pub(super) manager: Option<Pair>,
+    /// How a manager stands with its machines.
+    #[serde(default)]
+    pub(super) machines: Option<Vec<Pair>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +53,6 @@ pub(super) struct SeenTide {
 /// The counters that the doctor looks at.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SeenMetrics {
-    pub(super) local_readers_now: u64,
     pub(super) replicas_now: u64,
     pub(super) commit_failures: u64,
 }
@@ -66,6 +77,14 @@ fn for_people(seen: &Seen) -> String {
         [] => "peers   none connected".to_owned(),
         peers => format!("peers   {}", peers.join("\n        ")),
     });
+    let now = now_ms();
+    if let Some(pair) = &seen.manager {
+        lines.push(format!("manager {}", status_line(pair, now)));
+    }
+    if let Some(machines) = &seen.machines {
+        lines.push(if machines.is_empty() { "machines none".to_owned() } else { "machines:".to_owned() });
+        lines.extend(machines.iter().map(|pair| format!("  {}", status_line(pair, now))));
+    }
     let heading = ["PATH", "LAKE", "AEON", "AGENT", "PEER", "KEPT", "STATE"].map(str::to_owned);
     for (title, tides) in [("publishes", &seen.publications), ("follows", &seen.replicas)] {
         if tides.is_empty() {
@@ -144,12 +163,20 @@ mod tests {
             publications: vec![tide("me", "/a"), tide("me", "/long/path")],
             replicas: vec![],
             metrics: SeenMetrics::default(),
+            streams: 0,
+            manager: None,
+            machines: Some(vec![Pair {
+                machine: Some("0123456789ab".to_owned()),
+                link: "online".to_owned(),
+                ..Pair::default()
+            }]),
         };
         let text = for_people(&seen);
         assert!(
             text.contains("  /a          log   3     main   here  3 waves, 1 rocks  not available, secret\n"),
             "{text}"
         );
+        assert!(text.contains("\nmachines:\n  0123456789  online, "), "{text}");
         assert!(text.ends_with("follows nothing"));
     }
 }

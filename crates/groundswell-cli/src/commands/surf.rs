@@ -54,9 +54,8 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
         let line = tokio::select! {
             line = answers.next_line() => line?,
             () = stop.asked() => {
-                return unless(&mut stop, say(&surf, &Surfed::Ended { reason: "interrupted", detail: None }, output))
-                    .await
-                    .unwrap_or(Ok(()));
+                let interrupted = Surfed::Ended { reason: "interrupted", detail: None };
+                return stop.unless(say(&surf, &interrupted, output)).await.unwrap_or(Ok(()));
             }
             () = reader.gone() => return Ok(()),
             () = tokio::time::sleep_until(deadline), if surf.no_wait && !has_state => {
@@ -68,7 +67,7 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
         };
         let Some(line) = line else { return output.flush().await };
         // Who asks for an end gets it, even while no one reads what is written.
-        let Some(kind) = unless(&mut stop, show(&surf, line, output)).await else { return Ok(()) };
+        let Some(kind) = stop.unless(show(&surf, line, output)).await else { return Ok(()) };
         let kind = kind?;
         let enough = match kind {
             SeenKind::Update => {
@@ -84,7 +83,7 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
         };
         let refused = surf.no_wait && matches!(kind, SeenKind::NotAvailable | SeenKind::Killed);
         if enough || refused || !answers.has_next() {
-            let Some(flushed) = unless(&mut stop, output.flush()).await else { return Ok(()) };
+            let Some(flushed) = stop.unless(output.flush()).await else { return Ok(()) };
             flushed?;
         }
         if refused {
@@ -106,14 +105,6 @@ async fn rest(answers: &mut Answers) {
     // A node that has gone, or takes too long, has more to worry about.
     let all = async { while let Ok(Some(_)) = answers.next_line().await {} };
     let _ = timeout(UNDO_PATIENCE, all).await;
-}
-
-/// Runs something to its end, unless an end of everything is asked for.
-async fn unless<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        done = work => Some(done),
-        () = stop.asked() => None,
-    }
 }
 
 /// Writes a line of this command's own.

@@ -3,10 +3,18 @@
 //! Answer lines are the very lines that the command prints with `--json`, so that nothing has to
 //! be taken apart on the way; after them comes one last line, [`DONE`] or a [`Failure`]. After
 //! a [`Request::Give`] the client sends its waves, each as a line that is a JSON string, then
-//! closes its sending half. The other requests are followed by nothing, and a client that closes
+//! closes its sending half; after the value of a [`KvAsk::Set`], one line, and after the answer to a claim,
+//! another, it sends nothing more. The other requests are followed by nothing, and a client that closes
 //! its sending half after one of them has gone.
 
-use groundswell::{Access, Frequency, Name, NodeStatus, Path, Pattern, PeerId, Rule};
+mod kv;
+
+pub(crate) use kv::{
+    Claimed, Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES, Other, Pair, Released,
+    ShownPin, Status,
+};
+
+use groundswell::{Access, Frequency, Name, Path, Pattern, PeerId, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -55,6 +63,16 @@ pub(crate) enum Request {
     Fork { from: Path, to: Path, agent: Name },
     /// Begin a path with those of a source.
     Copy { peer: String, from: Path, agent: Name, to: Path, publisher: Name },
+    /// Claim the machine of this ticket. The client answers the PIN; one that leaves has said no.
+    Claim { ticket: String },
+    /// Wait for a claim of this machine, likewise.
+    Claims,
+    /// Print how this manager stands with its machines.
+    Machines,
+    /// End a pairing; with a machine, as it was named, at a manager.
+    Release { machine: Option<String> },
+    /// Do something with keys and values.
+    Kv { place: KvPlace, ask: KvAsk },
     /// Print what the node is doing.
     Status,
     /// Print that, and how the node was started.
@@ -177,7 +195,7 @@ impl PathRule {
 /// The answer to a doctor's question.
 #[derive(Debug, Serialize)]
 pub(crate) struct Condition<'a> {
-    pub(crate) status: NodeStatus,
+    pub(crate) status: Status,
     pub(crate) started: &'a Started,
     pub(crate) standing_still: &'a [StandingStill],
 }

@@ -14,10 +14,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    give,
+    give, kv, pairing,
     protocol::{
         Condition, DONE, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, PathAccess, PathRule, Readers,
-        Request,
+        Released, Request,
     },
     read, surf,
 };
@@ -26,6 +26,7 @@ use crate::{
     error::ToolError,
     lines::{LineError, Lines},
     registry::Registry,
+    store::Store,
 };
 
 /// How much of an answer is gathered before it is sent (64 KiB).
@@ -152,13 +153,27 @@ impl Session {
                 let aeon = self.registry.copy(&source, &publisher, &to).await?;
                 self.answers.line(&Given { aeon: aeon.0 }).await
             }
+            Request::Claim { ticket } => pairing::claim(self, &ticket).await,
+            Request::Claims => pairing::claims(self).await,
+            Request::Machines => {
+                let registry = self.registry.clone();
+                for pair in Store::machines(registry.store().manager("`machines`")?) {
+                    self.answers.line(&pair).await?;
+                }
+                Ok(())
+            }
+            Request::Release { machine } => {
+                let other = self.registry.store().release(machine.as_deref()).await?;
+                self.answers.line(&Released { released: true, other }).await
+            }
+            Request::Kv { place, ask } => kv::kv(self, place, ask).await,
             Request::Status => {
-                let status = self.registry.node().status();
+                let status = self.registry.status();
                 self.answers.line(&status).await
             }
             Request::Doctor => {
                 let (started, standing_still) = (self.registry.started(), self.registry.standing_still());
-                let condition = Condition { status: self.registry.node().status(), started, standing_still };
+                let condition = Condition { status: self.registry.status(), started, standing_still };
                 self.answers.line(&condition).await
             }
         }

@@ -1,6 +1,8 @@
 //! What the tests of the tool share: real nodes, the tool itself, and waiting for conditions.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // each test binary uses some of it
 
+pub mod kv;
+
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write},

@@ -5,6 +5,7 @@
 
 mod application;
 mod between;
+mod claims;
 mod common;
 mod concurrency;
 mod entries_subscription;

@@ -9,7 +9,15 @@ use groundswell::{Inspected, limits::MAX_SUBSCRIPTIONS};
 use iroh_tickets::{Ticket as _, endpoint::EndpointTicket};
 
 use super::{Condition, Finding};
-use crate::{builtin::Builtin, commands::status::SeenTide, peer_name::shown};
+use crate::{
+    builtin::Builtin,
+    commands::{
+        machines::status_line,
+        status::{Seen, SeenTide},
+    },
+    control::protocol::Pair,
+    peer_name::shown,
+};
 
 /// No clock is right that is before the first release, in seconds since 1970 (2025-01-01), or so far
 /// ahead that its battery has failed upwards (2100-01-01).
@@ -92,9 +100,62 @@ pub(super) fn running(condition: &Condition, now: SystemTime) -> Vec<Finding> {
     let mut findings = vec![storage(condition), Finding::ok("node", format!("{} runs", condition.status.id))];
     findings.extend(addresses(condition));
     findings.extend(peers(condition, now));
+    findings.extend(pairs(&condition.status, now));
     findings.push(limits(condition));
     findings.extend(paths(condition));
     findings
+}
+
+/// A machine's pairing or a manager's, each, and how many keys were ever used.
+fn pairs(status: &Seen, now: SystemTime) -> Vec<Finding> {
+    let now_ms = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
+    match (&status.manager, &status.machines) {
+        (None, Some(machines)) if machines.is_empty() => {
+            let todo = "`groundswell claim TICKET` claims one";
+            vec![Finding::warn("pairing", "this manager has no machines", todo)]
+        }
+        (pair, machines) => {
+            let pairs = pair.iter().chain(machines.iter().flatten());
+            pairs.flat_map(|pair| [pairing(pair, now_ms), keys(pair)]).collect()
+        }
+    }
+}
+
+fn pairing(pair: &Pair, now_ms: u64) -> Finding {
+    let said = status_line(pair, now_ms);
+    match &*pair.link {
+        _ if pair.duplicate => {
+            let todo = "a disk was copied: stop one of the two devices, and give it a new data directory";
+            Finding::problem("pairing", said, todo)
+        }
+        _ if pair.problem.is_some() => Finding::warn(
+            "pairing",
+            said,
+            "do what it says, on the side that it says it of; it is tried again by itself",
+        ),
+        "unclaimed" => {
+            let todo = "`groundswell claims` here, and `groundswell claim TICKET` at the manager, if it is to have one";
+            Finding::warn("pairing", said, todo)
+        }
+        "released" => {
+            Finding::warn("pairing", said, "`groundswell release ID` deletes what is here; or claim it again")
+        }
+        "online" => Finding::ok("pairing", said),
+        _ => Finding::warn("pairing", said, "see that the other side is up, and that a network is between the two"),
+    }
+}
+
+fn keys(pair: &Pair) -> Finding {
+    let of = pair.machine.as_deref().map(|id| format!(" of {}", shown(id))).unwrap_or_default();
+    let said = format!("{} of {} keys{of} were ever used", pair.keys_used, pair.keys_limit);
+    let todo = "use the same keys again: one that was deleted counts for ever; or release the machine and begin anew";
+    let (used, most) = (pair.keys_used as u64, pair.keys_limit as u64);
+    match used {
+        _ if used >= most => Finding::problem("keys", said, todo),
+        _ if used * 100 >= most * NEARLY => Finding::warn("keys", said, todo),
+        _ => Finding::ok("keys", said),
+    }
 }
 
 fn storage(condition: &Condition) -> Finding {
@@ -177,7 +238,7 @@ fn peers(condition: &Condition, now: SystemTime) -> Vec<Finding> {
 }
 
 fn limits(condition: &Condition) -> Finding {
-    let (streams, sources) = (condition.status.metrics.local_readers_now, condition.status.metrics.replicas_now);
+    let (streams, sources) = (condition.status.streams, condition.status.metrics.replicas_now);
     let most = MAX_SUBSCRIPTIONS as u64;
     let said = format!("{sources} of {most} subscriptions, {streams} of {most} streams");
     let todo = "`quit` what is no longer wanted, and end commands that follow";
@@ -231,12 +292,13 @@ mod tests {
 
     fn condition(replicas: &serde_json::Value, peers: &[&str], metrics: [u64; 3]) -> Condition {
         let ticket = "endpointaaaaaa";
-        let [local_readers_now, replicas_now, commit_failures] = metrics;
+        let [streams, replicas_now, commit_failures] = metrics;
         let metrics = serde_json::json!({
-            "local_readers_now": local_readers_now, "replicas_now": replicas_now, "commit_failures": commit_failures
+            "replicas_now": replicas_now, "commit_failures": commit_failures
         });
         let status = serde_json::json!({
-            "id": "me", "ticket": ticket, "peers": peers, "publications": [], "replicas": replicas, "metrics": metrics
+            "id": "me", "ticket": ticket, "peers": peers, "publications": [], "replicas": replicas, "metrics": metrics,
+            "streams": streams
         });
         let all =
             serde_json::json!({ "status": status, "started": {"offline": true, "bind": null}, "standing_still": [] });
@@ -293,6 +355,33 @@ mod tests {
         assert_eq!((state(most * NEARLY / 100, 0), state(0, most)), (State::Warn, State::Problem));
         let failed = condition(&serde_json::json!([]), &[], [0, 0, 2]);
         assert_eq!(storage(&failed).state, State::Problem);
+    }
+
+    #[test]
+    fn a_pair_is_judged_by_its_link_and_its_keys_by_their_limit() {
+        let with = |change: fn(&mut Pair)| {
+            let mut pair = Pair { link: "online".to_owned(), current: true, keys_limit: 100, ..Pair::default() };
+            change(&mut pair);
+            let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
+            seen.manager = Some(pair);
+            let found = pairs(&seen, at(10));
+            assert_eq!(found.iter().map(|one| one.check).collect::<Vec<_>>(), ["pairing", "keys"]);
+            (found[0].state, found[1].state)
+        };
+        assert_eq!(with(|_| {}), (State::Ok, State::Ok));
+        assert_eq!(with(|pair| pair.duplicate = true), (State::Problem, State::Ok));
+        for link in ["unclaimed", "offline", "released", "connecting"] {
+            let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
+            seen.machines = Some(vec![Pair { link: link.to_owned(), keys_limit: 100, ..Pair::default() }]);
+            assert_eq!(pairs(&seen, at(10))[0].state, State::Warn, "{link}");
+        }
+        assert_eq!(with(|pair| pair.keys_used = 79), (State::Ok, State::Ok));
+        assert_eq!(with(|pair| pair.keys_used = 80), (State::Ok, State::Warn));
+        assert_eq!(with(|pair| pair.keys_used = 100), (State::Ok, State::Problem));
+        let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
+        assert_eq!(pairs(&seen, at(10)), []);
+        seen.machines = Some(Vec::new());
+        assert_eq!(pairs(&seen, at(10))[0].state, State::Warn);
     }
 
     #[test]

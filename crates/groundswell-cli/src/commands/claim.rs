@@ -1,0 +1,162 @@
+//! `claim` and `claims`: pairing, with the person who looks at the PIN.
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+use crate::{
+    args::{Claim, Claims},
+    control::{
+        client::{self, Answer},
+        protocol::{Claimed, Other, Request, ShownPin},
+    },
+    error::ToolError,
+    output::Output,
+    stop::Stop,
+};
+
+/// Claims a machine.
+pub(super) async fn claim(claim: Claim, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
+    let request = Request::Claim { ticket: claim.ticket.to_string() };
+    converse(&dir, &request, claim.yes, output).await
+}
+
+/// Waits for a claim.
+pub(super) async fn claims(claims: Claims, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
+    converse(&dir, &Request::Claims, claims.yes, output).await
+}
+
+/// A line of the node.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Claimed(Claimed),
+    Pin(ShownPin),
+}
+
+/// Shows the PIN, answers, and says what came of it. If this ends before it has answered, for whatever
+/// reason, the node takes it for a no.
+async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output) -> Result<(), ToolError> {
+    if !yes && !io::stdin().is_terminal() {
+        return Err(ToolError::NobodyToAsk);
+    }
+    let mut stop = Stop::new()?;
+    let (mut sender, mut answers) = client::ask(dir, request).await?;
+    if matches!(request, Request::Claims) && !output.is_json() {
+        output.line("-- waiting for a claim").await?;
+        output.flush().await?;
+    }
+    let mut answered = false;
+    loop {
+        let line = tokio::select! {
+            line = answers.next() => line?,
+            () = stop.asked() => return Err(interrupted(answered)),
+        };
+        let line = match line {
+            Answer::Line(line) => line,
+            Answer::Done => return output.flush().await,
+            Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
+        };
+        match serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))? {
+            Line::Pin(shown) => {
+                if output.is_json() {
+                    output.line(line).await?;
+                } else {
+                    output.line(said(&shown)).await?;
+                }
+                output.flush().await?;
+                let same = if yes {
+                    true
+                } else {
+                    tokio::select! {
+                        said = person() => said?,
+                        // It is over before anybody has answered.
+                        answer = answers.next() => match answer? {
+                            Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
+                            _ => return Err(ToolError::Answer("a claim that ends without a reason".to_owned())),
+                        },
+                        () = stop.asked() => return Err(interrupted(false)),
+                    }
+                };
+                // A node that has closed the connection has said why, which is read next.
+                let _: io::Result<()> = async {
+                    sender.write_all(if same { b"true\n" } else { b"false\n" }).await?;
+                    sender.flush().await
+                }
+                .await;
+                answered = true;
+            }
+            Line::Claimed(claimed) => {
+                if output.is_json() {
+                    output.line(line).await?;
+                } else {
+                    output.line(done(&claimed.other)).await?;
+                }
+            }
+        }
+    }
+}
+
+fn interrupted(answered: bool) -> ToolError {
+    if answered {
+        return ToolError::Claim(
+            "interrupted after the answer: `groundswell status` says whether the claim came to a pair".to_owned(),
+        );
+    }
+    ToolError::ClaimInterrupted
+}
+
+fn said(shown: &ShownPin) -> String {
+    match &shown.other {
+        Other::Machine(id) => format!("PIN {}: the machine {id} has to show the same", shown.pin),
+        Other::Manager(id) => {
+            format!("PIN {}: the manager {id}, who claims this machine, has to show the same", shown.pin)
+        }
+    }
+}
+
+fn done(other: &Other) -> String {
+    match other {
+        Other::Machine(id) => format!("the machine {id} is claimed"),
+        Other::Manager(id) => format!("this machine is claimed by the manager {id}"),
+    }
+}
+
+/// Asks the person. Anything but a yes is a no.
+async fn person() -> Result<bool, ToolError> {
+    let mut error = tokio::io::stderr();
+    let _: io::Result<()> = async {
+        error.write_all(b"Do both sides show the same PIN? [y/N] ").await?;
+        error.flush().await
+    }
+    .await;
+    let mut line = String::new();
+    BufReader::new(tokio::io::stdin()).read_line(&mut line).await.map_err(ToolError::Input)?;
+    Ok(is_yes(&line))
+}
+
+fn is_yes(line: &str) -> bool {
+    matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_but_a_yes_is_a_no() {
+        assert!([" y\n", "Yes\r\n", "YES"].iter().all(|line| is_yes(line)));
+        assert!(!["", "\n", "n\n", "yess", "yes please", "ja"].iter().any(|line| is_yes(line)));
+    }
+
+    #[test]
+    fn the_two_lines_of_a_claim_are_told_apart() {
+        let line = |text: &str| serde_json::from_str::<Line>(text).unwrap();
+        assert!(matches!(line(r#"{"pin":"042137","machine":"a"}"#), Line::Pin(pin) if pin.pin == "042137"));
+        assert!(matches!(line(r#"{"claimed":true,"manager":"a"}"#), Line::Claimed(_)));
+    }
+}

@@ -1,0 +1,278 @@
+//! `kv`: reads, writes and follows keys and values.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use tokio::io::AsyncWriteExt;
+
+use super::answer;
+use crate::{
+    args::{Following, Kv, KvCommand, KvGet, KvSet, Place},
+    bytes::{Hex, for_people, from_hex},
+    control::{
+        client,
+        protocol::{Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES, Request},
+    },
+    error::ToolError,
+    output::{Output, OutputReader},
+    stop::Stop,
+};
+
+/// Stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// Does what is asked for.
+pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
+    match kv.command {
+        KvCommand::Get(get) => self::get(get, &dir, output).await,
+        KvCommand::Set(set) => self::set(set, &dir, output).await,
+        KvCommand::Del(del) => {
+            let ask = KvAsk::Del { key: written(&del.key, del.place.hex)? };
+            let key = shown_key(&del.key, del.place.hex);
+            answer(&dir, &request(&del.place, ask), output, |done: Deleted| match done.deleted {
+                true => format!("{key} is deleted"),
+                false => format!("{key} had no value"),
+            })
+            .await
+        }
+        KvCommand::Ls(ls) => {
+            let ask = KvAsk::Ls { prefix: prefix(ls.prefix.as_deref(), ls.place.hex)? };
+            answer(&dir, &request(&ls.place, ask), output, |entry: KvLine| entry_line(&entry)).await
+        }
+        KvCommand::Watch(watch) => {
+            let key = written(&watch.key, watch.place.hex)?;
+            let ask = KvAsk::Watch { key, cursor: watch.following.cursor.map(|cursor| cursor.to_string()) };
+            follow(&dir, &request(&watch.place, ask), &watch.following, output).await
+        }
+        KvCommand::Subscribe(subscribe) => {
+            let prefix = prefix(subscribe.prefix.as_deref(), subscribe.place.hex)?;
+            let ask = if subscribe.all {
+                KvAsk::SubscribeAll { prefix }
+            } else {
+                let cursor = subscribe.following.cursor.map(|cursor| cursor.to_string());
+                KvAsk::Subscribe { prefix, cursor }
+            };
+            follow(&dir, &request(&subscribe.place, ask), &subscribe.following, output).await
+        }
+    }
+}
+
+fn request(place: &Place, ask: KvAsk) -> Request {
+    let machine = place.machine.as_ref().map(ToString::to_string);
+    let space = place.space.as_ref().map(ToString::to_string);
+    Request::Kv { place: KvPlace { machine, space, hex: place.hex }, ask }
+}
+
+/// The bytes of a key, a prefix or a value, as they are written.
+fn written(text: &str, hex: bool) -> Result<Hex, ToolError> {
+    if !hex {
+        return Ok(Hex(text.as_bytes().to_vec()));
+    }
+    let wrong =
+        || ToolError::Usage(format!("{text:?} is not hexadecimal: with --hex, two digits are a byte, as in 00ff"));
+    from_hex(text).map(Hex).ok_or_else(wrong)
+}
+
+fn prefix(text: Option<&str>, hex: bool) -> Result<Hex, ToolError> {
+    text.map_or(Ok(Hex::default()), |text| written(text, hex))
+}
+
+fn shown_key(text: &str, hex: bool) -> String {
+    if hex { for_people(None, Some(text)) } else { for_people(Some(text), None) }
+}
+
+async fn get(get: KvGet, dir: &Path, output: &mut Output) -> Result<(), ToolError> {
+    let ask = KvAsk::Get { key: written(&get.key, get.place.hex)? };
+    let Some(path) = get.file else {
+        return answer(dir, &request(&get.place, ask), output, |entry: KvLine| match entry.value.as_deref() {
+            // A script wants nothing where there is nothing.
+            Some("") => String::new(),
+            _ => value_of(&entry),
+        })
+        .await;
+    };
+    // The bytes come in hexadecimal, whatever they are.
+    let mut asked = request(&get.place, ask);
+    if let Request::Kv { place, .. } = &mut asked {
+        place.hex = true;
+    }
+    let (_sender, mut answers) = client::ask(dir, &asked).await?;
+    while let Some(line) = answers.next_line().await? {
+        let unknown = |what: String| ToolError::Answer(what);
+        let mut entry: KvLine = serde_json::from_slice(line).map_err(|error| unknown(error.to_string()))?;
+        let value = entry.value_hex.take().and_then(|hex| from_hex(&hex));
+        let value = value.ok_or_else(|| unknown("an entry without its value".to_owned()))?;
+        fs::write(&path, &value).map_err(|source| ToolError::File { path: path.clone(), source })?;
+        entry.bytes = Some(value.len());
+        if !get.place.hex {
+            // As it was written.
+            (entry.key, entry.key_hex) = (Some(get.key.clone()), None);
+        }
+        if output.is_json() {
+            output.object(&entry).await?;
+        } else {
+            output.line(format!("{} bytes are in {}", value.len(), path.display())).await?;
+        }
+    }
+    output.flush().await
+}
+
+async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolError> {
+    let key = written(&set.key, set.place.hex)?;
+    let value = match (&set.file, &set.value) {
+        (Some(path), _) => {
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || read_value(&path)).await;
+            Hex(read.map_err(|error| ToolError::Runtime(io::Error::other(error)))??)
+        }
+        (None, value) => written(value.as_deref().unwrap_or_default(), set.place.hex)?,
+    };
+    let ask = KvAsk::Set { key, bytes: value.0.len() };
+    let (mut sender, mut answers) = client::ask(dir, &request(&set.place, ask)).await?;
+    let mut line = serde_json::to_vec(&value).map_err(|error| ToolError::Answer(error.to_string()))?;
+    line.push(b'\n');
+    // A node that takes no value has said why, which is read below; the rest of the value is not waited for.
+    let sending = async {
+        let _: io::Result<()> = sender.write_all(&line).await;
+        let _: io::Result<()> = sender.flush().await;
+        std::future::pending::<()>().await;
+    };
+    let answered = async {
+        while let Some(line) = answers.next_line().await? {
+            if output.is_json() {
+                output.line(line).await?;
+            } else {
+                let entry: KvLine =
+                    serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
+                output.line(entry_line(&entry)).await?;
+            }
+        }
+        output.flush().await
+    };
+    tokio::select! {
+        answered = answered => answered,
+        () = sending => Ok(()),
+    }
+}
+
+/// Reads a value from a file, no more of it than is needed to see that it is too large.
+fn read_value(path: &Path) -> Result<Vec<u8>, ToolError> {
+    let failed = |source| ToolError::File { path: path.to_owned(), source };
+    let input: Box<dyn Read> = match path.to_str() {
+        Some(STANDARD_INPUT) => Box::new(io::stdin()),
+        _ => Box::new(fs::File::open(path).map_err(failed)?),
+    };
+    let mut value = Vec::new();
+    input.take(MAX_VALUE_BYTES as u64 + 1).read_to_end(&mut value).map_err(failed)?;
+    Ok(value)
+}
+
+/// Prints events until the stream ends, or is asked to.
+async fn follow(dir: &Path, request: &Request, following: &Following, output: &mut Output) -> Result<(), ToolError> {
+    let mut stop = Stop::new()?;
+    let mut reader = OutputReader::watch();
+    let (_sender, mut answers) = client::ask(dir, request).await?;
+    let mut count = 0;
+    loop {
+        let line = tokio::select! {
+            line = answers.next_line() => line?,
+            () = stop.asked() => {
+                let interrupted = KvLine { reason: Some("interrupted".to_owned()), ..KvLine::of(KvKind::Ended) };
+                let line = serde_json::to_vec(&interrupted).map_err(|error| ToolError::Answer(error.to_string()))?;
+                let said = async {
+                    show(&line, output).await?;
+                    output.flush().await
+                };
+                return stop.unless(said).await.unwrap_or(Ok(()));
+            }
+            () = reader.gone() => return Ok(()),
+        };
+        let Some(line) = line else { return output.flush().await };
+        // Who asks for an end gets it, even while no one reads what is written.
+        let Some(kind) = stop.unless(show(line, output)).await else { return Ok(()) };
+        if matches!(kind?, Some(KvKind::Put | KvKind::Delete | KvKind::Left)) {
+            count += 1;
+        }
+        let enough = following.count.is_some_and(|most| count >= most);
+        if enough || !answers.has_next() {
+            let Some(flushed) = stop.unless(output.flush()).await else { return Ok(()) };
+            flushed?;
+        }
+        if enough {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes a line as it came, or as people read it.
+async fn show(line: &[u8], output: &mut Output) -> Result<Option<KvKind>, ToolError> {
+    let seen: KvLine = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
+    if output.is_json() {
+        output.line(line).await?;
+    } else {
+        output.line(event_line(&seen)).await?;
+    }
+    Ok(seen.kind)
+}
+
+fn key_of(line: &KvLine) -> String {
+    for_people(line.key.as_deref(), line.key_hex.as_deref())
+}
+
+fn value_of(line: &KvLine) -> String {
+    for_people(line.value.as_deref(), line.value_hex.as_deref())
+}
+
+fn author_of(line: &KvLine) -> &str {
+    line.author.as_deref().unwrap_or_default()
+}
+
+fn entry_line(line: &KvLine) -> String {
+    format!("{} = {}  ({})", key_of(line), value_of(line), author_of(line))
+}
+
+fn event_line(line: &KvLine) -> String {
+    let machine = line.machine.as_deref().map(|id| format!("{}  ", crate::peer_name::shown(id))).unwrap_or_default();
+    let reason = || line.reason.as_deref().unwrap_or_default().replace('_', " ");
+    let said = match line.kind {
+        Some(KvKind::Put) | None => entry_line(line),
+        Some(KvKind::Delete) => format!("{} is deleted  ({})", key_of(line), author_of(line)),
+        Some(KvKind::Left) => format!("{} does not match any more", key_of(line)),
+        Some(KvKind::CaughtUp) => "-- caught up".to_owned(),
+        Some(KvKind::Reset) => format!("-- reset ({}): what is here follows anew", reason()),
+        Some(KvKind::Gone) => "-- is not this manager's any more".to_owned(),
+        Some(KvKind::Ended) => format!("-- ended: {}", reason()),
+    };
+    format!("{machine}{said}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> String {
+        event_line(&serde_json::from_str(line).unwrap())
+    }
+
+    #[test]
+    fn lines_are_short_for_people() {
+        let put =
+            r#"{"type":"put","key":"a","value_hex":"ff","author":"machine","timestamp":1,"live":true,"cursor":"c"}"#;
+        assert_eq!(shown(put), "a = hex:ff  (machine)");
+        let delete = r#"{"type":"delete","machine":"0123456789ab","key":"","author":"manager","timestamp":1}"#;
+        assert_eq!(shown(delete), "0123456789  hex: is deleted  (manager)");
+        assert_eq!(shown(r#"{"type":"ended","reason":"shut_down"}"#), "-- ended: shut down");
+    }
+
+    #[test]
+    fn with_hex_keys_are_hexadecimal_or_wrong_usage() {
+        assert_eq!(written("ff", true).unwrap(), Hex(vec![255]));
+        assert_eq!(written("ff", false).unwrap(), Hex(b"ff".to_vec()));
+        assert!(matches!(written("f", true), Err(ToolError::Usage(_))));
+        assert_eq!(prefix(None, true).unwrap(), Hex::default());
+        assert_eq!(prefix(Some("00"), true).unwrap(), Hex(vec![0]));
+    }
+}

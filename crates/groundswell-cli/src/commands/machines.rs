@@ -1,0 +1,108 @@
+//! `machines` and `release`: who is paired, and the end of a pairing.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use super::answer;
+use crate::{
+    args::Release,
+    control::protocol::{Other, Pair, Released, Request},
+    error::ToolError,
+    output::Output,
+    peer_name::shown,
+};
+
+/// Prints how a manager stands with its machines.
+pub(super) async fn machines(dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
+    let now = now_ms();
+    answer(&dir, &Request::Machines, output, |pair: Pair| {
+        let id = pair.machine.clone().unwrap_or_default();
+        format!("{id}  {}", in_words(&pair, now))
+    })
+    .await
+}
+
+/// Ends a pairing.
+pub(super) async fn release(release: Release, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
+    let request = Request::Release { machine: release.machine.map(|machine| machine.to_string()) };
+    answer(&dir, &request, output, |released: Released| match &released.other {
+        Other::Machine(id) => format!("the machine {id} is released; it is told when it is in reach"),
+        Other::Manager(id) => format!("this machine has left its manager {id}, and can be claimed again"),
+    })
+    .await
+}
+
+/// How a pair stands, for people.
+pub(super) fn in_words(pair: &Pair, now_ms: u64) -> String {
+    let ago = |since: u64| format!("{} s", now_ms.saturating_sub(since) / 1_000);
+    let mut words = match (&*pair.link, pair.offline_since_ms) {
+        ("offline", Some(since)) => format!("offline for {}", ago(since)),
+        ("unclaimed", _) => return format!("not claimed; {}", keys(pair)),
+        ("released", _) => "it has ended the pairing: what is here can be read, until `groundswell release`".to_owned(),
+        (link, _) => link.to_owned(),
+    };
+    words += &match (pair.current, pair.current_at_ms) {
+        (true, _) => ", current".to_owned(),
+        (false, Some(at)) => format!(", current {} ago", ago(at)),
+        (false, None) if pair.link == "released" => String::new(),
+        (false, None) => ", not current since this node was started".to_owned(),
+    };
+    if let Some(skew) = pair.skew_ms.filter(|skew| skew.abs() >= TOLD_SKEW_MS) {
+        let (seconds, way) = (skew.abs() / 1_000, if skew > 0 { "ahead" } else { "behind" });
+        words += &format!(", its clock {seconds} s {way}");
+    }
+    if pair.duplicate {
+        words += ", and ANOTHER DEVICE HAS ITS IDENTITY";
+    }
+    if let Some(problem) = &pair.problem {
+        words += &format!(", hindered: {problem}");
+    }
+    format!("{words}; {}", keys(pair))
+}
+
+/// From this difference of the clocks on, people are told (2 s): less is the line's delay.
+const TOLD_SKEW_MS: i64 = 2_000;
+
+fn keys(pair: &Pair) -> String {
+    format!("{} of {} keys used", pair.keys_used, pair.keys_limit)
+}
+
+/// This device's clock, in milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The line of a pair under the status: whom it is with, and how it stands.
+pub(super) fn status_line(pair: &Pair, now_ms: u64) -> String {
+    let other = pair.machine.as_deref().or(pair.manager.as_deref());
+    match other {
+        Some(id) => format!("{}  {}", shown(id), in_words(pair, now_ms)),
+        None => in_words(pair, now_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_a_sentence() {
+        let pair = |change: fn(&mut Pair)| {
+            let mut pair = Pair { link: "online".to_owned(), keys_limit: 9, ..Pair::default() };
+            change(&mut pair);
+            in_words(&pair, 10_000)
+        };
+        assert_eq!(pair(|pair| pair.current = true), "online, current; 0 of 9 keys used");
+        let away = pair(|pair| {
+            pair.link = "offline".to_owned();
+            (pair.offline_since_ms, pair.current_at_ms) = (Some(7_000), Some(4_000));
+            (pair.skew_ms, pair.duplicate) = (Some(-7_200_000), true);
+        });
+        assert_eq!(
+            away,
+            "offline for 3 s, current 6 s ago, its clock 7200 s behind, and ANOTHER DEVICE HAS ITS IDENTITY; 0 of 9 keys used"
+        );
+        assert_eq!(pair(|pair| pair.link = "unclaimed".to_owned()), "not claimed; 0 of 9 keys used");
+        assert!(pair(|pair| pair.skew_ms = Some(40)).starts_with("online, not current since this node was started;"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Claims for a command: the PIN, the answer, and what came of it. A client that leaves before it has
+//! answered has said no.
+
+use std::io;
+
+use groundswell::{ClaimError, KvError, PeerId};
+
+use super::{
+    protocol::{Claimed, MAX_ANSWER_BYTES, Other, ShownPin},
+    session::{Ending, Session},
+};
+use crate::{error::ToolError, lines::LineError};
+
+/// Claims the machine of a ticket.
+pub(super) async fn claim(session: &mut Session, ticket: &str) -> Result<(), Ending> {
+    let registry = session.registry.clone();
+    let manager = registry.store().manager("`claim`")?;
+    let ticket = ticket.parse()?;
+    let mut claim = tokio::select! {
+        claim = manager.begin_claim(&ticket) => claim?,
+        () = session.lines.gone() => return Err(gone()),
+    };
+    let shown = ShownPin::new(claim.pin, Other::machine(claim.machine));
+    let same = tokio::select! {
+        biased;
+        over = claim.over() => return Err(over.into()),
+        same = ask(session, &shown) => same?,
+    };
+    end(session, claim.answer(same), Other::machine).await
+}
+
+/// Waits for a claim of this machine, and answers it.
+pub(super) async fn claims(session: &mut Session) -> Result<(), Ending> {
+    let registry = session.registry.clone();
+    let machine = registry.store().machine("`claims`")?;
+    let claim = tokio::select! {
+        claim = machine.await_incoming_claim() => claim,
+        () = session.lines.gone() => return Err(gone()),
+    };
+    let mut claim = claim.ok_or(KvError::ShutDown)?;
+    let shown = ShownPin::new(claim.pin, Other::manager(claim.manager));
+    let same = tokio::select! {
+        biased;
+        over = claim.over() => return Err(over.into()),
+        same = ask(session, &shown) => same?,
+    };
+    end(session, claim.answer(same), Other::manager).await
+}
+
+/// Shows the PIN, and waits for the answer of the person.
+async fn ask(session: &mut Session, shown: &ShownPin) -> Result<bool, Ending> {
+    session.answers.line(shown).await?;
+    session.answers.flush().await?;
+    match session.lines.next(MAX_ANSWER_BYTES).await {
+        Ok(Some(line)) => Ok(serde_json::from_slice(line).map_err(|error| ToolError::Request(error.to_string()))?),
+        Ok(None) => Err(gone()),
+        Err(LineError::Io(error)) => Err(Ending::Gone(error)),
+        Err(error @ LineError::TooLong(_)) => Err(ToolError::Request(error.to_string()).into()),
+    }
+}
+
+/// Waits for what came of an answer, and says it. The answer stands, whether the client waits or not.
+async fn end(
+    session: &mut Session,
+    outcome: impl Future<Output = Result<PeerId, ClaimError>>,
+    other: impl Fn(PeerId) -> Other,
+) -> Result<(), Ending> {
+    let id = tokio::select! {
+        outcome = outcome => outcome?,
+        () = session.lines.gone() => return Err(gone()),
+    };
+    session.answers.line(&Claimed { claimed: true, other: other(id) }).await
+}
+
+fn gone() -> Ending {
+    Ending::Gone(io::ErrorKind::UnexpectedEof.into())
+}

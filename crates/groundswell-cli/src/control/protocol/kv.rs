@@ -1,0 +1,375 @@
+//! The words of the key-value store and of pairing: what is asked, and the lines that answer it.
+
+use std::time::SystemTime;
+
+use groundswell::{
+    ClaimPin, KvEnded, KvEntry, KvEvent, KvKey, KvLink, KvUpdate, LinkStatus, NodeStatus, PeerId, ResetReason, limits,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::{Hex, to_hex};
+
+/// The most bytes of a value. It is the limit with which `up` starts a machine or a manager.
+pub(crate) const MAX_VALUE_BYTES: usize = limits::MAX_KV_VALUE_BYTES;
+
+/// The most bytes of the line that answers a claim: `true` or `false`.
+pub(crate) const MAX_ANSWER_BYTES: usize = 16;
+
+/// Whose keys are meant, in which space, and whether the answer is to be in hexadecimal.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct KvPlace {
+    /// The machine, as it was named; at a manager.
+    pub(crate) machine: Option<String>,
+    /// The space, if it is one with a name.
+    pub(crate) space: Option<String>,
+    pub(crate) hex: bool,
+}
+
+/// What is asked of the keys and values.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KvAsk {
+    Get {
+        key: Hex,
+    },
+    /// A value of so many bytes follows, as a line that is a JSON string in hexadecimal.
+    Set {
+        key: Hex,
+        bytes: usize,
+    },
+    Del {
+        key: Hex,
+    },
+    Ls {
+        prefix: Hex,
+    },
+    Watch {
+        key: Hex,
+        cursor: Option<String>,
+    },
+    Subscribe {
+        prefix: Hex,
+        cursor: Option<String>,
+    },
+    /// The same of all machines of a manager.
+    SubscribeAll {
+        prefix: Hex,
+    },
+}
+
+/// What happened to the entries that are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KvKind {
+    Put,
+    Delete,
+    Left,
+    CaughtUp,
+    Reset,
+    /// The machine is not this manager's any more.
+    Gone,
+    Ended,
+}
+
+/// An entry, or what happened to one. A key that is UTF-8 is in `key`, any other in `key_hex`; so is
+/// a value.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct KvLine {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<KvKind>,
+    /// The machine, where all are followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) machine: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value_hex: Option<String>,
+    /// How many bytes the value has, where it went to a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<usize>,
+    /// `machine` or `manager`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) author: Option<String>,
+    /// What the author's wall clock showed, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+    /// Why it was reset, or has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+impl KvLine {
+    /// A line of this kind and nothing else.
+    pub(crate) fn of(kind: KvKind) -> Self {
+        Self { kind: Some(kind), ..Self::default() }
+    }
+
+    /// An entry.
+    pub(crate) fn entry(entry: &KvEntry, hex: bool) -> Self {
+        let mut line = Self::default().with_key(&entry.key, hex);
+        (line.value, line.value_hex) = text_or_hex(&entry.value, hex);
+        line.author = Some(entry.author.to_string());
+        line.timestamp = Some(entry.timestamp);
+        line
+    }
+
+    /// An event.
+    pub(crate) fn update(update: &KvUpdate, hex: bool) -> Self {
+        let line = match &update.event {
+            KvEvent::Put(entry) => Self { kind: Some(KvKind::Put), ..Self::entry(entry, hex) },
+            KvEvent::Delete { key, author, timestamp } => Self {
+                author: Some(author.to_string()),
+                timestamp: Some(*timestamp),
+                ..Self::of(KvKind::Delete).with_key(key, hex)
+            },
+            KvEvent::Left { key } => Self::of(KvKind::Left).with_key(key, hex),
+            KvEvent::CaughtUp => Self::of(KvKind::CaughtUp),
+            KvEvent::Reset { reason } => {
+                let reason = match reason {
+                    ResetReason::OtherEpoch => "other_epoch",
+                    ResetReason::SnapshotUnfinished => "snapshot_unfinished",
+                    ResetReason::UnknownCursor => "unknown_cursor",
+                    _ => "other",
+                };
+                Self { reason: Some(reason.to_owned()), ..Self::of(KvKind::Reset) }
+            }
+        };
+        let of_an_entry = matches!(line.kind, Some(KvKind::Put | KvKind::Delete | KvKind::Left));
+        Self { live: of_an_entry.then_some(update.live), cursor: Some(update.cursor.to_string()), ..line }
+    }
+
+    /// The last line of a stream.
+    pub(crate) fn ended(why: Option<KvEnded>) -> Self {
+        let reason = match why {
+            Some(KvEnded::Released) => "released",
+            Some(KvEnded::Failed) => "failed",
+            _ => "shut_down",
+        };
+        Self { reason: Some(reason.to_owned()), ..Self::of(KvKind::Ended) }
+    }
+
+    pub(crate) fn with_key(mut self, key: &KvKey, hex: bool) -> Self {
+        (self.key, self.key_hex) = text_or_hex(key.as_bytes(), hex);
+        self
+    }
+}
+
+/// Bytes as text where they are, and in hexadecimal otherwise or where that is wanted.
+fn text_or_hex(bytes: &[u8], hex: bool) -> (Option<String>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !hex => (Some(text.to_owned()), None),
+        _ => (None, Some(to_hex(bytes))),
+    }
+}
+
+/// The answer to a deletion.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Deleted {
+    pub(crate) deleted: bool,
+}
+
+/// What a claim has to be answered to: with a line, `true` or `false`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShownPin {
+    pub(crate) pin: String,
+    #[serde(flatten)]
+    pub(crate) other: Other,
+}
+
+/// The last line of a claim that made a pair.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Claimed {
+    pub(crate) claimed: bool,
+    #[serde(flatten)]
+    pub(crate) other: Other,
+}
+
+/// The answer to a release.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Released {
+    pub(crate) released: bool,
+    #[serde(flatten)]
+    pub(crate) other: Other,
+}
+
+/// The other side of a pair: one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Other {
+    Machine(String),
+    Manager(String),
+}
+
+impl Other {
+    pub(crate) fn machine(id: PeerId) -> Self {
+        Self::Machine(id.to_string())
+    }
+
+    pub(crate) fn manager(id: PeerId) -> Self {
+        Self::Manager(id.to_string())
+    }
+}
+
+impl ShownPin {
+    pub(crate) fn new(pin: ClaimPin, other: Other) -> Self {
+        Self { pin: pin.to_string(), other }
+    }
+}
+
+/// How a document stands with its other side.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pair {
+    /// The machine, at its manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) machine: Option<String>,
+    /// The manager, at its machine; not set where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) manager: Option<String>,
+    /// `unclaimed`, `connecting`, `online`, `offline` or `released`.
+    pub(crate) link: String,
+    /// Since when it is out of reach, in milliseconds since 1970 by this device's clock.
+    pub(crate) offline_since_ms: Option<u64>,
+    /// Whether everything that the other side had is here, and what follows is live.
+    pub(crate) current: bool,
+    /// When it was last known to be so, likewise; not set while it is.
+    pub(crate) current_at_ms: Option<u64>,
+    /// By how much the other side's wall clock is ahead.
+    pub(crate) skew_ms: Option<i64>,
+    /// Another device has the same identity.
+    pub(crate) duplicate: bool,
+    /// What hinders, in words.
+    pub(crate) problem: Option<String>,
+    /// How many reconciliations found both sides alike.
+    pub(crate) reconciled: u64,
+    /// How many keys were ever used, and how many may be.
+    pub(crate) keys_used: usize,
+    pub(crate) keys_limit: usize,
+}
+
+impl Pair {
+    pub(crate) fn new(other: Option<Other>, status: &LinkStatus, keys_used: usize) -> Self {
+        let (machine, manager) = match other {
+            Some(Other::Machine(id)) => (Some(id), None),
+            Some(Other::Manager(id)) => (None, Some(id)),
+            None => (None, None),
+        };
+        let (link, offline_since) = match status.link {
+            KvLink::Unclaimed => ("unclaimed", None),
+            KvLink::Connecting => ("connecting", None),
+            KvLink::Online => ("online", None),
+            KvLink::Offline { since } => ("offline", Some(since)),
+            KvLink::Released => ("released", None),
+            _ => ("other", None),
+        };
+        Self {
+            machine,
+            manager,
+            link: link.to_owned(),
+            offline_since_ms: offline_since.map(milliseconds),
+            current: status.current,
+            current_at_ms: status.current_at.map(milliseconds),
+            skew_ms: status.skew_ms,
+            duplicate: status.duplicate,
+            problem: status.problem.clone(),
+            reconciled: status.reconciled,
+            keys_used,
+            keys_limit: limits::MAX_KV_KEYS,
+        }
+    }
+}
+
+fn milliseconds(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a node is doing, its part in the key-value store included.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    #[serde(flatten)]
+    pub(crate) node: NodeStatus,
+    /// `machine`, `manager` or `peer`.
+    pub(crate) role: &'static str,
+    /// How a machine stands with its manager, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) manager: Option<Pair>,
+    /// How a manager stands with its machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) machines: Option<Vec<Pair>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use groundswell::{Cursor, KvAuthor};
+
+    use super::*;
+    use crate::control::protocol::{FAILURE_BEGINS, MAX_REQUEST_BYTES, Request};
+
+    fn entry(key: &[u8], value: &'static [u8]) -> KvEntry {
+        KvEntry { key: KvKey::new(key).unwrap(), value: value.into(), author: KvAuthor::Machine, timestamp: 7 }
+    }
+
+    #[test]
+    fn an_event_is_a_line_with_the_fields_of_the_design() {
+        let cursor: Cursor = "00000000000000000000000000000001:5".parse().unwrap();
+        let line = |event, live| serde_json::to_string(&KvLine::update(&KvUpdate { event, cursor, live }, false));
+        assert_eq!(
+            line(KvEvent::Put(entry(b"a", b"b")), false).unwrap(),
+            format!(
+                r#"{{"type":"put","key":"a","value":"b","author":"machine","timestamp":7,"live":false,"cursor":"{cursor}"}}"#
+            )
+        );
+        let delete = KvEvent::Delete { key: KvKey::new("a").unwrap(), author: KvAuthor::Manager, timestamp: 8 };
+        assert_eq!(
+            line(delete, true).unwrap(),
+            format!(
+                r#"{{"type":"delete","key":"a","author":"manager","timestamp":8,"live":true,"cursor":"{cursor}"}}"#
+            )
+        );
+        let caught_up = format!(r#"{{"type":"caught_up","cursor":"{cursor}"}}"#);
+        assert_eq!(line(KvEvent::CaughtUp, false).unwrap(), caught_up);
+        let ended = serde_json::to_string(&KvLine::ended(Some(KvEnded::Released))).unwrap();
+        assert_eq!(ended, r#"{"type":"ended","reason":"released"}"#);
+        assert!(!ended.as_bytes().starts_with(FAILURE_BEGINS));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_have_a_field_of_their_own() {
+        let line = |entry: &KvEntry, hex| {
+            let text = serde_json::to_string(&KvLine::entry(entry, hex)).unwrap();
+            assert_eq!(serde_json::from_str::<KvLine>(&text).unwrap(), KvLine::entry(entry, hex));
+            text
+        };
+        let rest = r#""author":"machine","timestamp":7"#;
+        assert_eq!(line(&entry(b"\xff", b""), false), format!(r#"{{"key_hex":"ff","value":"",{rest}}}"#));
+        assert_eq!(line(&entry(b"ff", b"\x80a"), false), format!(r#"{{"key":"ff","value_hex":"8061",{rest}}}"#));
+        assert_eq!(line(&entry(b"a", b"b"), true), format!(r#"{{"key_hex":"61","value_hex":"62",{rest}}}"#));
+    }
+
+    #[test]
+    fn the_other_side_is_a_field_with_its_role_as_the_name() {
+        let id: PeerId = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
+        let text = serde_json::to_string(&Claimed { claimed: true, other: Other::machine(id) }).unwrap();
+        assert_eq!(text, format!(r#"{{"claimed":true,"machine":"{id}"}}"#));
+        let read: Claimed = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.other, Other::machine(id));
+    }
+
+    #[test]
+    fn the_longest_argument_fits_a_request() {
+        // What Linux allows an argument; it is refused as a key, by who knows the limit.
+        let key = Hex(vec![0; 128 * 1024]);
+        let request = Request::Kv { place: KvPlace::default(), ask: KvAsk::Get { key } };
+        assert!(serde_json::to_vec(&request).unwrap().len() < MAX_REQUEST_BYTES);
+    }
+}
