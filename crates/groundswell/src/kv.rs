@@ -16,6 +16,9 @@ mod status;
 mod storage;
 mod subscription;
 mod supervisor;
+#[cfg(test)]
+mod tests;
+mod wants;
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     Node, NodeBuilder, PeerId, PeerTicket, ShutdownError,
     kv::{
-        Kv, KvCloseCode, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock,
-        renew, system_clock,
+        Kv, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock, renew,
+        system_clock,
     },
     limits::SHUTDOWN_DEADLINE,
     pairing::{Claims, IncomingClaim},
@@ -73,11 +73,6 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn is_shutdown(&self) -> bool {
         self.kv.closing.is_cancelled()
-    }
-
-    /// Breaks every connection that synchronises a document.
-    pub(crate) fn break_connections(&self) {
-        self.kv.documents().iter().for_each(|document| document.close_session(KvCloseCode::Later));
     }
 
     pub(crate) async fn shutdown(&self) -> Result<(), ShutdownError> {
@@ -379,16 +374,9 @@ impl Machine {
         self.0.running.shutdown().await
     }
 
-    /// For tests of what happens when storage fails.
-    #[doc(hidden)]
-    pub fn fail_storage(&self, fail: bool) {
-        self.0.running.kv.storage.failing.store(fail, std::sync::atomic::Ordering::SeqCst);
-    }
-
-    /// For tests of what happens when connections break.
-    #[doc(hidden)]
-    pub fn break_connections(&self) {
-        self.0.running.break_connections();
+    #[cfg(test)]
+    pub(crate) fn kv(&self) -> &Arc<Kv> {
+        &self.0.running.kv
     }
 }
 

@@ -120,12 +120,14 @@ async fn resolve(kv: &Arc<Kv>, dirty: &Dirty) {
 
 /// Looks at the engine now and then, and at once when it has failed somebody; rebuilds it if it is dead.
 async fn watch_over(kv: &Arc<Kv>) {
+    let mut pause = REBUILD_PAUSE;
     loop {
         tokio::select! {
             () = kv.engine_failed.notified() => {}
             () = tokio::time::sleep(jittered(HEALTH_PERIOD)) => {}
         }
-        let mut healthy = true;
+        // A document that the engine has failed is closed, so that the engine itself is asked too.
+        let mut healthy = kv.engine.answers().await;
         for document in kv.documents() {
             let identity = document.identity();
             if document.is_open_in_engine() && !kv.engine.is_healthy(identity.namespace).await {
@@ -134,6 +136,7 @@ async fn watch_over(kv: &Arc<Kv>) {
             }
         }
         if healthy {
+            pause = REBUILD_PAUSE;
             continue;
         }
         warn!("the docs engine does not answer and is rebuilt; nothing that was acknowledged depends on it");
@@ -142,7 +145,8 @@ async fn watch_over(kv: &Arc<Kv>) {
             kv.engine_failed.notify_one();
         }
         kv.engine_runs.send_modify(|runs| *runs += 1);
-        tokio::time::sleep(jittered(REBUILD_PAUSE)).await;
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (2 * pause).min(HEALTH_PERIOD);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,14 +31,19 @@ use super::{
     keeper::{Command, Opened},
     sealed::Sealed,
     status::KvLink,
-    storage::{AUTHORS, Standing, index},
+    storage::{AUTHORS, MissingKey, Standing, index},
     supervisor,
+    wants::{Asking, MAX_WANTS},
 };
 use crate::{
     frames::{FrameReader, ReadFrameError},
-    limits::{HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES},
+    limits::{
+        HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES,
+        READ_ENTRIES_BYTES,
+    },
     peers::jittered,
     source::PeerId,
+    sync::lock,
 };
 
 /// Two connections that come up within this time were dialled by both sides at once.
@@ -137,7 +142,7 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
     let refuse = |why: KvCloseCode| connection.close(why.code(), why.reason());
     let peer = connection.remote_id();
     let Some(document) = kv.of_peer(peer).filter(|_| !kv.closing.is_cancelled()) else {
-        let claiming = crate::sync::lock(&kv.claiming).contains(&peer);
+        let claiming = lock(&kv.claiming).contains(&peer);
         return refuse(if kv.closing.is_cancelled() {
             KvCloseCode::ShutDown
         } else if claiming {
@@ -272,6 +277,8 @@ async fn run(
         acknowledge: Notify::new(),
         wanted: Notify::new(),
         wants: std::sync::Mutex::default(),
+        answers: AtomicU32::new(0),
+        answered: Notify::new(),
     };
     let end = tokio::select! {
         end = session.receive(reader) => end,
@@ -365,11 +372,12 @@ struct Session {
     acknowledge: Notify,
     /// Told when the other side wants single entries.
     wanted: Notify,
-    wants: std::sync::Mutex<Vec<(KvAuthor, [u8; 32])>>,
+    wants: std::sync::Mutex<Vec<MissingKey>>,
+    /// How many of our wants the other side has answered, since it was last looked at.
+    answers: AtomicU32,
+    /// Told when it answers some.
+    answered: Notify,
 }
-
-/// How many single entries the other side may want at once; it asks again.
-const MAX_WANTS: usize = 1_024;
 
 impl Session {
     /// Sends what the other side lacks, then what is new, until the connection ends.
@@ -377,7 +385,10 @@ impl Session {
         let mut heads = self.document.heads.subscribe();
         let mut buffer = Vec::new();
         let mut told_caught_up = false;
-        if let Err(end) = self.ask_missing(&mut buffer).await {
+        let mut asking = Asking::default();
+        if asking.found()
+            && let Err(end) = self.ask(&mut asking, &mut buffer)
+        {
             return end;
         }
         loop {
@@ -415,12 +426,21 @@ impl Session {
                     }
                 }
                 () = self.wanted.notified() => {
-                    if let Err(end) = self.answer_wants(&mut buffer).await {
+                    if let Err(end) = self.answer_wants(&mut stream, &mut buffer).await {
                         return end;
                     }
                 }
                 () = self.document.missing.notified() => {
-                    if let Err(end) = self.ask_missing(&mut buffer).await {
+                    if asking.found()
+                        && let Err(end) = self.ask(&mut asking, &mut buffer)
+                    {
+                        return end;
+                    }
+                }
+                () = self.answered.notified() => {
+                    if asking.answered(self.answers.swap(0, Ordering::SeqCst))
+                        && let Err(end) = self.ask(&mut asking, &mut buffer)
+                    {
                         return end;
                     }
                 }
@@ -468,24 +488,30 @@ impl Session {
         encode_kv_frame(self.kv.max_value_bytes, message, buffer).map_err(|error| End::Wrong(error.to_string()))
     }
 
-    /// Asks for the entries whose values reconciliation has found missing here.
-    async fn ask_missing(&self, buffer: &mut Vec<u8>) -> Result<(), End> {
-        let missing = self.kv.storage.missing(self.identity.number);
+    /// Asks for some of the entries whose values reconciliation has found missing here.
+    fn ask(&self, asking: &mut Asking, buffer: &mut Vec<u8>) -> Result<(), End> {
+        let missing = self.kv.storage.missing_after(self.identity.number, asking.after(), MAX_WANTS);
         let missing = missing.map_err(|error| End::Wrong(error.to_string()))?;
-        for (author, key, _) in missing.into_iter().take(MAX_WANTS) {
-            self.push(&KvMessage::Want { author, key }, buffer)?;
+        for (author, key) in &missing {
+            self.push(&KvMessage::Want { author: *author, key: *key }, buffer)?;
         }
+        asking.asked(&missing);
         Ok(())
     }
 
-    async fn answer_wants(&self, buffer: &mut Vec<u8>) -> Result<(), End> {
-        for (author, key) in std::mem::take(&mut *crate::sync::lock(&self.wants)) {
-            let entry = self.kv.storage.entry(self.identity.number, author, key);
+    async fn answer_wants(&self, stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
+        let wants = std::mem::take(&mut *lock(&self.wants));
+        for (author, key) in &wants {
+            let entry = self.kv.storage.entry(self.identity.number, *author, *key);
             if let Some(entry) = entry.map_err(|error| End::Wrong(error.to_string()))? {
                 self.push_entry(&entry, buffer)?;
             }
+            if buffer.len() > READ_ENTRIES_BYTES {
+                flush(stream, buffer).await?;
+            }
         }
-        Ok(())
+        // At most `MAX_WANTS`.
+        self.push(&KvMessage::Answered { wants: wants.len() as u32 }, buffer)
     }
 
     /// Takes what the other side sends, until the connection ends.
@@ -515,12 +541,14 @@ impl Session {
                     }
                     KvMessage::CaughtUp => intake.caught_up = true,
                     KvMessage::Want { author, key } => {
-                        let mut wants = crate::sync::lock(&self.wants);
+                        let mut wants = lock(&self.wants);
+                        // It waits for answers before it wants more.
                         if wants.len() < MAX_WANTS {
                             wants.push((author, key));
                             self.wanted.notify_one();
                         }
                     }
+                    KvMessage::Answered { wants } => intake.answered += wants.min(MAX_WANTS as u32),
                     KvMessage::Released => {
                         supervisor::left_by_peer(&self.kv, &self.document, &self.identity);
                         // The connection is closed when that is durable.
@@ -556,7 +584,7 @@ impl Session {
 
     /// Verifies entries and has them made durable and shown.
     async fn take(&self, intake: Intake) -> Result<(), End> {
-        let Intake { bytes: entries, upto, caught_up } = intake;
+        let Intake { bytes: entries, upto, caught_up, answered } = intake;
         if !entries.is_empty() || upto.iter().any(Option::is_some) {
             let (identity, max) = (self.identity.clone(), self.kv.max_value_bytes);
             let opened = if entries.len() <= VERIFY_HERE {
@@ -576,6 +604,11 @@ impl Session {
                 self.commit(opened, None).await?;
             }
             self.acknowledge.notify_one();
+        }
+        if answered > 0 {
+            // After what was answered is stored, so that it is not asked for again.
+            self.answers.fetch_add(answered, Ordering::SeqCst);
+            self.answered.notify_one();
         }
         if caught_up {
             self.document.status.send_if_modified(|status| !std::mem::replace(&mut status.current, true));
@@ -646,6 +679,7 @@ struct Intake {
     bytes: Vec<Sealed>,
     upto: [Option<u64>; 2],
     caught_up: bool,
+    answered: u32,
 }
 
 impl Intake {

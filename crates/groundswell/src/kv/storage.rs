@@ -8,6 +8,7 @@
 
 use std::{
     fs::OpenOptions,
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -146,8 +147,8 @@ pub(crate) struct Storage {
     closed: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
-    /// Tests let it fail.
-    pub(crate) failing: AtomicBool,
+    #[cfg(test)]
+    failing: AtomicBool,
 }
 
 type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -174,6 +175,9 @@ fn number_of(author: KvAuthor) -> u8 {
 
 pub(crate) const AUTHORS: [KvAuthor; 2] = [KvAuthor::Machine, KvAuthor::Manager];
 
+/// An author's document key whose value is not here.
+pub(crate) type MissingKey = (KvAuthor, [u8; 32]);
+
 impl Storage {
     /// Opens the file, or makes it. A data directory keeps the role that it had first.
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, OpenError> {
@@ -184,6 +188,7 @@ impl Storage {
             database: RwLock::new(Some(database)),
             closed: AtomicBool::new(false),
             last_write: AtomicU64::new(rand::random()),
+            #[cfg(test)]
             failing: AtomicBool::new(false),
         };
         storage.transaction(create_all).map_err(damaged)?;
@@ -223,6 +228,7 @@ impl Storage {
     }
 
     fn transaction(&self, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+        #[cfg(test)]
         if self.failing.load(Ordering::SeqCst) {
             return Err(StorageError::new("made to fail by a test"));
         }
@@ -236,6 +242,12 @@ impl Storage {
             work(&txn)?;
             txn.commit().map_err(failed)
         })
+    }
+
+    /// Lets every transaction fail, or none.
+    #[cfg(test)]
+    pub(crate) fn fail(&self, fail: bool) {
+        self.failing.store(fail, Ordering::SeqCst);
     }
 
     fn reading<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
@@ -358,15 +370,24 @@ impl Storage {
         })
     }
 
-    /// The entries whose values are not here yet.
-    pub(crate) fn missing(&self, number: u64) -> Result<Vec<(KvAuthor, [u8; 32], u64)>> {
+    /// The entries whose values are not here yet, after this one, as many as this at most.
+    pub(crate) fn missing_after(
+        &self,
+        number: u64,
+        after: Option<MissingKey>,
+        limit: usize,
+    ) -> Result<Vec<MissingKey>> {
+        let from = match after {
+            None => Bound::Included((number, 0, [0; 32])),
+            Some((author, key)) => Bound::Excluded((number, number_of(author), key)),
+        };
+        let to = Bound::Included((number, u8::MAX, [255; 32]));
         self.reading(|txn| {
             let table = txn.open_table(MISSING).map_err(failed)?;
-            let rows = table.range((number, 0, [0; 32])..=(number, u8::MAX, [255; 32])).map_err(failed)?;
-            let rows = rows.map(|row| {
-                let (key, counter) = row.map_err(failed)?;
+            let rows = table.range((from, to)).map_err(failed)?.take(limit).map(|row| {
+                let (key, _) = row.map_err(failed)?;
                 let (_, author, key) = key.value();
-                Ok((AUTHORS[usize::from(author.min(1))], key, counter.value()))
+                Ok((AUTHORS[usize::from(author.min(1))], key))
             });
             rows.collect()
         })
@@ -423,7 +444,11 @@ fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
                 let author = number_of(entry.author);
                 let place = (*number, author, entry.key);
                 let stored = entry.to_stored();
-                missing.remove(place).map_err(failed)?;
+                // An older one than was announced leaves that one missing.
+                let announced = missing.get(place).map_err(failed)?.map(|counter| counter.value());
+                if announced.is_some_and(|announced| announced <= entry.counter) {
+                    missing.remove(place).map_err(failed)?;
+                }
                 let before = entries.get(place).map_err(failed)?.map(|before| before.value().to_vec());
                 let before = before.map(|before| Sealed::from_stored(entry.author, entry.key, &before));
                 if let Some(before) = before.transpose().map_err(StorageError::new)? {
@@ -443,7 +468,14 @@ fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
                 txn.open_table(CLOCKS).map_err(failed)?.insert(number, &bound[..]).map_err(failed)?;
             }
             Row::Missing { number, author, key, counter } => {
-                missing.insert((*number, number_of(*author), *key), counter).map_err(failed)?;
+                let place = (*number, number_of(*author), *key);
+                let held = entries.get(place).map_err(failed)?.map(|entry| entry.value().to_vec());
+                let held = held.map(|held| Sealed::from_stored(*author, *key, &held).map_err(StorageError::new));
+                let held = held.transpose()?.map(|held| held.counter);
+                let announced = missing.get(place).map_err(failed)?.map(|announced| announced.value());
+                if held.max(announced).is_none_or(|newest| newest < *counter) {
+                    missing.insert(place, counter).map_err(failed)?;
+                }
             }
             Row::Role(role) => set_meta(txn, META_ROLE, *role as u64)?,
         }

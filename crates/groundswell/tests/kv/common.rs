@@ -177,15 +177,11 @@ impl Side {
         self.try_set(key, value).await.unwrap()
     }
 
-    pub async fn try_delete(&self, key: impl AsRef<[u8]>) -> Result<bool, KvError> {
-        match self {
-            Self::Machine(machine) => machine.delete_kv_value(key).await,
-            Self::Manager(manager, id) => manager.delete_kv_value(*id, key).await,
-        }
-    }
-
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> bool {
-        self.try_delete(key).await.unwrap()
+        match self {
+            Self::Machine(machine) => machine.delete_kv_value(key).await.unwrap(),
+            Self::Manager(manager, id) => manager.delete_kv_value(*id, key).await.unwrap(),
+        }
     }
 
     pub async fn entries(&self, filter: KvFilter) -> Vec<KvEntry> {
@@ -203,20 +199,6 @@ impl Side {
         match self {
             Self::Machine(machine) => machine.watch_kv_key(key).await,
             Self::Manager(manager, id) => manager.watch_kv_key(*id, key).await,
-        }
-    }
-
-    pub fn fail_storage(&self, fail: bool) {
-        match self {
-            Self::Machine(machine) => machine.fail_storage(fail),
-            Self::Manager(manager, _) => manager.fail_storage(fail),
-        }
-    }
-
-    pub fn break_connections(&self) {
-        match self {
-            Self::Machine(machine) => machine.break_connections(),
-            Self::Manager(manager, _) => manager.break_connections(),
         }
     }
 
