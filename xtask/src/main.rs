@@ -7,6 +7,7 @@
 
 mod code;
 mod policy;
+mod soak;
 mod test;
 mod tidy;
 mod tools;
@@ -19,6 +20,7 @@ const HELP: &str = "\
 usage: cargo xtask NAME
 
   test     everything a change has to pass, in order, as CI runs it
+  soak     the tests that take minutes, with their figures
   tidy     the house rules over the files of this repository
   policy   one version of each load-bearing crate, and accepted licences only
   tools    installs what tests need beyond the toolchain
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> ExitCode {
     let outcome = match arguments {
         ["test"] => test::run(&root()),
+        ["soak"] => soak::run(&root()),
         ["tidy"] => tidy::run(&root()),
         ["policy"] => policy::run(&root()),
         ["tools"] => tools::run(&root()),
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn help_names_every_chore() {
-        for name in ["test", "tidy", "policy", "help"] {
+        for name in ["test", "soak", "tidy", "policy", "help"] {
             assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
         }
     }

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod kv;
 pub mod latency;
 pub mod per_wave;
 mod spread;

@@ -1,16 +1,19 @@
-//! Runs every benchmark, or those named on the command line: `per-wave`, `latency`, `throughput`.
+//! Runs every benchmark, or those named on the command line: `per-wave`, `latency`, `throughput`,
+//! `kv`.
 
 #![forbid(unsafe_code)]
 
 use groundswell::Durability;
-use groundswell_bench::{Result, latency, per_wave, throughput};
+use groundswell_bench::{Result, kv, latency, per_wave, throughput};
+
+const NAMES: [&str; 4] = ["per-wave", "latency", "throughput", "kv"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
     let wanted = |name: &str| named.is_empty() || named.iter().any(|one| one == name);
-    if let Some(unknown) = named.iter().find(|name| !["per-wave", "latency", "throughput"].contains(&name.as_str())) {
-        return Err(format!("there is no benchmark {unknown}: per-wave, latency, throughput").into());
+    if let Some(unknown) = named.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        return Err(format!("there is no benchmark {unknown}: {}", NAMES.join(", ")).into());
     }
     if wanted("per-wave") {
         for durability in [Durability::Memory, Durability::Disk] {
@@ -21,7 +24,10 @@ async fn main() -> Result<()> {
         println!("{}\n", latency::run(2_000).await?);
     }
     if wanted("throughput") {
-        println!("{}", throughput::run(2_000).await?);
+        println!("{}\n", throughput::run(2_000).await?);
+    }
+    if wanted("kv") {
+        println!("{}", kv::run(kv::Size::FULL).await?);
     }
     Ok(())
 }

@@ -13,6 +13,11 @@ impl Spread {
         Self(times)
     }
 
+    /// Of all these together.
+    pub fn all(spreads: &[Self]) -> Self {
+        Self::of(spreads.iter().flat_map(|spread| spread.0.iter().copied()).collect())
+    }
+
     /// The time that so many hundredths of all do not exceed; 0 where there are none.
     pub fn percentile(&self, percent: usize) -> Duration {
         let last = self.0.len().saturating_sub(1);

@@ -82,6 +82,7 @@ fn messages() -> Vec<(&'static str, KvMessage<'static>)> {
         ("kv-released", KvMessage::Released),
         ("kv-shutting-down", KvMessage::ShuttingDown),
         ("kv-want", KvMessage::Want { author: KvAuthor::Manager, key: [0xd0; 32] }),
+        ("kv-answered", KvMessage::Answered { wants: 1_024 }),
     ]
 }
 
@@ -169,8 +170,9 @@ fn no_variant_is_without_a_file() {
         KvMessage::Released => 4,
         KvMessage::ShuttingDown => 5,
         KvMessage::Want { .. } => 6,
+        KvMessage::Answered { .. } => 7,
     });
-    assert_eq!(places.collect::<BTreeSet<_>>(), (0..7).collect());
+    assert_eq!(places.collect::<BTreeSet<_>>(), (0..8).collect());
 }
 
 #[test]

@@ -16,6 +16,9 @@ mod status;
 mod storage;
 mod subscription;
 mod supervisor;
+#[cfg(test)]
+mod tests;
+mod wants;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -84,6 +87,7 @@ pub(crate) struct KvConfig {
     pub(crate) role: Role,
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
+    pub(crate) claim_timeout_ms: u64,
 }
 
 /// The documents of one node.
@@ -101,6 +105,7 @@ pub(crate) struct Kv {
     engine_failed: Notify,
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
+    pub(crate) claim_timeout_ms: u64,
     next_number: AtomicU64,
     /// A machine's one document.
     own: RwLock<Option<Arc<Document>>>,
@@ -128,7 +133,7 @@ impl Kv {
     /// Opens the documents of a node's data directory, and begins to synchronise them.
     pub(crate) async fn open(shared: Arc<Shared>, config: KvConfig) -> Result<Arc<Self>, KvOpenError> {
         let endpoint = shared.endpoint().ok_or(KvOpenError::ShutDown)?;
-        let KvConfig { role, wall_clock, max_value_bytes } = config;
+        let KvConfig { role, wall_clock, max_value_bytes, claim_timeout_ms } = config;
         let ours = match role {
             Role::Machine => KvAuthor::Machine,
             Role::Manager => KvAuthor::Manager,
@@ -169,6 +174,7 @@ impl Kv {
             engine_failed: Notify::new(),
             wall_clock,
             max_value_bytes,
+            claim_timeout_ms,
             next_number: AtomicU64::new(next_number),
             own: RwLock::new(None),
             machines: RwLock::default(),

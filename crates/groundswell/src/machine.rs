@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 use groundswell_core::{
     Cursor,
     kv::{KvEntry, KvFilter, SpaceName, pairing::ClaimPin},
-    limits::MAX_KV_VALUE_BYTES,
+    limits::{CLAIM_TIMEOUT_MS, MAX_KV_VALUE_BYTES},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -26,23 +26,29 @@ pub(crate) struct RoleBuilder {
     pub(crate) existing: Option<Node>,
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
+    pub(crate) claim_timeout_ms: u64,
 }
 
 impl Default for RoleBuilder {
     fn default() -> Self {
-        let (wall_clock, max_value_bytes) = (system_clock(), MAX_KV_VALUE_BYTES);
-        Self { node: Node::builder(), existing: None, wall_clock, max_value_bytes }
+        Self {
+            node: Node::builder(),
+            existing: None,
+            wall_clock: system_clock(),
+            max_value_bytes: MAX_KV_VALUE_BYTES,
+            claim_timeout_ms: CLAIM_TIMEOUT_MS,
+        }
     }
 }
 
 impl RoleBuilder {
     pub(crate) async fn spawn(self, role: Role) -> Result<Running, KvOpenError> {
-        let Self { node, existing, wall_clock, max_value_bytes } = self;
+        let Self { node, existing, wall_clock, max_value_bytes, claim_timeout_ms } = self;
         let (node, owned) = match existing {
             Some(node) => (node, false),
             None => (node.spawn().await?, true),
         };
-        let config = KvConfig { role, wall_clock, max_value_bytes };
+        let config = KvConfig { role, wall_clock, max_value_bytes, claim_timeout_ms };
         match Kv::open(node.shared().clone(), config).await {
             Ok(kv) => Ok(Running { kv, node, owned }),
             Err(error) => {
@@ -124,6 +130,15 @@ macro_rules! builder_methods {
         /// have to have the same limit: a side ends the connection at a value that is beyond its own.
         pub fn max_value_bytes(mut self, bytes: usize) -> Self {
             self.0.max_value_bytes = bytes.min(crate::limits::MAX_KV_VALUE_LIMIT_BYTES);
+            self
+        }
+
+        /// How long a claim may take at this side, from its first message until both people have
+        /// answered, in place of a minute; at most 10 minutes count. The side whose time is over first
+        /// ends it.
+        pub fn claim_timeout(mut self, time: std::time::Duration) -> Self {
+            self.0.claim_timeout_ms =
+                u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(groundswell_core::limits::CLAIM_WINDOW_MS);
             self
         }
     };
@@ -359,10 +374,9 @@ impl Machine {
         self.0.running.shutdown().await
     }
 
-    /// For tests of what happens when storage fails.
-    #[doc(hidden)]
-    pub fn fail_storage(&self, fail: bool) {
-        self.0.running.kv.storage.failing.store(fail, std::sync::atomic::Ordering::SeqCst);
+    #[cfg(test)]
+    pub(crate) fn kv(&self) -> &Arc<Kv> {
+        &self.0.running.kv
     }
 }
 

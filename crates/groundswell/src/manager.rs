@@ -222,10 +222,9 @@ impl Manager {
         self.0.shutdown().await
     }
 
-    /// For tests of what happens when storage fails.
-    #[doc(hidden)]
-    pub fn fail_storage(&self, fail: bool) {
-        self.0.kv.storage.failing.store(fail, std::sync::atomic::Ordering::SeqCst);
+    #[cfg(test)]
+    pub(crate) fn kv(&self) -> &Arc<crate::kv::Kv> {
+        &self.0.kv
     }
 }
 

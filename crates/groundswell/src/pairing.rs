@@ -107,6 +107,7 @@ impl Claims {
     pub(crate) fn start(kv: &Arc<Kv>) -> (Arc<Self>, mpsc::Receiver<IncomingClaim>) {
         let manager = kv.own().and_then(|own| own.identity().peer());
         let pairing = MachinePairing::new(manager.map(|peer| PeerKey(*peer.as_bytes())));
+        let pairing = pairing.with_timeout(kv.claim_timeout_ms);
         // One claim is under way at most; another's answer may still be under way to nobody.
         let (requests, incoming) = mpsc::channel(2);
         let claims = Arc::new(Self { kv: kv.clone(), pairing: Mutex::new(pairing), requests, begun: Instant::now() });
@@ -382,6 +383,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
     let card = encode(&card).ok().and_then(|bytes| ClaimPayload::new(&bytes).ok()).ok_or(ClaimError::Handover)?;
     let begun = Instant::now();
     let (state, first) = ManagerClaim::new(0, ClaimSecrets { keying, nonce: rand::random() }, card);
+    let state = state.with_timeout(0, kv.claim_timeout_ms);
     let (mut send, recv) = match connection.open_bi().await {
         Ok(opened) => opened,
         Err(error) if KvCloseCode::NotPaired.is(&error) => return Err(ClaimError::NoMachine),

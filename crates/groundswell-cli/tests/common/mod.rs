@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // each test binary uses some of it
 
 pub mod kv;
+pub mod net;
 
 use std::{
     fs::File,
@@ -158,13 +159,15 @@ impl Node {
         Self::start(dir, tool, &[])
     }
 
+    /// The same, with more arguments. It is on loopback unless they say where.
     #[track_caller]
-    fn start(dir: &Path, mut tool: Command, more: &[&str]) -> Self {
+    pub fn start(dir: &Path, mut tool: Command, more: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(dir.with_extension("log")).unwrap();
         let mut child = tool
             .arg("--data")
             .arg(dir)
-            .args(["--json", "up", "--offline", "--bind", "127.0.0.1:0"])
+            .args(["--json", "up", "--offline"])
+            .args(if more.contains(&"--bind") { &[][..] } else { &["--bind", "127.0.0.1:0"] })
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -274,6 +277,12 @@ impl Node {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself, well.
+    #[track_caller]
+    pub fn ended(&mut self) {
+        assert!(wait(&mut self.child).success());
     }
 
     /// Asks it to stop, and waits until it has.

@@ -116,7 +116,7 @@ pub enum ClaimError {
     #[error("the claim was declined at the other side")]
     DeclinedThere,
     /// Not both people answered in time.
-    #[error("the claim timed out: claim again, and confirm the PIN on both sides within a minute")]
+    #[error("the claim timed out: claim again, and confirm the PIN on both sides sooner")]
     TimedOut,
     /// The connection ended.
     #[error("the connection ended before both sides had confirmed: claim again")]

@@ -101,6 +101,12 @@ pub enum KvMessage<'a> {
         /// The document key.
         key: [u8; 32],
     },
+    /// So many [wants](KvMessage::Want) have been looked at: what this side has of them came before. The
+    /// other may want more now.
+    Answered {
+        /// How many.
+        wants: u32,
+    },
 }
 
 /// Bytes that are no message.

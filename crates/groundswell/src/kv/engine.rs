@@ -172,6 +172,11 @@ impl Engine {
         Ok((outcome.num_sent, outcome.num_recv))
     }
 
+    /// Whether the engine answers, and its store can be written.
+    pub(crate) async fn answers(&self) -> bool {
+        matches!(tokio::time::timeout(HEALTH_PATIENCE, self.flush()).await, Ok(Ok(())))
+    }
+
     /// Whether the engine answers, and still tells the live events of this document.
     pub(crate) async fn is_healthy(&self, id: NamespaceId) -> bool {
         let Ok(handle) = self.handle() else { return false };
@@ -206,21 +211,31 @@ async fn write_message(stream: &mut SendStream, message: &ProtocolMessage) -> Re
 }
 
 #[cfg(test)]
+impl Engine {
+    /// Ends its thread behind the back of whoever uses it.
+    pub(crate) async fn die(&self) {
+        let handle = self.handle().unwrap();
+        drop(handle.shutdown().await.unwrap());
+    }
+
+    /// Whether it has this entry, or a newer one.
+    pub(crate) async fn has(&self, id: NamespaceId, author: iroh_docs::AuthorId, key: [u8; 32], counter: u64) -> bool {
+        let key = bytes::Bytes::copy_from_slice(&key);
+        let entry = self.handle().unwrap().get_exact(id, author, key, true).await.unwrap();
+        entry.is_some_and(|entry| entry.timestamp() >= counter)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use iroh::{Endpoint, EndpointAddr, endpoint::presets};
-    use iroh_docs::{Author, AuthorId, Record};
+    use iroh_docs::{Author, Record};
 
     use super::*;
 
     fn entry(secret: &NamespaceSecret, author: &Author, key: u8, counter: u64) -> SignedEntry {
         let content = [key, counter as u8];
         SignedEntry::from_parts(secret, author, [key; 32], Record::new(blake3::hash(&content).into(), 2, counter))
-    }
-
-    async fn has(engine: &Engine, id: NamespaceId, author: AuthorId, key: u8, counter: u64) -> bool {
-        let key = bytes::Bytes::copy_from_slice(&[key; 32]);
-        let entry = engine.handle().unwrap().get_exact(id, author, key, true).await.unwrap();
-        entry.is_some_and(|entry| entry.timestamp() >= counter)
     }
 
     async fn endpoint() -> Endpoint {
@@ -271,12 +286,12 @@ mod tests {
             seen.push((entry.author_bytes(), entry.key()[0], entry.timestamp()));
         }
         assert_eq!(seen.len(), 11, "its own entry, and ten of the other: {seen:?}");
-        assert!(has(&left, secret.id(), theirs.id(), 3, 1).await);
+        assert!(left.has(secret.id(), theirs.id(), [3; 32], 1).await);
         assert!(left.is_healthy(secret.id()).await);
         left.rebuild().await.unwrap();
         assert!(!left.is_healthy(secret.id()).await, "documents are opened again by who rebuilds");
         left.open_document(&secret).await.unwrap();
-        assert!(has(&left, secret.id(), ours.id(), 9, 5).await, "kept across the rebuild");
+        assert!(left.has(secret.id(), ours.id(), [9; 32], 5).await, "kept across the rebuild");
         left.stop().await;
         right.stop().await;
     }

@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,14 +31,20 @@ use super::{
     keeper::{Command, Opened},
     sealed::Sealed,
     status::KvLink,
-    storage::{AUTHORS, Standing, index},
+    storage::{AUTHORS, MissingKey, Standing, Storage, index},
     supervisor,
+    wants::{Asking, MAX_WANTS},
 };
 use crate::{
+    error::StorageError,
     frames::{FrameReader, ReadFrameError},
-    limits::{HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES},
+    limits::{
+        HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES,
+        READ_ENTRIES_BYTES,
+    },
     peers::jittered,
     source::PeerId,
+    sync::lock,
 };
 
 /// Two connections that come up within this time were dialled by both sides at once.
@@ -46,6 +52,10 @@ const BOTH_DIALLED: Duration = Duration::from_secs(2);
 
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;
+
+/// How long acknowledgements are gathered (20 ms): they keep the other side from sending again what came by
+/// another way, and nobody waits for them.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
 
 /// How long a side waits for the other to say what it has, before it counts as not shared.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -137,7 +147,7 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
     let refuse = |why: KvCloseCode| connection.close(why.code(), why.reason());
     let peer = connection.remote_id();
     let Some(document) = kv.of_peer(peer).filter(|_| !kv.closing.is_cancelled()) else {
-        let claiming = crate::sync::lock(&kv.claiming).contains(&peer);
+        let claiming = lock(&kv.claiming).contains(&peer);
         return refuse(if kv.closing.is_cancelled() {
             KvCloseCode::ShutDown
         } else if claiming {
@@ -272,6 +282,8 @@ async fn run(
         acknowledge: Notify::new(),
         wanted: Notify::new(),
         wants: std::sync::Mutex::default(),
+        answers: AtomicU32::new(0),
+        answered: Notify::new(),
     };
     let end = tokio::select! {
         end = session.receive(reader) => end,
@@ -365,11 +377,12 @@ struct Session {
     acknowledge: Notify,
     /// Told when the other side wants single entries.
     wanted: Notify,
-    wants: std::sync::Mutex<Vec<(KvAuthor, [u8; 32])>>,
+    wants: std::sync::Mutex<Vec<MissingKey>>,
+    /// How many of our wants the other side has answered, since it was last looked at.
+    answers: AtomicU32,
+    /// Told when it answers some.
+    answered: Notify,
 }
-
-/// How many single entries the other side may want at once; it asks again.
-const MAX_WANTS: usize = 1_024;
 
 impl Session {
     /// Sends what the other side lacks, then what is new, until the connection ends.
@@ -377,7 +390,11 @@ impl Session {
         let mut heads = self.document.heads.subscribe();
         let mut buffer = Vec::new();
         let mut told_caught_up = false;
-        if let Err(end) = self.ask_missing(&mut buffer).await {
+        let mut acknowledge_at = None;
+        let mut asking = Asking::default();
+        if asking.found()
+            && let Err(end) = self.ask(&mut asking, &mut buffer).await
+        {
             return end;
         }
         loop {
@@ -409,18 +426,31 @@ impl Session {
                 // In this order: what is committed is sent before the goodbye.
                 biased;
                 changed = heads.changed() => if changed.is_err() { return End::Lost },
-                () = self.acknowledge.notified() => {
+                () = self.acknowledge.notified(), if acknowledge_at.is_none() => {
+                    acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
+                }
+                () = at(acknowledge_at) => {
+                    acknowledge_at = None;
                     if let Err(end) = self.push(&KvMessage::Ack(held(&self.document)), &mut buffer) {
                         return end;
                     }
                 }
                 () = self.wanted.notified() => {
-                    if let Err(end) = self.answer_wants(&mut buffer).await {
+                    if let Err(end) = self.answer_wants(&mut stream, &mut buffer).await {
                         return end;
                     }
                 }
                 () = self.document.missing.notified() => {
-                    if let Err(end) = self.ask_missing(&mut buffer).await {
+                    if asking.found()
+                        && let Err(end) = self.ask(&mut asking, &mut buffer).await
+                    {
+                        return end;
+                    }
+                }
+                () = self.answered.notified() => {
+                    if asking.answered(self.answers.swap(0, Ordering::SeqCst))
+                        && let Err(end) = self.ask(&mut asking, &mut buffer).await
+                    {
                         return end;
                     }
                 }
@@ -446,9 +476,8 @@ impl Session {
                 entries.last().map_or(head, |last| last.counter)
             }
             None => {
-                let (storage, number) = (self.kv.storage.clone(), self.identity.number);
-                let read = tokio::task::spawn_blocking(move || storage.entries_after(number, author, after)).await;
-                let entries = read.map_err(lost)?.map_err(|error| End::Wrong(error.to_string()))?;
+                let number = self.identity.number;
+                let entries = self.read(move |storage| storage.entries_after(number, author, after)).await?;
                 for entry in &entries {
                     self.push_entry(entry, buffer)?;
                 }
@@ -457,6 +486,16 @@ impl Session {
         };
         self.push(&KvMessage::UpTo { author, counter: upto }, buffer)?;
         Ok(upto)
+    }
+
+    /// Reads storage, which may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, End> {
+        let storage = self.kv.storage.clone();
+        let read = tokio::task::spawn_blocking(move || what(&storage)).await.map_err(lost)?;
+        read.map_err(|error| End::Wrong(error.to_string()))
     }
 
     fn push_entry(&self, entry: &Sealed, buffer: &mut Vec<u8>) -> Result<(), End> {
@@ -468,24 +507,30 @@ impl Session {
         encode_kv_frame(self.kv.max_value_bytes, message, buffer).map_err(|error| End::Wrong(error.to_string()))
     }
 
-    /// Asks for the entries whose values reconciliation has found missing here.
-    async fn ask_missing(&self, buffer: &mut Vec<u8>) -> Result<(), End> {
-        let missing = self.kv.storage.missing(self.identity.number);
-        let missing = missing.map_err(|error| End::Wrong(error.to_string()))?;
-        for (author, key, _) in missing.into_iter().take(MAX_WANTS) {
-            self.push(&KvMessage::Want { author, key }, buffer)?;
+    /// Asks for some of the entries whose values reconciliation has found missing here.
+    async fn ask(&self, asking: &mut Asking, buffer: &mut Vec<u8>) -> Result<(), End> {
+        let (number, after) = (self.identity.number, asking.after());
+        let missing = self.read(move |storage| storage.missing_after(number, after, MAX_WANTS)).await?;
+        for (author, key) in &missing {
+            self.push(&KvMessage::Want { author: *author, key: *key }, buffer)?;
         }
+        asking.asked(&missing);
         Ok(())
     }
 
-    async fn answer_wants(&self, buffer: &mut Vec<u8>) -> Result<(), End> {
-        for (author, key) in std::mem::take(&mut *crate::sync::lock(&self.wants)) {
-            let entry = self.kv.storage.entry(self.identity.number, author, key);
-            if let Some(entry) = entry.map_err(|error| End::Wrong(error.to_string()))? {
+    async fn answer_wants(&self, stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
+        let wants = std::mem::take(&mut *lock(&self.wants));
+        let number = self.identity.number;
+        for &(author, key) in &wants {
+            if let Some(entry) = self.read(move |storage| storage.entry(number, author, key)).await? {
                 self.push_entry(&entry, buffer)?;
             }
+            if buffer.len() > READ_ENTRIES_BYTES {
+                flush(stream, buffer).await?;
+            }
         }
-        Ok(())
+        // At most `MAX_WANTS`.
+        self.push(&KvMessage::Answered { wants: wants.len() as u32 }, buffer)
     }
 
     /// Takes what the other side sends, until the connection ends.
@@ -515,12 +560,14 @@ impl Session {
                     }
                     KvMessage::CaughtUp => intake.caught_up = true,
                     KvMessage::Want { author, key } => {
-                        let mut wants = crate::sync::lock(&self.wants);
+                        let mut wants = lock(&self.wants);
+                        // It waits for answers before it wants more.
                         if wants.len() < MAX_WANTS {
                             wants.push((author, key));
                             self.wanted.notify_one();
                         }
                     }
+                    KvMessage::Answered { wants } => intake.answered += wants.min(MAX_WANTS as u32),
                     KvMessage::Released => {
                         supervisor::left_by_peer(&self.kv, &self.document, &self.identity);
                         // The connection is closed when that is durable.
@@ -556,7 +603,7 @@ impl Session {
 
     /// Verifies entries and has them made durable and shown.
     async fn take(&self, intake: Intake) -> Result<(), End> {
-        let Intake { bytes: entries, upto, caught_up } = intake;
+        let Intake { bytes: entries, upto, caught_up, answered } = intake;
         if !entries.is_empty() || upto.iter().any(Option::is_some) {
             let (identity, max) = (self.identity.clone(), self.kv.max_value_bytes);
             let opened = if entries.len() <= VERIFY_HERE {
@@ -576,6 +623,11 @@ impl Session {
                 self.commit(opened, None).await?;
             }
             self.acknowledge.notify_one();
+        }
+        if answered > 0 {
+            // After what was answered is stored, so that it is not asked for again.
+            self.answers.fetch_add(answered, Ordering::SeqCst);
+            self.answered.notify_one();
         }
         if caught_up {
             self.document.status.send_if_modified(|status| !std::mem::replace(&mut status.current, true));
@@ -619,10 +671,10 @@ impl Session {
         }
     }
 
-    /// Waits until the docs document has what storage has.
+    /// Waits until the docs document has what storage has now.
     async fn until_fed(&self) -> Option<()> {
-        let mut fed = self.document.fed.subscribe();
-        fed.wait_for(|fed| *fed == *self.document.heads.borrow()).await.ok().map(|_| ())
+        let (mut fed, [machine, manager]) = (self.document.fed.subscribe(), *self.document.heads.borrow());
+        fed.wait_for(|fed| fed[0] >= machine && fed[1] >= manager).await.ok().map(|_| ())
     }
 
     async fn reconcile_once(&self, mut send: SendStream, recv: RecvStream, begin: bool) {
@@ -640,12 +692,21 @@ impl Session {
     }
 }
 
+/// Waits until then, or for ever.
+async fn at(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What has arrived and is not taken yet.
 #[derive(Default)]
 struct Intake {
     bytes: Vec<Sealed>,
     upto: [Option<u64>; 2],
     caught_up: bool,
+    answered: u32,
 }
 
 impl Intake {
@@ -658,7 +719,7 @@ impl Intake {
 fn open_all(entries: Vec<Sealed>, identity: &Identity, max_value_bytes: usize) -> Result<Vec<Opened>, String> {
     let open = |entry: Sealed| {
         let author = identity.author(entry.author).ok_or("an entry of an author that is not known")?;
-        entry.verify(identity.namespace, author).map_err(|error| error.to_string())?;
+        entry.verify(identity.namespace, author, &identity.keys).map_err(|error| error.to_string())?;
         let envelope = Envelope::decode(&entry.key, &entry.envelope, max_value_bytes);
         envelope.map(|envelope| (entry, envelope)).map_err(|error| error.to_string())
     };

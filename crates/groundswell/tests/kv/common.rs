@@ -125,6 +125,12 @@ impl Pair {
         [self.side(KvAuthor::Machine), self.side(KvAuthor::Manager)]
     }
 
+    /// Each side with the other one: the machine first, then the manager.
+    pub fn turns(&self) -> [(Side, Side); 2] {
+        let [machine, manager] = self.sides();
+        [(machine.clone(), manager.clone()), (manager, machine)]
+    }
+
     pub async fn shutdown(self) {
         let (machine, manager) = tokio::join!(self.machine.shutdown(), self.manager.shutdown());
         machine.unwrap();
@@ -193,6 +199,14 @@ impl Side {
         match self {
             Self::Machine(machine) => machine.watch_kv_key(key).await,
             Self::Manager(manager, id) => manager.watch_kv_key(*id, key).await,
+        }
+    }
+
+    /// How many keys it knows of.
+    pub fn keys_used(&self) -> usize {
+        match self {
+            Self::Machine(machine) => machine.kv_keys_used(),
+            Self::Manager(manager, id) => manager.kv_keys_used(*id).unwrap(),
         }
     }
 

@@ -90,7 +90,7 @@ async fn concurrency_a_stalled_subscriber_beside_a_busy_one() {
     pair.shutdown().await;
 }
 
-/// No writer waits more than ten times the median.
+/// No writer waits more than ten times the median, and whatever was acknowledged is at both sides.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrency_contention_of_64_writers() {
     let pair = Pair::new().await;
@@ -113,6 +113,13 @@ async fn concurrency_contention_of_64_writers() {
         println!("64 writers of 100 on the {}: median {median:?}, slowest {worst:?}", side.author());
         assert!(worst < median * 10, "{worst:?} against a median of {median:?}");
         assert_eq!(side.entries(KvFilter::prefix("w/")).await.len(), 640);
+        // All that was acknowledged is at both sides.
+        let [machine, manager] = pair.sides();
+        until("all of it at both sides", async || {
+            let (one, other) = (machine.entries(KvFilter::All).await, manager.entries(KvFilter::All).await);
+            one == other && one.iter().all(|entry| entry.value.starts_with(b"9") && entry.author == side.author())
+        })
+        .await;
     }
     pair.shutdown().await;
 }

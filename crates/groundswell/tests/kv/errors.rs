@@ -1,10 +1,11 @@
 //! What is refused, and what breaks.
 
-use groundswell::{KvError, KvFilter, Machine, limits::MAX_SUBSCRIPTIONS};
+use groundswell::{KvAuthor, KvError, KvFilter, Machine, limits::MAX_SUBSCRIPTIONS};
 use tempfile::TempDir;
 
-use crate::common::{
-    Pair, machine_builder, manager_builder, next, pair, spawn_machine, spawn_manager, until, until_put,
+use crate::{
+    common::{Pair, machine_builder, manager_builder, next, pair, spawn_machine, spawn_manager, until, until_put},
+    raw::{self, Stored},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,23 +131,56 @@ async fn errors_10_001_subscriptions() {
     pair.shutdown().await;
 }
 
+/// The connection breaks again and again while 5,000 entries travel: another one, with the same identity, takes its
+/// place and goes. Nobody but the two sides does anything about it, and they end alike.
 #[tokio::test(flavor = "multi_thread")]
-async fn errors_storage_failure() {
-    let pair = Pair::new().await;
-    pair.machine.set_kv_value("key", "1").await.unwrap();
-    pair.machine.fail_storage(true);
-    let error = pair.machine.set_kv_value("key", "2").await.unwrap_err();
-    assert!(matches!(error, KvError::Storage(_)), "{error}");
-    assert!(pair.machine.delete_kv_value("key").await.is_err());
-    // What was acknowledged stands, and nobody has seen the rest.
-    assert_eq!(pair.machine.get_kv_value("key").await.unwrap().unwrap().value, "1");
-    // What the manager writes meanwhile comes when storage is well again.
-    pair.manager.set_kv_value(pair.id, "price", "3").await.unwrap();
-    pair.machine.fail_storage(false);
-    pair.machine.set_kv_value("key", "4").await.unwrap();
-    until_put(&mut pair.machine.watch_kv_key("price").await.unwrap(), "price", "3").await;
-    until_put(&mut pair.manager.watch_kv_key(pair.id, "key").await.unwrap(), "key", "4").await;
-    pair.shutdown().await;
+async fn errors_a_connection_that_breaks_in_mid_sync_goes_on_by_itself() {
+    const COUNT: usize = 5_000;
+    for reading in [KvAuthor::Machine, KvAuthor::Manager] {
+        let mut pair = Pair::new().await;
+        let (dir, address) = match reading {
+            KvAuthor::Machine => {
+                pair.machine.shutdown().await.unwrap();
+                (pair.machine_dir.path(), raw::address(&pair.manager.node().ticket()))
+            }
+            KvAuthor::Manager => {
+                pair.manager.shutdown().await.unwrap();
+                (pair.manager_dir.path(), raw::address(&pair.machine.ticket()))
+            }
+        };
+        let stored = Stored::read(dir);
+        let [machine, manager] = pair.sides();
+        let writer = if reading == KvAuthor::Machine { manager } else { machine };
+        let mut writers = tokio::task::JoinSet::new();
+        for first in 0..50 {
+            let writer = writer.clone();
+            writers.spawn(async move {
+                for number in (first..COUNT).step_by(50) {
+                    writer.set(format!("key/{number:04}"), vec![b'v'; 1_000]).await;
+                }
+            });
+        }
+        writers.join_all().await;
+        let impostor = raw::endpoint(Some(stored.key)).await;
+        match reading {
+            KvAuthor::Machine => pair.machine = spawn_machine(pair.machine_dir.path()).await,
+            KvAuthor::Manager => pair.manager = spawn_manager(pair.manager_dir.path()).await,
+        }
+        let reader = pair.side(reading);
+        let mut breaks = 0;
+        for part in 1..=4 {
+            until("some of it", async || reader.keys_used() >= part * COUNT / 8).await;
+            let other = raw::knock(&impostor, address.clone(), stored.documents[0]).await.unwrap();
+            assert!(other.hello.is_some(), "it takes the connection's place");
+            breaks += usize::from(reader.keys_used() < COUNT);
+            other.connection.close(0u32.into(), b"");
+        }
+        assert!(breaks >= 2, "it was broken on the way {breaks} times only");
+        until("everything", async || reader.keys_used() == COUNT).await;
+        assert_eq!(reader.entries(KvFilter::All).await, writer.entries(KvFilter::All).await);
+        impostor.close().await;
+        pair.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

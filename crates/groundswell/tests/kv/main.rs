@@ -3,13 +3,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests are not inside a #[test], and fail as one
 
+mod application;
+mod between;
 mod claims;
 mod common;
 mod concurrency;
 mod entries_subscription;
 mod errors;
 mod key_watch;
+mod keys;
 mod pairing;
+mod raw;
 mod shutdown;
+mod strangers;
 mod sync;
 mod traps;

@@ -65,6 +65,7 @@ pub struct MachinePairing {
     manager: Option<PeerKey>,
     pending: Option<Pending>,
     claims: u64,
+    timeout_ms: u64,
     /// When the claims began that were in vain so far, the newest last.
     in_vain: VecDeque<u64>,
 }
@@ -90,7 +91,12 @@ enum Stage {
 impl MachinePairing {
     /// The machine as it is stored: with its manager, or unclaimed.
     pub fn new(manager: Option<PeerKey>) -> Self {
-        Self { manager, pending: None, claims: 0, in_vain: VecDeque::new() }
+        Self { manager, pending: None, claims: 0, timeout_ms: CLAIM_TIMEOUT_MS, in_vain: VecDeque::new() }
+    }
+
+    /// The same with another time for a claim, in milliseconds, in place of [`CLAIM_TIMEOUT_MS`].
+    pub fn with_timeout(self, timeout_ms: u64) -> Self {
+        Self { timeout_ms, ..self }
     }
 
     /// Whose the machine is.
@@ -140,7 +146,7 @@ impl MachinePairing {
             return Err(Refusal::TooManyAttempts { retry_after_ms });
         }
         self.in_vain.push_back(now_ms);
-        let deadline_ms = now_ms.saturating_add(CLAIM_TIMEOUT_MS);
+        let deadline_ms = now_ms.saturating_add(self.timeout_ms);
         let stage = Stage::Bound { secrets, commitment: *commitment };
         self.claims += 1;
         let id = ClaimId(self.claims);

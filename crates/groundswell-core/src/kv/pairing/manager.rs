@@ -68,6 +68,11 @@ impl ManagerClaim {
         (Self { secrets, payload, deadline_ms, stage: Stage::Bound }, first)
     }
 
+    /// The same with another time for it, in milliseconds from now, in place of [`CLAIM_TIMEOUT_MS`].
+    pub fn with_timeout(self, now_ms: u64, timeout_ms: u64) -> Self {
+        Self { deadline_ms: now_ms.saturating_add(timeout_ms), ..self }
+    }
+
     /// When [`Self::tick`] is to be called.
     pub fn deadline_ms(&self) -> Option<u64> {
         (!matches!(self.stage, Stage::Storing | Stage::Ended)).then_some(self.deadline_ms)

@@ -82,7 +82,7 @@ pub enum Refusal {
     #[error("the claim was declined at the machine")]
     Declined,
     /// Not both people answered in time.
-    #[error("the claim timed out at the machine: claim again, and confirm the PIN on both sides within a minute")]
+    #[error("the claim timed out at the machine: claim again, and confirm the PIN on both sides sooner")]
     TimedOut,
     /// The machine could not make sense of a message.
     #[error("the machine could not follow the claim: is one side much older?")]

@@ -1,0 +1,118 @@
+//! A network of two places that a test can cut: two network namespaces, joined by a bridge in a third. A cut is
+//! silent: neither place is told that anything has changed, as when a cable is pulled far away.
+
+use std::{
+    path::Path,
+    process::{self, Command},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::{Node, tool};
+
+/// How many networks this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+pub struct Net {
+    name: String,
+}
+
+impl Net {
+    /// Makes a network. Where that is not permitted the test is skipped, and says so.
+    pub fn new() -> Option<Self> {
+        let net = Self { name: format!("gs-{}-{}", process::id(), MADE.fetch_add(1, Ordering::SeqCst)) };
+        match net.build() {
+            Ok(()) => Some(net),
+            Err(reason) => {
+                println!("skipped: no network namespaces can be made here (root is needed, and iproute2): {reason}");
+                None
+            }
+        }
+    }
+
+    fn build(&self) -> Result<(), String> {
+        let bridge = self.namespace("bridge");
+        for place in ["bridge", "0", "1"] {
+            ip(&["netns", "add", &self.namespace(place)])?;
+        }
+        ip(&["-n", &bridge, "link", "add", "bridge", "type", "bridge"])?;
+        ip(&["-n", &bridge, "link", "set", "bridge", "up"])?;
+        for place in ["0", "1"] {
+            let (there, port) = (self.namespace(place), format!("port{place}"));
+            ip(&["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &there])?;
+            ip(&["-n", &bridge, "link", "set", &port, "master", "bridge", "up"])?;
+            ip(&["-n", &there, "link", "set", "lo", "up"])?;
+            ip(&["-n", &there, "link", "set", "eth0", "up"])?;
+        }
+        self.move_to(0, 1)?;
+        self.move_to(1, 2)?;
+        // A cut that can't be made is found out now.
+        self.forward(false)?;
+        self.forward(true)
+    }
+
+    fn namespace(&self, place: &str) -> String {
+        format!("{}-{place}", self.name)
+    }
+
+    /// Whether the bridge forwards what comes from the first place, and to it.
+    fn forward(&self, forward: bool) -> Result<(), String> {
+        let state = if forward { "3" } else { "0" };
+        ip(&["-n", &self.namespace("bridge"), "link", "set", "port0", "type", "bridge_slave", "state", state])
+    }
+
+    /// Nothing reaches the other place any more.
+    #[track_caller]
+    pub fn cut(&self) {
+        self.forward(false).unwrap();
+    }
+
+    /// Everything does again.
+    #[track_caller]
+    pub fn heal(&self) {
+        self.forward(true).unwrap();
+    }
+
+    fn move_to(&self, place: usize, host: u8) -> Result<(), String> {
+        let there = self.namespace(&place.to_string());
+        ip(&["-n", &there, "addr", "flush", "dev", "eth0"])?;
+        ip(&["-n", &there, "addr", "add", &format!("10.99.0.{host}/24"), "dev", "eth0"])
+    }
+
+    /// A place gets another address, in place of the one that it had.
+    #[track_caller]
+    pub fn change_address(&self, place: usize, host: u8) {
+        self.move_to(place, host).unwrap();
+    }
+
+    /// Starts a node at a place, on all of its addresses.
+    #[track_caller]
+    pub fn up(&self, place: usize, dir: &Path, more: &[&str]) -> Node {
+        let tool = tool();
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", &self.namespace(&place.to_string())]).arg(tool.get_program());
+        for (name, value) in tool.get_envs() {
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            };
+        }
+        Node::start(dir, inside, &[&["--bind", "0.0.0.0:0"], more].concat())
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for place in ["0", "1", "bridge"] {
+            // What could not be made need not go.
+            let _ = ip(&["netns", "del", &self.namespace(place)]);
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    match Command::new("ip").args(arguments).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Err(format!("ip: {error}")),
+    }
+}

@@ -1,0 +1,171 @@
+//! What can only be tried from inside: storage that fails, a docs engine that dies, values that are
+//! announced and missing. tests/kv tries everything else by the public interface.
+
+use std::{path::Path, time::Duration};
+
+use groundswell_core::kv::{KvAuthor, KvKey, SpaceName, document_key};
+use tempfile::TempDir;
+
+use super::{
+    KvError, KvLink, Role, Row,
+    storage::{Mark, Storage, index},
+    wants::MAX_WANTS,
+};
+use crate::{Machine, Manager, PeerId};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Pair {
+    machine: Machine,
+    manager: Manager,
+    id: PeerId,
+    _machine_dir: TempDir,
+    manager_dir: TempDir,
+}
+
+async fn manager_at(dir: &Path) -> Manager {
+    Manager::builder().data_dir(dir).offline().bind("127.0.0.1:0".parse().unwrap()).spawn().await.unwrap()
+}
+
+async fn pair() -> Pair {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let machine = Machine::builder().data_dir(machine_dir.path()).offline().bind("127.0.0.1:0".parse().unwrap());
+    let machine = machine.spawn().await.unwrap();
+    let manager = manager_at(manager_dir.path()).await;
+    let ticket = machine.ticket();
+    let (asked, claimed) = tokio::join!(machine.await_next_incoming_claim_request(), manager.begin_claim(&ticket));
+    asked.unwrap().1.send(true).unwrap();
+    let id = claimed.unwrap().answer(true).await.unwrap();
+    until("both sides to be online", || manager.machine_status(id).unwrap().link == KvLink::Online).await;
+    Pair { machine, manager, id, _machine_dir: machine_dir, manager_dir }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            // A poll for a condition: time is under test only as patience.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "waited {PATIENCE:?} for {what}");
+}
+
+async fn until_value(manager: &Manager, id: PeerId, key: &str, value: &str) {
+    let waiting = async {
+        while manager.get_kv_value(id, key).await.unwrap().is_none_or(|entry| entry.value != value) {
+            // A poll for a condition: time is under test only as patience.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "waited {PATIENCE:?} for {key} = {value}");
+}
+
+fn place(key: &str) -> [u8; 32] {
+    document_key(&SpaceName::default(), &KvKey::new(key).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_storage_failure() {
+    let pair = pair().await;
+    let Pair { machine, manager, id, .. } = &pair;
+    let id = *id;
+    machine.set_kv_value("key", "1").await.unwrap();
+    manager.set_kv_value(id, "price", "2").await.unwrap();
+    for storage in [&machine.kv().storage, &manager.kv().storage] {
+        storage.fail(true);
+    }
+    let refused = [
+        machine.set_kv_value("key", "2").await.map(drop),
+        machine.delete_kv_value("key").await.map(drop),
+        manager.set_kv_value(id, "price", "3").await.map(drop),
+        manager.delete_kv_value(id, "price").await.map(drop),
+    ];
+    for result in refused {
+        assert!(matches!(result, Err(KvError::Storage(_))), "{result:?}");
+    }
+    // What was acknowledged stands, and nobody has seen the rest.
+    assert_eq!(machine.get_kv_value("key").await.unwrap().unwrap().value, "1");
+    assert_eq!(manager.get_kv_value(id, "price").await.unwrap().unwrap().value, "2");
+    // What one side writes while the other's storage fails comes when that is well again.
+    manager.kv().storage.fail(false);
+    manager.set_kv_value(id, "price", "4").await.unwrap();
+    machine.kv().storage.fail(false);
+    machine.set_kv_value("key", "5").await.unwrap();
+    until_value(manager, id, "key", "5").await;
+    let mut watch = machine.watch_kv_key("price").await.unwrap();
+    let seen = async {
+        while machine.get_kv_value("price").await.unwrap().unwrap().value != "4" {
+            watch.next().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.unwrap();
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+/// The engine dies, and a write is the first to notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docs_engine_that_dies_is_rebuilt_and_fed() {
+    let pair = pair().await;
+    let Pair { machine, manager, id, .. } = &pair;
+    let id = *id;
+    for round in 0..2 {
+        machine.kv().engine.die().await;
+        let value = round.to_string();
+        machine.set_kv_value("key", &value).await.unwrap();
+        until_value(manager, id, "key", &value).await;
+        let (own, kv) = (machine.kv().own().unwrap(), machine.kv().clone());
+        let counter = own.heads.borrow()[index(KvAuthor::Machine)];
+        until("the rebuilt engine to be fed", || own.fed.borrow()[index(KvAuthor::Machine)] >= counter).await;
+        let identity = own.identity();
+        let author = identity.author(KvAuthor::Machine).unwrap();
+        assert!(kv.engine.has(identity.namespace, author, place("key"), counter).await, "round {round}");
+        assert!(kv.engine.is_healthy(identity.namespace).await);
+    }
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+/// More than can be asked for at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_missing_value_is_asked_for_until_it_is_here() {
+    let count = 2 * MAX_WANTS + 10;
+    let pair = pair().await;
+    let Pair { machine, manager, id, manager_dir, .. } = &pair;
+    let id = *id;
+    manager.shutdown().await.unwrap();
+    let document = machine.kv().own().unwrap();
+    let mut writes = tokio::task::JoinSet::new();
+    for key in 0..count {
+        let machine = machine.clone();
+        writes.spawn(async move { machine.set_kv_value(format!("key/{key}"), key.to_string()).await.unwrap() });
+    }
+    writes.join_all().await;
+    let held = document.heads.borrow()[index(KvAuthor::Machine)];
+    // As after a reconciliation that has told of all of them, and a crash: the machine pushes none.
+    {
+        let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
+        let (number, author) = (storage.documents().unwrap()[0].0, KvAuthor::Machine);
+        let mut rows = vec![Row::Mark { number, author, mark: Mark::Held, counter: held }];
+        for key in 0..count {
+            rows.push(Row::Missing { number, author, key: place(&format!("key/{key}")), counter: 1 });
+        }
+        storage.write(rows).unwrap();
+        storage.close();
+    }
+    let manager = manager_at(manager_dir.path()).await;
+    let all = async {
+        while manager.get_kv_entries(id).await.unwrap().len() < count {
+            // A poll for a condition: time is under test only as patience.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let came = tokio::time::timeout(PATIENCE, all).await;
+    assert!(came.is_ok(), "{} of {count} have come", manager.get_kv_entries(id).await.unwrap().len());
+    let number = manager.kv().documents()[0].identity().number;
+    until("nothing to be missing", || manager.kv().storage.missing_after(number, None, 1).unwrap().is_empty()).await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
