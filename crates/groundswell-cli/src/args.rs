@@ -269,20 +269,29 @@ Examples:
   groundswell status --json | head -1")]
 pub(crate) struct Status {}
 
-/// Show it all in one process: three machines that publish, one follower, real connections.
+/// Show it all in one process: vending machines and their manager, over real connections.
 ///
-/// Nothing has to be set up, and nothing is left behind. It ends with a summary, and with status 1
-/// if the states on both sides differ. With `--json` the summary is all that it prints, as one object.
+/// Machines are claimed, report stock, balance and temperature, publish their sales, and follow the prices that the
+/// manager sets; one is switched off and on again. Nothing has to be set up, and nothing is left behind. It ends
+/// with a summary, and with status 1 if what the two sides have differs.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
   groundswell demo
-  groundswell demo --for 10 --json")]
+  groundswell demo --machines 10
+  groundswell demo --for 10 --json     notes and progress, a line each; the last line is the summary")]
 pub(crate) struct Demo {
+    /// How many machines there are.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=MAX_DEMO_MACHINES))]
+    pub(crate) machines: u64,
+
     /// End after so many seconds [default: at Ctrl-C; 30 where the output is no terminal].
     #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seconds: Option<u64>,
 }
+
+/// The most machines of a demo: each is a node of its own, with files, threads and a socket.
+const MAX_DEMO_MACHINES: u64 = 50;
 
 /// Which kind of state it is.
 #[derive(Debug, Clone, Copy, Arguments)]

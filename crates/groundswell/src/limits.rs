@@ -102,9 +102,12 @@ pub const KV_RECENT_BYTES: usize = 128 * 1024;
 /// How many bytes of entries are taken from a connection into one transaction (1 MiB), or one entry.
 pub const KV_RECEIVE_BYTES: usize = 1024 * 1024;
 
-/// How long the docs engine is left alone after it was fed, so that a key that is written again and
-/// again is inserted a few times a second (250 ms).
+/// How long nothing has to be written before the docs engine is fed what is new (250 ms): its inserting costs
+/// more than the write itself, and a key that is written again and again need be inserted once.
 pub const KV_FEED_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long the docs engine is left alone at most while something is written all the time (2 s).
+pub const KV_FEED_LATEST: Duration = Duration::from_secs(2);
 
 /// How long after the beginning of a connection its two sides reconcile, to check what was sent.
 pub const KV_RECONCILE_AFTER: Duration = Duration::from_secs(5);

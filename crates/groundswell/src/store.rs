@@ -4,7 +4,7 @@ mod backing;
 #[cfg(test)]
 mod failing;
 mod marks;
-mod rows;
+pub(crate) mod rows;
 mod tables;
 
 pub(crate) use backing::{Backing, History};

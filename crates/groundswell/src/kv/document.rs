@@ -14,7 +14,7 @@ use groundswell_core::{
     kv::{Applied, Envelope, KvAuthor, KvKey, KvView, SpaceName},
     wire::BootId,
 };
-use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret};
+use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret, store::MemPublicKeyStore};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,8 @@ pub(crate) struct Identity {
     /// Who signs the entries of either side.
     pub(crate) authors: [Option<AuthorId>; 2],
     pub(crate) standing: Standing,
+    /// The public keys that entries are verified with, ready for use.
+    pub(crate) keys: MemPublicKeyStore,
     /// Set when this is no longer the document's identity.
     pub(crate) replaced: CancellationToken,
 }
@@ -58,8 +60,8 @@ impl Identity {
             authors[1 - index(ours)] = Some(AuthorId::from(author));
         }
         let namespace = secret.id();
-        let replaced = CancellationToken::new();
-        Arc::new(Self { number, secret, namespace, authors, standing: row.standing.clone(), replaced })
+        let (keys, replaced) = (MemPublicKeyStore::default(), CancellationToken::new());
+        Arc::new(Self { number, secret, namespace, authors, standing: row.standing.clone(), keys, replaced })
     }
 
     /// The other side, if there is one.
@@ -99,6 +101,14 @@ impl RecentLog {
             self.floor = oldest.counter;
         }
     }
+}
+
+/// What was shown, and is still to be told.
+#[must_use = "whoever waits is to be told"]
+pub(crate) struct Shown {
+    /// Space, key, who wrote it now, and who had before.
+    changes: Vec<(SpaceName, KvKey, KvAuthor, Option<KvAuthor>)>,
+    heads: [u64; 2],
 }
 
 /// Who reads a document, by what can concern them.
@@ -187,8 +197,8 @@ impl Document {
         look(&read(&self.view))
     }
 
-    /// Shows what is durable: to readers here, and to whoever follows the logs.
-    pub(crate) fn show(&self, entries: Vec<(Sealed, Envelope)>, heads: [u64; 2]) {
+    /// Shows what is durable to who looks, and says whom it concerns.
+    pub(crate) fn show(&self, entries: Vec<(Sealed, Envelope)>, heads: [u64; 2]) -> Shown {
         let mut changes = Vec::with_capacity(entries.len());
         let mut sealed = Vec::with_capacity(entries.len());
         {
@@ -209,6 +219,12 @@ impl Document {
                 log.push(entry);
             }
         }
+        Shown { changes, heads }
+    }
+
+    /// Wakes who follows the logs, and whom it concerns of those who read here.
+    pub(crate) fn tell(&self, shown: Shown) {
+        let Shown { changes, heads } = shown;
         self.heads.send_if_modified(|now| {
             let before = *now;
             *now = [now[0].max(heads[0]), now[1].max(heads[1])];

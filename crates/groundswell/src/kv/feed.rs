@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use groundswell_core::kv::KvAuthor;
@@ -22,7 +22,11 @@ use super::{
     engine::EngineError,
     storage::{AUTHORS, Mark, Row, index},
 };
-use crate::{limits::KV_FEED_PAUSE, peers::jittered, sync::lock};
+use crate::{
+    limits::{KV_FEED_LATEST, KV_FEED_PAUSE},
+    peers::jittered,
+    sync::lock,
+};
 
 /// How many live events may wait to be drained. The one docs thread waits beyond it, so that the
 /// task that drains does nothing else.
@@ -93,21 +97,10 @@ async fn resolve(kv: &Arc<Kv>, dirty: &Dirty) {
     loop {
         dirty.changed.notified().await;
         let keys = std::mem::take(&mut *lock(&dirty.keys));
-        let (mut rows, mut documents) = (Vec::new(), Vec::new());
-        for ((namespace, author, key), counter) in keys {
-            let Some(document) = kv.of_namespace(namespace) else { continue };
-            let identity = document.identity();
-            let author = AUTHORS.into_iter().find(|one| identity.author(*one) == Some(author));
-            let Some(author) = author else { continue };
-            match kv.storage.entry(identity.number, author, key) {
-                Ok(Some(held)) if held.counter >= counter => {}
-                Ok(_) => {
-                    rows.push(Row::Missing { number: identity.number, author, key, counter });
-                    documents.push(document);
-                }
-                Err(error) => warn!(%error, "a reconciled key cannot be looked at"),
-            }
-        }
+        let looker = kv.clone();
+        // Reading storage may wait for the disk.
+        let looked = tokio::task::spawn_blocking(move || look_at(&looker, keys)).await;
+        let Ok((rows, documents)) = looked else { continue };
         if rows.is_empty() {
             continue;
         }
@@ -116,6 +109,26 @@ async fn resolve(kv: &Arc<Kv>, dirty: &Dirty) {
         }
         documents.iter().for_each(|document| document.missing.notify_one());
     }
+}
+
+/// What of this is not in storage, and whose it is.
+fn look_at(kv: &Kv, keys: HashMap<Place, u64>) -> (Vec<Row>, Vec<Arc<Document>>) {
+    let (mut rows, mut documents) = (Vec::new(), Vec::new());
+    for ((namespace, author, key), counter) in keys {
+        let Some(document) = kv.of_namespace(namespace) else { continue };
+        let identity = document.identity();
+        let author = AUTHORS.into_iter().find(|one| identity.author(*one) == Some(author));
+        let Some(author) = author else { continue };
+        match kv.storage.entry(identity.number, author, key) {
+            Ok(Some(held)) if held.counter >= counter => {}
+            Ok(_) => {
+                rows.push(Row::Missing { number: identity.number, author, key, counter });
+                documents.push(document);
+            }
+            Err(error) => warn!(%error, "a reconciled key cannot be looked at"),
+        }
+    }
+    (rows, documents)
 }
 
 /// Looks at the engine now and then, and at once when it has failed somebody; rebuilds it if it is dead.
@@ -211,8 +224,15 @@ async fn feed_identity(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Identi
         if heads.changed().await.is_err() {
             return Ok(());
         }
-        // What is written meanwhile over the same keys need not be inserted.
-        tokio::time::sleep(KV_FEED_PAUSE).await;
+        // What is written meanwhile over the same keys need not be inserted, and who writes comes first.
+        let first = Instant::now();
+        loop {
+            heads.mark_unchanged();
+            tokio::time::sleep(KV_FEED_PAUSE).await;
+            if first.elapsed() >= KV_FEED_LATEST || !heads.has_changed().unwrap_or(false) {
+                break;
+            }
+        }
     }
 }
 

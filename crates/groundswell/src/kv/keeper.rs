@@ -304,16 +304,19 @@ impl Keeper {
                 }
             }
         }
-        let result = if rows.is_empty() { Ok(()) } else { self.storage.write(&rows) };
+        let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
+        let mut shown = Vec::with_capacity(staged.len());
         if result.is_ok() {
             for (number, staged) in staged {
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
-                    staged.document.show(staged.entries, staged.heads);
+                    shown.push((staged.document.show(staged.entries, staged.heads), staged.document));
                 }
             }
         }
         answers.into_iter().for_each(|answer| answer(result.clone()));
+        // Who waits for an answer comes first: it can be seen by now.
+        shown.into_iter().for_each(|(shown, document)| document.tell(shown));
     }
 
     /// Writes the live entries of a document anew, into another that only this side knows.
@@ -352,7 +355,7 @@ impl Keeper {
         heads[index(document.ours)] = head;
         rows.push(Row::Mark { number, author: document.ours, mark: Mark::Held, counter: head });
         rows.push(Row::Drop { number: before.number });
-        self.storage.write(&rows)?;
+        self.storage.write(rows)?;
         self.desks.remove(&before.number);
         self.desks.insert(number, desk);
         document.renew(identity, opened, heads);

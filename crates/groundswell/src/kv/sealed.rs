@@ -6,7 +6,11 @@
 
 use bytes::Bytes;
 use groundswell_core::kv::KvAuthor;
-use iroh_docs::{Author, AuthorId, Entry, NamespaceId, NamespaceSecret, Record, RecordIdentifier, SignedEntry};
+use iroh_docs::{
+    Author, AuthorId, Entry, NamespaceId, NamespaceSecret, Record, RecordIdentifier, SignedEntry,
+    store::MemPublicKeyStore,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// The bytes of both signatures.
 pub(crate) const SIGNATURE_BYTES: usize = 128;
@@ -69,8 +73,13 @@ impl Sealed {
     }
 
     /// Whether its author has signed it for this document.
-    pub(crate) fn verify(&self, document: NamespaceId, author: AuthorId) -> Result<(), SealError> {
-        self.to_entry(document, author)?.verify(&()).map_err(|_| SealError::Signature)
+    pub(crate) fn verify(
+        &self,
+        document: NamespaceId,
+        author: AuthorId,
+        keys: &MemPublicKeyStore,
+    ) -> Result<(), SealError> {
+        self.to_entry(document, author)?.verify(keys).map_err(|_| SealError::Signature)
     }
 
     /// How many bytes it takes on its way, about.
@@ -120,6 +129,29 @@ impl Sealed {
     }
 }
 
+/// Bytes that are written as such.
+struct Raw<'a>(&'a [u8]);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// In the journal: author, document key, and the bytes of its row.
+impl Serialize for Sealed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.author, self.key, Raw(&self.to_stored())).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sealed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (author, key, stored) = <(KvAuthor, [u8; 32], &[u8])>::deserialize(deserializer)?;
+        Self::from_stored(author, key, stored).map_err(D::Error::custom)
+    }
+}
+
 fn record(envelope: &Bytes, counter: u64) -> Record {
     Record::new(blake3::hash(envelope).into(), envelope.len() as u64, counter)
 }
@@ -131,6 +163,7 @@ mod tests {
     #[test]
     fn what_is_kept_of_an_entry_makes_the_entry_again() {
         let (secret, author) = (NamespaceSecret::from_bytes(&[3; 32]), Author::from_bytes(&[4; 32]));
+        let keys = MemPublicKeyStore::default();
         let envelope = Bytes::from_static(b"some envelope");
         let sealed = Sealed::sign(&secret, &author, KvAuthor::Machine, [9; 32], 17, envelope).unwrap();
         let whole = SignedEntry::from_parts(&secret, &author, [9; 32], record(&sealed.envelope, 17));
@@ -138,12 +171,12 @@ mod tests {
         assert_eq!(Sealed::from_sent(&sealed.to_sent(), &sealed.envelope).unwrap(), sealed);
         assert_eq!(Sealed::from_sent(&sealed.to_sent()[1..], &sealed.envelope), Err(SealError::Cut));
         assert_eq!(Sealed::from_stored(KvAuthor::Machine, [9; 32], &sealed.to_stored()).unwrap(), sealed);
-        sealed.verify(secret.id(), author.id()).unwrap();
+        sealed.verify(secret.id(), author.id(), &keys).unwrap();
         let other = Author::from_bytes(&[5; 32]).id();
-        assert_eq!(sealed.verify(secret.id(), other), Err(SealError::Signature));
-        assert!(sealed.verify(NamespaceSecret::from_bytes(&[6; 32]).id(), author.id()).is_err());
+        assert_eq!(sealed.verify(secret.id(), other, &keys), Err(SealError::Signature));
+        assert!(sealed.verify(NamespaceSecret::from_bytes(&[6; 32]).id(), author.id(), &keys).is_err());
         let changed = Sealed { envelope: Bytes::from_static(b"another envelope"), ..sealed.clone() };
-        assert_eq!(changed.verify(secret.id(), author.id()), Err(SealError::Signature));
-        assert_eq!(Sealed { counter: 18, ..sealed }.verify(secret.id(), author.id()), Err(SealError::Signature));
+        assert_eq!(changed.verify(secret.id(), author.id(), &keys), Err(SealError::Signature));
+        assert_eq!(Sealed { counter: 18, ..sealed }.verify(secret.id(), author.id(), &keys), Err(SealError::Signature));
     }
 }

@@ -31,11 +31,12 @@ use super::{
     keeper::{Command, Opened},
     sealed::Sealed,
     status::KvLink,
-    storage::{AUTHORS, MissingKey, Standing, index},
+    storage::{AUTHORS, MissingKey, Standing, Storage, index},
     supervisor,
     wants::{Asking, MAX_WANTS},
 };
 use crate::{
+    error::StorageError,
     frames::{FrameReader, ReadFrameError},
     limits::{
         HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES,
@@ -51,6 +52,10 @@ const BOTH_DIALLED: Duration = Duration::from_secs(2);
 
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;
+
+/// How long acknowledgements are gathered (20 ms): they keep the other side from sending again what came by
+/// another way, and nobody waits for them.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
 
 /// How long a side waits for the other to say what it has, before it counts as not shared.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -385,9 +390,10 @@ impl Session {
         let mut heads = self.document.heads.subscribe();
         let mut buffer = Vec::new();
         let mut told_caught_up = false;
+        let mut acknowledge_at = None;
         let mut asking = Asking::default();
         if asking.found()
-            && let Err(end) = self.ask(&mut asking, &mut buffer)
+            && let Err(end) = self.ask(&mut asking, &mut buffer).await
         {
             return end;
         }
@@ -420,7 +426,11 @@ impl Session {
                 // In this order: what is committed is sent before the goodbye.
                 biased;
                 changed = heads.changed() => if changed.is_err() { return End::Lost },
-                () = self.acknowledge.notified() => {
+                () = self.acknowledge.notified(), if acknowledge_at.is_none() => {
+                    acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
+                }
+                () = at(acknowledge_at) => {
+                    acknowledge_at = None;
                     if let Err(end) = self.push(&KvMessage::Ack(held(&self.document)), &mut buffer) {
                         return end;
                     }
@@ -432,14 +442,14 @@ impl Session {
                 }
                 () = self.document.missing.notified() => {
                     if asking.found()
-                        && let Err(end) = self.ask(&mut asking, &mut buffer)
+                        && let Err(end) = self.ask(&mut asking, &mut buffer).await
                     {
                         return end;
                     }
                 }
                 () = self.answered.notified() => {
                     if asking.answered(self.answers.swap(0, Ordering::SeqCst))
-                        && let Err(end) = self.ask(&mut asking, &mut buffer)
+                        && let Err(end) = self.ask(&mut asking, &mut buffer).await
                     {
                         return end;
                     }
@@ -466,9 +476,8 @@ impl Session {
                 entries.last().map_or(head, |last| last.counter)
             }
             None => {
-                let (storage, number) = (self.kv.storage.clone(), self.identity.number);
-                let read = tokio::task::spawn_blocking(move || storage.entries_after(number, author, after)).await;
-                let entries = read.map_err(lost)?.map_err(|error| End::Wrong(error.to_string()))?;
+                let number = self.identity.number;
+                let entries = self.read(move |storage| storage.entries_after(number, author, after)).await?;
                 for entry in &entries {
                     self.push_entry(entry, buffer)?;
                 }
@@ -477,6 +486,16 @@ impl Session {
         };
         self.push(&KvMessage::UpTo { author, counter: upto }, buffer)?;
         Ok(upto)
+    }
+
+    /// Reads storage, which may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, End> {
+        let storage = self.kv.storage.clone();
+        let read = tokio::task::spawn_blocking(move || what(&storage)).await.map_err(lost)?;
+        read.map_err(|error| End::Wrong(error.to_string()))
     }
 
     fn push_entry(&self, entry: &Sealed, buffer: &mut Vec<u8>) -> Result<(), End> {
@@ -489,9 +508,9 @@ impl Session {
     }
 
     /// Asks for some of the entries whose values reconciliation has found missing here.
-    fn ask(&self, asking: &mut Asking, buffer: &mut Vec<u8>) -> Result<(), End> {
-        let missing = self.kv.storage.missing_after(self.identity.number, asking.after(), MAX_WANTS);
-        let missing = missing.map_err(|error| End::Wrong(error.to_string()))?;
+    async fn ask(&self, asking: &mut Asking, buffer: &mut Vec<u8>) -> Result<(), End> {
+        let (number, after) = (self.identity.number, asking.after());
+        let missing = self.read(move |storage| storage.missing_after(number, after, MAX_WANTS)).await?;
         for (author, key) in &missing {
             self.push(&KvMessage::Want { author: *author, key: *key }, buffer)?;
         }
@@ -501,9 +520,9 @@ impl Session {
 
     async fn answer_wants(&self, stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
         let wants = std::mem::take(&mut *lock(&self.wants));
-        for (author, key) in &wants {
-            let entry = self.kv.storage.entry(self.identity.number, *author, *key);
-            if let Some(entry) = entry.map_err(|error| End::Wrong(error.to_string()))? {
+        let number = self.identity.number;
+        for &(author, key) in &wants {
+            if let Some(entry) = self.read(move |storage| storage.entry(number, author, key)).await? {
                 self.push_entry(&entry, buffer)?;
             }
             if buffer.len() > READ_ENTRIES_BYTES {
@@ -652,10 +671,10 @@ impl Session {
         }
     }
 
-    /// Waits until the docs document has what storage has.
+    /// Waits until the docs document has what storage has now.
     async fn until_fed(&self) -> Option<()> {
-        let mut fed = self.document.fed.subscribe();
-        fed.wait_for(|fed| *fed == *self.document.heads.borrow()).await.ok().map(|_| ())
+        let (mut fed, [machine, manager]) = (self.document.fed.subscribe(), *self.document.heads.borrow());
+        fed.wait_for(|fed| fed[0] >= machine && fed[1] >= manager).await.ok().map(|_| ())
     }
 
     async fn reconcile_once(&self, mut send: SendStream, recv: RecvStream, begin: bool) {
@@ -670,6 +689,14 @@ impl Session {
                 self.kv.engine_failed.notify_one();
             }
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn at(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -692,7 +719,7 @@ impl Intake {
 fn open_all(entries: Vec<Sealed>, identity: &Identity, max_value_bytes: usize) -> Result<Vec<Opened>, String> {
     let open = |entry: Sealed| {
         let author = identity.author(entry.author).ok_or("an entry of an author that is not known")?;
-        entry.verify(identity.namespace, author).map_err(|error| error.to_string())?;
+        entry.verify(identity.namespace, author, &identity.keys).map_err(|error| error.to_string())?;
         let envelope = Envelope::decode(&entry.key, &entry.envelope, max_value_bytes);
         envelope.map(|envelope| (entry, envelope)).map_err(|error| error.to_string())
     };

@@ -8,7 +8,6 @@ use tempfile::TempDir;
 
 use super::{
     KvError, KvLink, Role, Row,
-    sealed::Sealed,
     storage::{Mark, Storage, index},
     wants::MAX_WANTS,
 };
@@ -153,7 +152,7 @@ async fn every_missing_value_is_asked_for_until_it_is_here() {
         for key in 0..count {
             rows.push(Row::Missing { number, author, key: place(&format!("key/{key}")), counter: 1 });
         }
-        storage.write(&rows).unwrap();
+        storage.write(rows).unwrap();
         storage.close();
     }
     let manager = manager_at(manager_dir.path()).await;
@@ -169,29 +168,4 @@ async fn every_missing_value_is_asked_for_until_it_is_here() {
     until("nothing to be missing", || manager.kv().storage.missing_after(number, None, 1).unwrap().is_empty()).await;
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
-}
-
-#[test]
-fn a_value_stays_missing_until_the_announced_one_is_here() {
-    let dir = TempDir::new().unwrap();
-    let storage = Storage::open(&dir.path().join("kv.redb"), Role::Manager).unwrap();
-    let (number, author, key) = (1, KvAuthor::Machine, [7; 32]);
-    let entry = |counter: u64| Row::Entry {
-        number,
-        entry: Sealed { author, key, counter, signature: [0; 128], envelope: counter.to_string().into() },
-    };
-    let missing = |counter: u64| Row::Missing { number, author, key, counter };
-    let is_missing = || !storage.missing_after(number, None, 10).unwrap().is_empty();
-    storage.write(&[missing(5)]).unwrap();
-    storage.write(&[entry(3)]).unwrap();
-    assert!(is_missing(), "an older one came");
-    storage.write(&[missing(4)]).unwrap();
-    storage.write(&[entry(4)]).unwrap();
-    assert!(is_missing(), "it was announced again by an older word");
-    storage.write(&[entry(5)]).unwrap();
-    assert!(!is_missing());
-    storage.write(&[missing(5)]).unwrap();
-    assert!(!is_missing(), "it is here already");
-    storage.write(&[missing(6), entry(7)]).unwrap();
-    assert!(!is_missing(), "a newer one came");
 }

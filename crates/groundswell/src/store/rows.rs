@@ -51,7 +51,7 @@ pub(crate) struct Fail {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{fmt::Write as _, fs, path::PathBuf};
 
     use groundswell_core::{
@@ -65,7 +65,7 @@ mod tests {
     use crate::source::PeerId;
 
     /// Compares an encoded row with its golden file; UPDATE_GOLDEN=1 writes the file anew.
-    fn golden<T: Serialize + for<'de> Deserialize<'de> + PartialEq + fmt::Debug>(name: &str, row: &T) {
+    pub(crate) fn golden<T: Serialize + for<'de> Deserialize<'de> + PartialEq + fmt::Debug>(name: &str, row: &T) {
         let bytes = encode(row).unwrap();
         assert_eq!(decode::<T>(&bytes).unwrap(), *row, "{name}");
         let mut text = format!("# {row:?}\n");

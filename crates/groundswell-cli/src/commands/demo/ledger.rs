@@ -1,4 +1,4 @@
-//! The books of the demo: what was given, what the follower saw of it, and when.
+//! The books of the waves: what the machines gave, what the manager's node saw of it, and when.
 
 use std::{
     collections::VecDeque,
@@ -15,14 +15,14 @@ use tokio::sync::watch;
 use super::latency::Latency;
 
 /// The paths of each machine, which stand in this order everywhere.
-pub(super) const PATHS: [&str; 3] = ["/sales", "/till", "/state"];
+pub(super) const PATHS: [&str; 2] = ["/sales", "/till"];
 
 /// How many waves of a path are remembered until they are seen. More are not under way in a second.
 const MAX_UNDER_WAY: usize = 4_096;
 
 /// The books of all machines.
 pub(super) struct Ledger {
-    machines: Vec<[Account; 3]>,
+    machines: Vec<[Account; 2]>,
     latency: Mutex<Latency>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Account {
     standing: watch::Sender<Standing>,
 }
 
-/// How a path stands at the follower.
+/// How a path stands at the manager's node.
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     newest_seen: u64,
@@ -79,7 +79,7 @@ impl Ledger {
         lock(&self.latency)
     }
 
-    /// The follower saw an update.
+    /// The manager's node saw an update.
     pub(super) fn see(&self, machine: usize, path: usize, update: Seen) {
         let account = self.account(machine, path);
         let given = account.see(update);
@@ -102,7 +102,7 @@ impl Ledger {
         totals
     }
 
-    /// Waits until the follower has seen all that was given, and every machine is there again.
+    /// Waits until the manager's node has seen all that was given, and every machine is there again.
     pub(super) async fn settled(&self) {
         for account in self.machines.iter().flatten() {
             let newest = account.newest_given.load(Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl Ledger {
     }
 }
 
-/// What the follower saw.
+/// What the manager's node saw.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) aeon: Aeon,
@@ -197,10 +197,6 @@ impl Account {
             self.returns.fetch_add(1, Ordering::Relaxed);
         }
         self.set_freshness(FreshnessKind::Live);
-    }
-
-    pub(super) fn freshness(&self) -> FreshnessKind {
-        self.standing.borrow().freshness
     }
 }
 

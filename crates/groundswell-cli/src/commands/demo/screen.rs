@@ -1,12 +1,19 @@
-//! What a demo shows while it runs: a table that is drawn again on a terminal, lines elsewhere,
-//! and with `--json` nothing before the summary.
+//! What a demo shows while it runs: a table that is drawn again on a terminal, lines elsewhere, and
+//! with `--json` objects.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use super::{MACHINES, follower::View, ledger::Ledger, summary::Summary};
+use serde_json::json;
+
+use super::{
+    Books,
+    machine::GOODS,
+    manager::View,
+    summary::{LatencyMs, Summary},
+};
 use crate::{
     error::ToolError,
     output::{Output, shorten},
@@ -22,11 +29,14 @@ const NOTES: usize = 4;
 /// The widest line that is drawn, in characters: a table that wraps can't be drawn over.
 const WIDTH: usize = 79;
 
+/// The most machines in the table: one that is higher than the terminal can't be drawn over either.
+const ROWS: usize = 12;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Table,
     Lines,
-    Silent,
+    Objects,
 }
 
 pub(super) struct Screen<'a> {
@@ -41,7 +51,7 @@ pub(super) struct Screen<'a> {
 impl<'a> Screen<'a> {
     pub(super) fn new(output: &'a mut Output, terminal: bool) -> Self {
         let mode = match (output.is_json(), terminal) {
-            (true, _) => Mode::Silent,
+            (true, _) => Mode::Objects,
             (false, true) => Mode::Table,
             (false, false) => Mode::Lines,
         };
@@ -55,9 +65,13 @@ impl<'a> Screen<'a> {
 
     /// Something has happened.
     pub(super) async fn note(&mut self, what: &str) -> Result<(), ToolError> {
-        let note = format!("{:5.1} s  {what}", self.begun.elapsed().as_secs_f64());
+        let elapsed = self.begun.elapsed();
+        let note = format!("{:5.1} s  {what}", elapsed.as_secs_f64());
         match self.mode {
-            Mode::Silent => Ok(()),
+            Mode::Objects => {
+                self.output.object(&json!({ "type": "note", "seconds": seconds(elapsed), "said": what })).await?;
+                self.output.flush().await
+            }
             Mode::Lines => {
                 self.output.line(note).await?;
                 self.output.flush().await
@@ -73,16 +87,19 @@ impl<'a> Screen<'a> {
     }
 
     /// Shows how things stand.
-    pub(super) async fn draw(&mut self, views: &[View], ledger: &Ledger) -> Result<(), ToolError> {
+    pub(super) async fn draw(&mut self, views: &[View], prices: &[i64], books: &Books) -> Result<(), ToolError> {
         let elapsed = self.begun.elapsed();
         match self.mode {
-            Mode::Silent => Ok(()),
+            Mode::Objects => {
+                self.output.object(&progress(elapsed, views, books)).await?;
+                self.output.flush().await
+            }
             Mode::Lines => {
-                self.output.line(one_line(elapsed, views, ledger)).await?;
+                self.output.line(one_line(elapsed, views, books)).await?;
                 self.output.flush().await
             }
             Mode::Table => {
-                let mut lines = table(elapsed, views, ledger);
+                let mut lines = table(elapsed, views, prices, books);
                 lines.extend(self.notes.iter().cloned());
                 self.redraw(&lines).await
             }
@@ -104,7 +121,7 @@ impl<'a> Screen<'a> {
 
     /// Says what came of it.
     pub(super) async fn summary(&mut self, summary: &Summary) -> Result<(), ToolError> {
-        if self.mode == Mode::Silent {
+        if self.mode == Mode::Objects {
             self.output.object(summary).await?;
         } else {
             for line in summary.lines() {
@@ -115,51 +132,90 @@ impl<'a> Screen<'a> {
     }
 }
 
-fn link(ledger: &Ledger, machine: usize) -> String {
-    serde_json::to_value(ledger.account(machine, 0).freshness())
-        .ok()
-        .and_then(|name| name.as_str().map(|name| name.replace('_', " ")))
-        .unwrap_or_default()
-}
-
-fn table(elapsed: Duration, views: &[View], ledger: &Ledger) -> Vec<String> {
+fn table(elapsed: Duration, views: &[View], prices: &[i64], books: &Books) -> Vec<String> {
     let mut lines = vec![
-        format!("Groundswell: {MACHINES} machines publish, one node follows; {:.1} s", elapsed.as_secs_f64()),
+        format!("Groundswell: {} machines and their manager; {:.1} s", views.len(), elapsed.as_secs_f64()),
         String::new(),
-        format!("  {:9}  {:10}  {:>6}  {:>10}  {}", "MACHINE", "LINK", "SALES", "TILL", "STATE"),
+        format!(
+            "  {:10}  {:10}  {:>5}  {:>8}  {:>5}  {:>5}  {:>8}  {}",
+            "MACHINE", "LINK", "STOCK", "BALANCE", "TEMP", "SALES", "TILL", "LAST SALE"
+        ),
     ];
-    for (machine, view) in views.iter().enumerate() {
-        let name = format!("machine {}", machine + 1);
-        let link = link(ledger, machine);
-        lines.push(format!("  {name:9}  {link:10}  {:>6}  {:>10}  {}", view.sales, money(view.till), view.state));
+    for (machine, view) in views.iter().enumerate().take(ROWS) {
+        lines.push(format!(
+            "  {:10}  {:10}  {:>5}  {:>8}  {:>5}  {:>5}  {:>8}  {}",
+            format!("machine {}", machine + 1),
+            view.link,
+            view.stock,
+            money(view.balance),
+            degrees(view.temperature),
+            view.sales,
+            money(view.till),
+            view.last
+        ));
     }
-    lines.push(String::new());
-    for (machine, view) in views.iter().enumerate() {
-        lines.push(format!("  last sale of machine {}: {}", machine + 1, view.last));
+    if views.len() > ROWS {
+        lines.push(format!("  and {} more", views.len() - ROWS));
     }
-    let totals = ledger.totals();
+    let prices = GOODS.iter().zip(prices).map(|((goods, _), cents)| format!("{goods} {}", money(*cents)));
     lines.push(String::new());
-    lines.push(format!("  waves given {}, seen {}; {}", totals.given, totals.seen, latency(ledger)));
-    lines.push("  (from the call of give, disk flush included, to the follower's stream)".to_owned());
+    lines.push(format!("  prices: {}", prices.collect::<Vec<_>>().join(", ")));
+    let (store, waves) = (books.store.totals(), books.waves.totals());
+    lines.push(String::new());
+    lines.push(format!("  store: {} entries written, {} events", store.writes, store.events));
+    lines.push(format!("         {}", LatencyMs::of(&books.store.latency()).words()));
+    lines.push(format!("  waves: {} given, {} seen", waves.given, waves.seen));
+    lines.push(format!("         {}", LatencyMs::of(&books.waves.latency()).words()));
+    lines.push("  (from the call, disk flush included, to the event at the other side)".to_owned());
     lines.push(String::new());
     lines
 }
 
-fn one_line(elapsed: Duration, views: &[View], ledger: &Ledger) -> String {
+fn one_line(elapsed: Duration, views: &[View], books: &Books) -> String {
+    let online = views.iter().filter(|view| view.link == "online").count();
+    let sales: usize = views.iter().map(|view| view.sales).sum();
+    let balance: i64 = views.iter().map(|view| view.balance).sum();
+    let store = LatencyMs::of(&books.store.latency());
+    let waves = LatencyMs::of(&books.waves.latency());
+    format!(
+        "{:5.1} s  {online} of {} online, {sales} sales, {}; store p50 {:.2} ms, p99 {:.2} ms; waves p50 {:.2} ms, p99 {:.2} ms",
+        elapsed.as_secs_f64(),
+        views.len(),
+        money(balance),
+        store.p50,
+        store.p99,
+        waves.p50,
+        waves.p99
+    )
+}
+
+fn progress(elapsed: Duration, views: &[View], books: &Books) -> serde_json::Value {
     let machines = views.iter().enumerate().map(|(machine, view)| {
-        format!("{} {}, {} sales, {}", machine + 1, link(ledger, machine), view.sales, money(view.till))
+        json!({
+            "machine": machine + 1, "link": view.link, "stock": view.stock, "balance": view.balance,
+            "temperature": view.temperature, "sales": view.sales, "till": view.till
+        })
     });
-    let machines: Vec<String> = machines.collect();
-    format!("{:5.1} s  {}; {}", elapsed.as_secs_f64(), machines.join("; "), latency(ledger))
+    let (store, waves) = (books.store.totals(), books.waves.totals());
+    json!({
+        "type": "progress",
+        "seconds": seconds(elapsed),
+        "machines": machines.collect::<Vec<_>>(),
+        "store": {
+            "writes": store.writes, "events": store.events, "latency_ms": LatencyMs::of(&books.store.latency())
+        },
+        "waves": { "given": waves.given, "seen": waves.seen, "latency_ms": LatencyMs::of(&books.waves.latency()) }
+    })
 }
 
-fn latency(ledger: &Ledger) -> String {
-    let latency = ledger.latency();
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let (p50, p99) = (ms(latency.quantile(0.5)), ms(latency.quantile(0.99)));
-    format!("latency p50 {p50:.2} ms, p99 {p99:.2} ms, max {:.2} ms", ms(latency.max()))
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
-fn money(cents: i64) -> String {
+pub(super) fn money(cents: i64) -> String {
     format!("{}.{:02}", cents / 100, cents.rem_euclid(100))
+}
+
+fn degrees(tenths: i64) -> String {
+    format!("{}.{}", tenths / 10, tenths.rem_euclid(10))
 }

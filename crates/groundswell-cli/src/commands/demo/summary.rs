@@ -5,123 +5,183 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    MACHINES,
-    ledger::{Ledger, PATHS, Totals},
+    Books,
+    book::StoreTotals,
+    latency::Latency,
+    ledger::{PATHS, Totals},
 };
 
-/// The summary, as `--json` prints it.
+/// The summary, as `--json` prints it in its last line.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
+    #[serde(rename = "type")]
+    kind: &'static str,
     /// How long machines sold, in seconds.
     seconds: f64,
     machines: usize,
-    /// States that were published and followed.
-    states: usize,
-    /// Waves that the machines gave.
-    waves_given: u64,
-    /// Waves that the follower's streams yielded, one by one.
-    updates_seen: u64,
-    /// Those among them that were live; the others came in a catch-up.
-    updates_live: u64,
-    /// Updates that brought a rock in place of waves, after the first one.
-    rock_jumps: u64,
-    /// Updates whose aeon did not follow from the one before.
-    out_of_order: u64,
-    /// From the call of give, disk flush included, to the follower's stream; of live updates.
-    latency_ms: LatencyMs,
+    /// Machines that were claimed, with the same PIN on both sides.
+    pairings: usize,
+    store: StoreSummary,
+    waves: WavesSummary,
     /// Machines that were switched off and on.
     restarts: u64,
     /// Those of them of which every path came back.
     restarts_survived: u64,
-    states_equal: bool,
+    /// Whether both sides have the same in the end: the states byte for byte, and every entry.
+    equal: bool,
     differences: Vec<String>,
-    /// Nothing asks again and again whether there is something new.
-    polls: u64,
+    /// Nothing asks again and again whether there is something new: there is no such code.
+    polls: &'static str,
 }
 
+/// What was written by one side of a pair, and seen by the other.
 #[derive(Debug, Serialize)]
-struct LatencyMs {
-    count: u64,
-    p50: f64,
-    p99: f64,
-    max: f64,
+struct StoreSummary {
+    writes: u64,
+    events: u64,
+    /// Values that were replaced before the other side's reader got to them.
+    skipped: u64,
+    /// From the call of set, disk flush included, to the event at the other side, where the two were
+    /// connected when it was called.
+    latency_ms: LatencyMs,
 }
 
-impl Summary {
-    pub(super) fn new(ledger: &Ledger, lasted: Duration, restarts: u64, differences: &[String]) -> Self {
-        let Totals { given, seen, live, jumps, out_of_order, returns } = ledger.totals();
-        let latency = ledger.latency();
-        let latency_ms = LatencyMs {
+/// What the machines published, and the manager's node followed.
+#[derive(Debug, Serialize)]
+struct WavesSummary {
+    states: usize,
+    given: u64,
+    seen: u64,
+    /// Those of them that were live; the others came in a catch-up.
+    live: u64,
+    /// Updates that brought a rock in place of waves, after the first one.
+    rock_jumps: u64,
+    /// Updates whose aeon did not follow from the one before.
+    out_of_order: u64,
+    /// From the call of give, disk flush included, to the event at the manager, of live updates.
+    latency_ms: LatencyMs,
+}
+
+/// Times in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct LatencyMs {
+    pub(super) count: u64,
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) max: f64,
+}
+
+impl LatencyMs {
+    pub(super) fn of(latency: &Latency) -> Self {
+        Self {
             count: latency.count(),
             p50: milliseconds(latency.quantile(0.5)),
             p99: milliseconds(latency.quantile(0.99)),
             max: milliseconds(latency.max()),
-        };
+        }
+    }
+
+    /// In one line.
+    pub(super) fn words(&self) -> String {
+        format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", self.p50, self.p99, self.max)
+    }
+}
+
+/// How the machines fared, beside what is in the books.
+pub(super) struct Fared {
+    pub(super) machines: usize,
+    pub(super) pairings: usize,
+    pub(super) lasted: Duration,
+    pub(super) restarts: u64,
+    pub(super) differences: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn new(books: &Books, fared: Fared) -> Self {
+        let Fared { machines, pairings, lasted, restarts, differences } = fared;
+        let Totals { given, seen, live, jumps, out_of_order, returns } = books.waves.totals();
+        let StoreTotals { writes, events, measured: _, skipped } = books.store.totals();
         Self {
+            kind: "summary",
             seconds: (lasted.as_secs_f64() * 10.0).round() / 10.0,
-            machines: MACHINES,
-            states: MACHINES * PATHS.len(),
-            waves_given: given,
-            updates_seen: seen,
-            updates_live: live,
-            rock_jumps: jumps,
-            out_of_order,
-            latency_ms,
+            machines,
+            pairings,
+            store: StoreSummary { writes, events, skipped, latency_ms: LatencyMs::of(&books.store.latency()) },
+            waves: WavesSummary {
+                states: machines * PATHS.len(),
+                given,
+                seen,
+                live,
+                rock_jumps: jumps,
+                out_of_order,
+                latency_ms: LatencyMs::of(&books.waves.latency()),
+            },
             restarts,
             restarts_survived: restarts.min(returns / PATHS.len() as u64),
-            states_equal: differences.is_empty(),
-            differences: differences.to_vec(),
-            polls: 0,
+            equal: differences.is_empty(),
+            differences,
+            polls: "none",
         }
     }
 
     /// Whether all went as it should.
     pub(super) fn is_good(&self) -> bool {
-        self.states_equal
-            && self.out_of_order == 0
-            && self.restarts == self.restarts_survived
-            && (self.rock_jumps > 0 || self.waves_given == self.updates_seen)
+        self.problems().is_empty()
     }
 
     /// What went wrong, in one line.
     pub(super) fn problems(&self) -> String {
         let mut problems = self.differences.clone();
-        if self.out_of_order > 0 {
-            problems.push(format!("{} updates out of order", self.out_of_order));
+        if self.pairings != self.machines {
+            problems.push(format!("{} of {} machines are claimed", self.pairings, self.machines));
+        }
+        if self.waves.out_of_order > 0 {
+            problems.push(format!("{} updates out of order", self.waves.out_of_order));
         }
         if self.restarts != self.restarts_survived {
             problems.push("a machine did not come back in time".to_owned());
         }
-        if self.rock_jumps == 0 && self.waves_given != self.updates_seen {
-            problems.push(format!("{} waves were given and {} seen", self.waves_given, self.updates_seen));
+        if self.waves.rock_jumps == 0 && self.waves.given != self.waves.seen {
+            problems.push(format!("{} waves were given and {} seen", self.waves.given, self.waves.seen));
+        }
+        if self.store.writes != self.store.events + self.store.skipped {
+            problems.push(format!("{} entries were written and {} seen", self.store.writes, self.store.events));
         }
         problems.join("; ")
     }
 
     /// The summary for people.
     pub(super) fn lines(&self) -> Vec<String> {
-        let lost = if self.rock_jumps == 0 && self.waves_given == self.updates_seen { ", none lost" } else { "" };
+        let StoreSummary { writes, events, skipped, latency_ms: store } = &self.store;
+        let WavesSummary { given, seen, live, latency_ms: waves, .. } = &self.waves;
+        let lost = if self.waves.rock_jumps == 0 && given == seen { ", none lost" } else { "" };
         let equal = match self.differences.as_slice() {
-            [] => format!("all {} equal, byte for byte", self.states),
+            [] => format!(
+                "equal: {} states byte for byte, and every entry of {} stores",
+                self.waves.states, self.machines
+            ),
             differences => format!("DIFFERENT: {}", differences.join("; ")),
         };
-        let LatencyMs { count, p50, p99, max } = self.latency_ms;
         vec![
             String::new(),
-            format!("After {} s, {} machines, one follower, over QUIC on loopback:", self.seconds, self.machines),
-            format!("  waves given     {}", self.waves_given),
+            format!("After {} s, {} machines and their manager, over QUIC on loopback:", self.seconds, self.machines),
+            format!("  pairings        {}, each with the same PIN on both sides", self.pairings),
             format!(
-                "  updates seen    {}{lost} ({} live, {} in catch-ups)",
-                self.updates_seen,
-                self.updates_live,
-                self.updates_seen.saturating_sub(self.updates_live)
+                "  store           {writes} entries written, {events} events at the other side, {skipped} skipped for newer ones"
             ),
-            format!("  latency         p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms"),
+            format!("                  {}", store.words()),
             format!(
-                "                  from the call of give, disk flush included, to the follower's stream; {count} live updates"
+                "                  from the call of set, disk flush included, to the event; {} measured",
+                store.count
+            ),
+            format!("  waves           {given} given, {seen} seen{lost} ({live} live)"),
+            format!("                  {}", waves.words()),
+            format!(
+                "                  from the call of give, disk flush included, to the event; {} measured",
+                waves.count
             ),
             format!("  restarts        {} of {} survived", self.restarts_survived, self.restarts),
-            format!("  states          {equal}"),
+            format!("  both sides      {equal}"),
             "  polls           none: everything was pushed".to_owned(),
         ]
     }

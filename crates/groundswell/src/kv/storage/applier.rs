@@ -1,0 +1,375 @@
+//! The applier: a thread that alone writes the tables.
+//!
+//! What is in the journal it brings into the tables at once, without a flush; before a half of the
+//! journal is written anew it makes the tables durable. Where the tables fail, they are opened anew
+//! and filled from the journal, which has everything since they were durable last.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use groundswell_core::encoding::decode;
+use redb::{Database, Durability, WriteTransaction};
+
+use super::{
+    META_APPLIED, Result, Row, failed, guarded,
+    journal::{Journal, Record},
+    meta, open_database, set_meta,
+    tables::apply,
+};
+use crate::{
+    error::StorageError,
+    sync::{lock, read, write},
+};
+
+/// How many records may wait to be brought into the tables: those of a half of the journal, about.
+const QUEUE: usize = 1_024;
+
+/// How long it gathers records before it brings them in together (2 ms): one transaction for many, and no
+/// waking of the thread for each. Who reads waits so long at most, and no writer does.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// How many rows are brought into the tables in one transaction.
+const MAX_ROWS: usize = 4_096;
+
+enum Task {
+    /// This is in the journal.
+    Apply { number: u64, rows: Vec<Row> },
+    /// This is not, since it is too large for it: makes everything durable in the tables.
+    Through { number: u64, rows: Vec<Row>, reply: SyncSender<Result<()>> },
+    /// A half of the journal is full: makes everything durable in the tables, and frees it.
+    Free { half: usize },
+    /// The tables have failed: tries them again.
+    Mend { reply: SyncSender<Result<()>> },
+    /// Makes everything durable in the tables, and closes them.
+    Close,
+}
+
+/// How far the tables are.
+struct Progress {
+    /// The newest record that is in them.
+    applied: u64,
+    /// Which halves of the journal hold nothing that is needed, or are the one that is written.
+    free: [bool; 2],
+    failed: Option<StorageError>,
+    closed: bool,
+}
+
+struct Tables {
+    path: PathBuf,
+    journal: PathBuf,
+    database: RwLock<Option<Database>>,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+    #[cfg(test)]
+    failing: std::sync::atomic::AtomicBool,
+}
+
+/// The way to the applier.
+pub(super) struct Applier {
+    tables: Arc<Tables>,
+    tasks: SyncSender<Task>,
+    /// The newest record that the applier was told of.
+    told: AtomicU64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// One durable transaction.
+pub(super) fn transaction(database: &Database, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+    guarded(|| {
+        let txn = database.begin_write().map_err(failed)?;
+        work(&txn)?;
+        txn.commit().map_err(failed)
+    })
+}
+
+/// Brings what the tables lack of the journal into them, durably; up to which record they are now.
+pub(super) fn replay(database: &Database, records: Vec<Record>) -> Result<u64> {
+    let applied = meta(database, META_APPLIED)?.unwrap_or_default();
+    let mut upto = applied;
+    let mut lacking = Vec::new();
+    for record in records.into_iter().filter(|record| record.number > applied) {
+        if record.number != upto + 1 {
+            let Record { number, .. } = record;
+            return Err(StorageError::new(format!(
+                "the tables end with record {upto} and the journal goes on with {number}: they are not of the same \
+                 time; restore both from one backup"
+            )));
+        }
+        upto = record.number;
+        lacking.extend(decode::<Vec<Row>>(&record.body).map_err(StorageError::new)?);
+    }
+    transaction(database, |txn| {
+        apply(txn, &lacking)?;
+        set_meta(txn, META_APPLIED, upto)
+    })?;
+    Ok(upto)
+}
+
+impl Applier {
+    /// Starts the thread. It ends when it is told to close, or when who may tell it anything is gone.
+    pub(super) fn start(path: &Path, journal: &Path, database: Database, applied: u64) -> Result<Self> {
+        let tables = Arc::new(Tables {
+            path: path.to_owned(),
+            journal: journal.to_owned(),
+            database: RwLock::new(Some(database)),
+            progress: Mutex::new(Progress { applied, free: [true; 2], failed: None, closed: false }),
+            changed: Condvar::new(),
+            #[cfg(test)]
+            failing: std::sync::atomic::AtomicBool::new(false),
+        });
+        let (tasks, receiver) = sync_channel(QUEUE);
+        let worker = tables.clone();
+        let thread = std::thread::Builder::new().name("groundswell-tables".to_owned());
+        let thread = thread.spawn(move || worker.run(&receiver)).map_err(StorageError::of_disk)?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { tables, tasks, told: AtomicU64::new(applied), thread })
+    }
+
+    /// Tells of a record that is in the journal.
+    pub(super) fn apply(&self, number: u64, rows: Vec<Row>) {
+        self.told.store(number, Ordering::SeqCst);
+        // A thread that has ended is met by whoever reads or writes next.
+        let _ = self.tasks.send(Task::Apply { number, rows });
+    }
+
+    /// Makes durable what is too large for the journal.
+    pub(super) fn through(&self, number: u64, rows: Vec<Row>) -> Result<()> {
+        let result = self.ask(|reply| Task::Through { number, rows, reply });
+        // The last flush can fail after everything was written.
+        if result.is_err() && self.mend().is_ok_and(|applied| applied >= number) {
+            return Ok(());
+        }
+        result
+    }
+
+    /// Waits until the other half of the journal can be written anew, and has this one freed.
+    pub(super) fn turn(&self, full: usize) -> Result<()> {
+        lock(&self.tables.progress).free[full] = false;
+        let _ = self.tasks.send(Task::Free { half: full });
+        let mut progress = lock(&self.tables.progress);
+        while !progress.free[1 - full] {
+            if let Some(error) = progress.problem() {
+                return Err(error);
+            }
+            progress = self.tables.wait(progress);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the tables can be written; up to which record they are, at least.
+    pub(super) fn mend(&self) -> Result<u64> {
+        {
+            let progress = lock(&self.tables.progress);
+            if progress.closed {
+                return Err(closed());
+            }
+            if progress.failed.is_none() {
+                return Ok(progress.applied);
+            }
+        }
+        self.ask(|reply| Task::Mend { reply })?;
+        let applied = lock(&self.tables.progress).applied;
+        self.told.fetch_max(applied, Ordering::SeqCst);
+        Ok(applied)
+    }
+
+    fn ask(&self, task: impl FnOnce(SyncSender<Result<()>>) -> Task) -> Result<()> {
+        let (reply, answer) = sync_channel(1);
+        self.tasks.send(task(reply)).map_err(|_| closed())?;
+        answer.recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Reads the tables, with everything that was acknowledged before.
+    pub(super) fn reading<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        self.mend()?;
+        let told = self.told.load(Ordering::SeqCst);
+        {
+            let mut progress = lock(&self.tables.progress);
+            while progress.applied < told {
+                if let Some(error) = progress.problem() {
+                    return Err(error);
+                }
+                progress = self.tables.wait(progress);
+            }
+        }
+        let database = read(&self.tables.database);
+        work(database.as_ref().ok_or_else(closed)?)
+    }
+
+    /// Closes the tables, once everything is durable in them.
+    pub(super) fn close(&self) {
+        let Some(thread) = lock(&self.thread).take() else { return };
+        let _ = self.tasks.send(Task::Close);
+        if thread.join().is_err() {
+            tracing::error!("the thread of the tables had panicked; the journal has what was acknowledged");
+        }
+        self.tables.end();
+    }
+
+    /// Lets the tables fail, or not.
+    #[cfg(test)]
+    pub(super) fn fail(&self, fail: bool) {
+        self.tables.failing.store(fail, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Applier {
+    /// Ends the thread, so that the files can be opened again.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn closed() -> StorageError {
+    StorageError::new("it is shut down")
+}
+
+impl Progress {
+    fn problem(&self) -> Option<StorageError> {
+        if self.closed { Some(closed()) } else { self.failed.clone() }
+    }
+}
+
+impl Tables {
+    fn run(&self, tasks: &Receiver<Task>) {
+        let mut next = tasks.recv().ok();
+        while let Some(task) = next.take() {
+            let closing = matches!(task, Task::Close);
+            let result = match task {
+                Task::Apply { number, rows } => {
+                    let (mut upto, mut all) = (number, rows);
+                    std::thread::sleep(GATHER);
+                    while all.len() < MAX_ROWS {
+                        match tasks.try_recv() {
+                            Ok(Task::Apply { number, rows }) => {
+                                upto = number;
+                                all.extend(rows);
+                            }
+                            other => {
+                                next = other.ok();
+                                break;
+                            }
+                        }
+                    }
+                    self.bring_in(upto, &all, Durability::None)
+                }
+                Task::Through { number, rows, reply } => {
+                    let result = self.bring_in(number, &rows, Durability::Immediate);
+                    self.note(&result);
+                    let _ = reply.send(result);
+                    Ok(())
+                }
+                Task::Free { half } => self.make_durable().map(|()| lock(&self.progress).free[half] = true),
+                Task::Mend { reply } => {
+                    let _ = reply.send(self.mend());
+                    Ok(())
+                }
+                Task::Close => self.make_durable(),
+            };
+            self.note(&result);
+            if closing {
+                break;
+            }
+            if next.is_none() {
+                next = tasks.recv().ok();
+            }
+        }
+        self.end();
+    }
+
+    /// Brings rows into the tables, unless they have them from the journal already.
+    fn bring_in(&self, number: u64, rows: &[Row], durability: Durability) -> Result<()> {
+        self.check()?;
+        if number <= lock(&self.progress).applied {
+            return Ok(());
+        }
+        self.commit(durability, |txn| {
+            apply(txn, rows)?;
+            set_meta(txn, META_APPLIED, number)
+        })?;
+        lock(&self.progress).applied = number;
+        Ok(())
+    }
+
+    fn make_durable(&self) -> Result<()> {
+        self.check()?;
+        let applied = lock(&self.progress).applied;
+        self.commit(Durability::Immediate, |txn| set_meta(txn, META_APPLIED, applied))
+    }
+
+    fn commit(&self, durability: Durability, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+        let database = read(&self.database);
+        let database = database.as_ref().ok_or_else(closed)?;
+        guarded(|| {
+            let mut txn = database.begin_write().map_err(failed)?;
+            txn.set_durability(durability).map_err(failed)?;
+            work(&txn)?;
+            txn.commit().map_err(failed)
+        })
+    }
+
+    /// What has failed stays failed until it is mended: the journal has what is missed meanwhile.
+    fn check(&self) -> Result<()> {
+        #[cfg(test)]
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StorageError::new("made to fail by a test"));
+        }
+        lock(&self.progress).failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Opens the tables anew, and brings in what the journal has.
+    fn mend(&self) -> Result<()> {
+        if lock(&self.progress).failed.is_none() {
+            return Ok(());
+        }
+        #[cfg(test)]
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StorageError::new("made to fail by a test"));
+        }
+        let mut database = write(&self.database);
+        // Closed first: the file is locked by who has it open.
+        drop(database.take());
+        let opened = guarded(|| open_database(&self.path))?;
+        let applied = replay(&opened, Journal::read(&self.journal)?)?;
+        *database = Some(opened);
+        drop(database);
+        let mut progress = lock(&self.progress);
+        progress.applied = applied;
+        progress.failed = None;
+        // Everything is durable, and what comes next goes where the journal stands.
+        progress.free = [true; 2];
+        drop(progress);
+        self.changed.notify_all();
+        tracing::info!("the tables are well again");
+        Ok(())
+    }
+
+    fn note(&self, result: &Result<()>) {
+        if let Err(error) = result {
+            let mut progress = lock(&self.progress);
+            if progress.failed.is_none() {
+                tracing::error!(%error, "the tables cannot be written; the journal has what was acknowledged");
+                progress.failed = Some(error.clone());
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn wait<'a>(&self, progress: std::sync::MutexGuard<'a, Progress>) -> std::sync::MutexGuard<'a, Progress> {
+        self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        drop(write(&self.database).take());
+        lock(&self.progress).closed = true;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,195 @@
+//! The tables of the key-value store in one redb file, and what a change does to them.
+
+use std::{fs::OpenOptions, path::Path};
+
+use groundswell_core::{
+    encoding::encode,
+    kv::{KvAuthor, Stamp},
+};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
+use serde::{Deserialize, Serialize};
+
+use super::{Result, failed, number_of};
+use crate::{error::StorageError, identity::private, kv::sealed::Sealed, limits::KV_CACHE_BYTES, source::PeerId};
+
+/// The node's own numbers by name.
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Number of a document -> its encoded row.
+pub(super) const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
+/// (document, author, document key) -> the encoded newest entry of that author.
+pub(super) const ENTRIES: TableDefinition<'_, (u64, u8, [u8; 32]), &[u8]> = TableDefinition::new("entries");
+/// (document, author, counter, document key): the log of an author.
+pub(super) const LOG: TableDefinition<'_, (u64, u8, u64, [u8; 32]), ()> = TableDefinition::new("log");
+/// (document, author, which mark) -> counter.
+pub(super) const MARKS: TableDefinition<'_, (u64, u8, u8), u64> = TableDefinition::new("marks");
+/// Document -> the encoded stamp below which its clock may give.
+pub(super) const CLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("clocks");
+/// (document, author, document key) -> counter of an entry whose value is not here yet.
+pub(super) const MISSING: TableDefinition<'_, (u64, u8, [u8; 32]), u64> = TableDefinition::new("missing");
+
+pub(super) const META_FORMAT: &str = "format";
+pub(super) const META_ROLE: &str = "role";
+/// The number of the newest record of the journal that is in the tables.
+pub(super) const META_APPLIED: &str = "applied";
+
+/// A place in the log of an author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub(crate) enum Mark {
+    /// Every entry up to here is in storage, or a newer one of its key.
+    Held = 0,
+    /// Every entry up to here is in the docs document, flushed.
+    Fed = 1,
+    /// Counters below this one may be given.
+    Bound = 2,
+}
+
+/// How a document stands with the other side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    /// No manager has claimed the machine.
+    Unclaimed,
+    /// Shared with a peer, whose entries this author signs.
+    Paired { peer: PeerId, author: [u8; 32] },
+    /// The manager has given the machine up, and it is still to be told.
+    Releasing { peer: PeerId },
+    /// The machine has left; what is here can still be read.
+    Released { peer: PeerId },
+}
+
+/// What is stored of a document besides its entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DocumentRow {
+    /// The secret that allows to write, and so to read.
+    pub(crate) secret: [u8; 32],
+    pub(crate) standing: Standing,
+}
+
+/// The role of this node. A data directory has one for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Role {
+    Machine = 1,
+    Manager = 2,
+}
+
+/// One change. A list of them is one record of the journal: append, never insert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Row {
+    Document {
+        number: u64,
+        row: DocumentRow,
+    },
+    /// A document goes, with everything it has.
+    Drop {
+        number: u64,
+    },
+    Entry {
+        number: u64,
+        entry: Sealed,
+    },
+    Mark {
+        number: u64,
+        author: KvAuthor,
+        mark: Mark,
+        counter: u64,
+    },
+    Clock {
+        number: u64,
+        bound: Stamp,
+    },
+    Missing {
+        number: u64,
+        author: KvAuthor,
+        key: [u8; 32],
+        counter: u64,
+    },
+}
+
+pub(super) fn open_database(path: &Path) -> Result<Database> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(KV_CACHE_BYTES);
+    let mut options = OpenOptions::new();
+    let file = private(options.read(true).write(true).create(true).truncate(false)).open(path);
+    let backend = FileBackend::new(file.map_err(StorageError::new)?).map_err(failed)?;
+    builder.create_with_backend(backend).map_err(failed)
+}
+
+pub(super) fn create_all(txn: &WriteTransaction) -> Result<()> {
+    txn.open_table(META).map_err(failed)?;
+    txn.open_table(DOCUMENTS).map_err(failed)?;
+    txn.open_table(ENTRIES).map_err(failed)?;
+    txn.open_table(LOG).map_err(failed)?;
+    txn.open_table(MARKS).map_err(failed)?;
+    txn.open_table(CLOCKS).map_err(failed)?;
+    txn.open_table(MISSING).map_err(failed)?;
+    Ok(())
+}
+
+pub(super) fn set_meta(txn: &WriteTransaction, key: &'static str, value: u64) -> Result<()> {
+    txn.open_table(META).map_err(failed)?.insert(key, value).map_err(failed)?;
+    Ok(())
+}
+
+pub(super) fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
+    let mut entries = txn.open_table(ENTRIES).map_err(failed)?;
+    let mut log = txn.open_table(LOG).map_err(failed)?;
+    let mut marks = txn.open_table(MARKS).map_err(failed)?;
+    let mut missing = txn.open_table(MISSING).map_err(failed)?;
+    for row in rows {
+        match row {
+            Row::Document { number, row } => {
+                let row = encode(row).map_err(StorageError::new)?;
+                txn.open_table(DOCUMENTS).map_err(failed)?.insert(number, &row[..]).map_err(failed)?;
+            }
+            Row::Drop { number } => {
+                txn.open_table(DOCUMENTS).map_err(failed)?.remove(number).map_err(failed)?;
+                txn.open_table(CLOCKS).map_err(failed)?.remove(number).map_err(failed)?;
+                let all = (*number, 0, [0; 32])..=(*number, u8::MAX, [255; 32]);
+                entries.retain_in(all.clone(), |_, _| false).map_err(failed)?;
+                missing.retain_in(all, |_, _| false).map_err(failed)?;
+                let all = (*number, 0, 0, [0; 32])..=(*number, u8::MAX, u64::MAX, [255; 32]);
+                log.retain_in(all, |_, _| false).map_err(failed)?;
+                marks.retain_in((*number, 0, 0)..=(*number, u8::MAX, u8::MAX), |_, _| false).map_err(failed)?;
+            }
+            Row::Entry { number, entry } => {
+                let author = number_of(entry.author);
+                let place = (*number, author, entry.key);
+                let stored = entry.to_stored();
+                // An older one than was announced leaves that one missing.
+                let announced = missing.get(place).map_err(failed)?.map(|counter| counter.value());
+                if announced.is_some_and(|announced| announced <= entry.counter) {
+                    missing.remove(place).map_err(failed)?;
+                }
+                let before = entries.get(place).map_err(failed)?.map(|before| before.value().to_vec());
+                let before = before.map(|before| Sealed::from_stored(entry.author, entry.key, &before));
+                if let Some(before) = before.transpose().map_err(StorageError::new)? {
+                    if before.rank() >= entry.rank() {
+                        continue;
+                    }
+                    log.remove((*number, author, before.counter, entry.key)).map_err(failed)?;
+                }
+                entries.insert(place, &stored[..]).map_err(failed)?;
+                log.insert((*number, author, entry.counter, entry.key), ()).map_err(failed)?;
+            }
+            Row::Mark { number, author, mark, counter } => {
+                marks.insert((*number, number_of(*author), *mark as u8), counter).map_err(failed)?;
+            }
+            Row::Clock { number, bound } => {
+                let bound = encode(bound).map_err(StorageError::new)?;
+                txn.open_table(CLOCKS).map_err(failed)?.insert(number, &bound[..]).map_err(failed)?;
+            }
+            Row::Missing { number, author, key, counter } => {
+                let place = (*number, number_of(*author), *key);
+                let held = entries.get(place).map_err(failed)?.map(|entry| entry.value().to_vec());
+                let held = held.map(|held| Sealed::from_stored(*author, *key, &held).map_err(StorageError::new));
+                let held = held.transpose()?.map(|held| held.counter);
+                let announced = missing.get(place).map_err(failed)?.map(|announced| announced.value());
+                if held.max(announced).is_none_or(|newest| newest < *counter) {
+                    missing.insert(place, counter).map_err(failed)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

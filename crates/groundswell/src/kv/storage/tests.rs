@@ -1,0 +1,228 @@
+use std::{fs, path::PathBuf};
+
+use groundswell_core::kv::Stamp;
+use tempfile::TempDir;
+
+use super::{journal::HALF_BYTES, *};
+use crate::store::rows::tests::golden;
+
+const AUTHOR: KvAuthor = KvAuthor::Machine;
+
+fn entry(counter: u64) -> Row {
+    let key = *blake3::hash(&counter.to_le_bytes()).as_bytes();
+    let sealed = Sealed { author: AUTHOR, key, counter, signature: [7; 128], envelope: counter.to_string().into() };
+    Row::Entry { number: 1, entry: sealed }
+}
+
+fn counters(storage: &Storage) -> Vec<u64> {
+    let (mut counters, mut after) = (Vec::new(), 0);
+    loop {
+        let entries = storage.entries_after(1, AUTHOR, after).unwrap();
+        let Some(last) = entries.last() else { return counters };
+        after = last.counter;
+        counters.extend(entries.iter().map(|entry| entry.counter));
+    }
+}
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn tables(&self) -> PathBuf {
+        self.0.path().join("kv.redb")
+    }
+
+    fn open(&self) -> Storage {
+        Storage::open(&self.tables(), Role::Machine).unwrap()
+    }
+}
+
+#[test]
+fn rows_are_what_they_were() {
+    let (key, stamp) = ([7; 32], Stamp { wall_ms: 1_750_000_000_000, count: 300 });
+    let peer: crate::PeerId = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
+    let sealed = Sealed { author: AUTHOR, key, counter: 300, signature: [9; 128], envelope: "envelope".into() };
+    assert_eq!(&sealed.to_stored()[..9], [44, 1, 0, 0, 0, 0, 0, 0, 9]);
+    let standing = Standing::Paired { peer, author: [3; 32] };
+    golden("kv_unclaimed", &DocumentRow { secret: [1; 32], standing: Standing::Unclaimed });
+    golden("kv_releasing", &DocumentRow { secret: [1; 32], standing: Standing::Releasing { peer } });
+    golden("kv_released", &DocumentRow { secret: [1; 32], standing: Standing::Released { peer } });
+    golden(
+        "kv_journal",
+        &vec![
+            Row::Document { number: 1, row: DocumentRow { secret: [1; 32], standing } },
+            Row::Drop { number: 2 },
+            Row::Entry { number: 1, entry: sealed },
+            Row::Mark { number: 1, author: KvAuthor::Manager, mark: Mark::Bound, counter: 512 },
+            Row::Clock { number: 1, bound: stamp },
+            Row::Missing { number: 1, author: AUTHOR, key, counter: 301 },
+        ],
+    );
+}
+
+#[test]
+fn a_value_stays_missing_until_the_announced_one_is_here() {
+    let place = Place::new();
+    let storage = place.open();
+    let (number, key) = (1, [7; 32]);
+    let entry = |counter: u64| Row::Entry {
+        number,
+        entry: Sealed { author: AUTHOR, key, counter, signature: [0; 128], envelope: counter.to_string().into() },
+    };
+    let missing = |counter: u64| Row::Missing { number, author: AUTHOR, key, counter };
+    let is_missing = || !storage.missing_after(number, None, 10).unwrap().is_empty();
+    storage.write(vec![missing(5)]).unwrap();
+    storage.write(vec![entry(3)]).unwrap();
+    assert!(is_missing(), "an older one came");
+    storage.write(vec![missing(4)]).unwrap();
+    storage.write(vec![entry(4)]).unwrap();
+    assert!(is_missing(), "it was announced again by an older word");
+    storage.write(vec![entry(5)]).unwrap();
+    assert!(!is_missing());
+    storage.write(vec![missing(5)]).unwrap();
+    assert!(!is_missing(), "it is here already");
+    storage.write(vec![missing(6), entry(7)]).unwrap();
+    assert!(!is_missing(), "a newer one came");
+}
+
+/// A crash leaves the tables as they were when they were durable last, and the journal whole.
+#[test]
+fn what_the_tables_lack_after_a_crash_comes_from_the_journal() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    storage.close();
+    let durable = fs::read(place.tables()).unwrap();
+    let storage = place.open();
+    // Into the second half of the journal.
+    let records = (HALF_BYTES / 4096 + 100) as u64;
+    for counter in 2..=records {
+        storage.write(vec![entry(counter)]).unwrap();
+    }
+    assert_eq!(counters(&storage).len() as u64, records, "who reads sees what was written before");
+    drop(storage);
+    fs::write(place.tables(), &durable).unwrap();
+    let storage = place.open();
+    assert_eq!(counters(&storage), (1..=records).collect::<Vec<_>>());
+    // It goes on from there, over both halves again.
+    for counter in records + 1..=3 * records {
+        storage.write(vec![entry(counter)]).unwrap();
+    }
+    drop(storage);
+    assert_eq!(counters(&place.open()).len() as u64, 3 * records);
+    // The tables of that time do not go with a journal that has gone round.
+    fs::write(place.tables(), &durable).unwrap();
+    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
+    assert!(error.to_string().contains("restore both from one backup"), "{error}");
+}
+
+/// The record that was being written at a power cut is torn: it is as if it had not been written, and
+/// what is written next takes its place.
+#[test]
+fn a_torn_end_of_the_journal_is_left_out() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.close();
+    let durable = fs::read(place.tables()).unwrap();
+    let storage = place.open();
+    for counter in 1..=3 {
+        storage.write(vec![entry(counter)]).unwrap();
+    }
+    drop(storage);
+    fs::write(place.tables(), &durable).unwrap();
+    let path = place.tables().with_extension("journal");
+    let mut journal = fs::read(&path).unwrap();
+    journal[2 * 4096 + 100] ^= 1;
+    fs::write(&path, &journal).unwrap();
+    let storage = place.open();
+    assert_eq!(counters(&storage), [1, 2]);
+    storage.write(vec![entry(4)]).unwrap();
+    drop(storage);
+    assert_eq!(counters(&place.open()), [1, 2, 4]);
+}
+
+#[test]
+fn what_is_too_large_for_the_journal_is_durable_too() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    let sealed = |counter: u64| Sealed {
+        author: AUTHOR,
+        key: [counter as u8; 32],
+        counter,
+        signature: [0; 128],
+        envelope: vec![counter as u8; HALF_BYTES].into(),
+    };
+    for counter in 2..=3 {
+        storage.write(vec![Row::Entry { number: 1, entry: sealed(counter) }]).unwrap();
+        // Not closed: what is in the file now is what a crash would leave.
+        let crashed = Place::new();
+        fs::copy(place.tables(), crashed.tables()).unwrap();
+        let journal = crashed.tables().with_extension("journal");
+        fs::copy(place.tables().with_extension("journal"), journal).unwrap();
+        assert_eq!(counters(&crashed.open()), (1..=counter).collect::<Vec<_>>());
+    }
+    storage.write(vec![entry(4)]).unwrap();
+    drop(storage);
+    let storage = place.open();
+    assert_eq!(counters(&storage), [1, 2, 3, 4]);
+    assert_eq!(storage.entry(1, AUTHOR, [3; 32]).unwrap(), Some(sealed(3)));
+}
+
+/// Tables that can't be written, as on a full disk: what is in the journal stands, nothing more is
+/// taken, and all of it is there when the tables are well again.
+#[test]
+fn tables_that_fail_are_filled_from_the_journal_when_they_are_well() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    assert_eq!(counters(&storage), [1]);
+    storage.applier.fail(true);
+    storage.write(vec![entry(2)]).unwrap();
+    let read = storage.entries_after(1, AUTHOR, 0);
+    assert!(read.is_err(), "who reads is told: {read:?}");
+    let refused = storage.write(vec![entry(3)]).unwrap_err();
+    assert!(refused.to_string().contains("made to fail"), "{refused}");
+    storage.applier.fail(false);
+    assert_eq!(counters(&storage), [1, 2]);
+    storage.write(vec![entry(4)]).unwrap();
+    assert_eq!(counters(&storage), [1, 2, 4]);
+    drop(storage);
+    assert_eq!(counters(&place.open()), [1, 2, 4]);
+}
+
+#[test]
+fn a_closed_storage_says_so() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    storage.close();
+    storage.close();
+    assert!(storage.write(vec![entry(2)]).unwrap_err().to_string().contains("shut down"));
+    assert!(storage.documents().unwrap_err().to_string().contains("shut down"));
+    assert_eq!(counters(&place.open()), [1]);
+}
+
+/// The format before this one had no journal, and counted its transactions.
+#[test]
+fn format_1_is_raised_and_a_newer_one_is_refused() {
+    let place = Place::new();
+    let set = |format: u64| {
+        let database = open_database(&place.tables()).unwrap();
+        applier::transaction(&database, |txn| set_meta(txn, META_FORMAT, format)).unwrap();
+    };
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    storage.close();
+    fs::remove_file(place.tables().with_extension("journal")).unwrap();
+    set(1);
+    let storage = place.open();
+    assert_eq!(counters(&storage), [1]);
+    storage.close();
+    set(FORMAT + 1);
+    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+}
