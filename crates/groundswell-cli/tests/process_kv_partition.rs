@@ -170,40 +170,58 @@ fn a_side_that_restarts_in_a_partition_converges_within_10_s_of_its_end() {
     }
 }
 
-/// Either side's address changes while they are connected, and while it is down: the two find each other again, without
-/// any look-up.
-#[test]
-fn an_address_that_changes_is_found_out() {
-    let Some(net) = Net::new() else { return };
-    let world = World::new();
-    let mut nodes = pair(&net, &world);
+/// A change of the address of one of the two, and what comes of it: both write, and both have it. How long it took.
+fn change_address(net: &Net, world: &World, nodes: &mut [Node; 2], changing: usize, down: bool, host: u8) -> Duration {
     let id = nodes[0].id.clone();
     let named = [None, Some(&*id)];
     let roles = ["machine", "manager"];
-    let mut watches = [nodes[0].kv_lines(None, &["watch", "key"]), nodes[1].kv_lines(Some(&id), &["watch", "key"])];
-    for (number, changing) in [0, 1, 0, 1].into_iter().enumerate() {
-        let down = number >= 2;
-        if down {
-            nodes[changing].kill();
+    if down {
+        nodes[changing].kill();
+    }
+    net.change_address(changing, host);
+    let changed = Instant::now();
+    if down {
+        nodes[changing] = net.up(changing, &world.dir(roles[changing]), &[]);
+    }
+    let mut watches = [0, 1].map(|side| nodes[side].kv_lines(named[side], &["watch", "key"]));
+    for writer in [0, 1] {
+        let value = format!("{host}-{writer}");
+        nodes[writer].kv(named[writer], &["set", "key", &value]).well();
+        for watch in &mut watches {
+            watch.until_event(&format!("put key={value} by {}", roles[writer]));
         }
-        net.change_address(changing, 11 + u8::try_from(number).unwrap());
-        let changed = Instant::now();
-        if down {
-            nodes[changing] = net.up(changing, &world.dir(roles[changing]), &[]);
-            watches[changing] = nodes[changing].kv_lines(named[changing], &["watch", "key"]);
-        }
-        for writer in [0, 1] {
-            let value = format!("{number}-{writer}");
-            nodes[writer].kv(named[writer], &["set", "key", &value]).well();
-            for watch in &mut watches {
-                watch.until_event(&format!("put key={value} by {}", roles[writer]));
-            }
-        }
-        println!(
-            "the {}'s address changed{}: writes of both are at both {:.2} s later",
-            roles[changing],
-            if down { " while it was down" } else { "" },
-            changed.elapsed().as_secs_f64()
-        );
+    }
+    let took = changed.elapsed();
+    let when = if down { "while it was down" } else { "while they were connected" };
+    println!(
+        "the {}'s address changed {when}: writes of both are at both {:.2} s later",
+        roles[changing],
+        took.as_secs_f64()
+    );
+    took
+}
+
+/// Either side's address changes while they are connected, or while it is down: the two find each other again, without
+/// any look-up.
+#[test]
+fn an_address_that_changes_is_found_out() {
+    for (changing, down) in [(0, false), (1, false), (0, true), (1, true)] {
+        let Some(net) = Net::new() else { return };
+        let world = World::new();
+        let mut nodes = pair(&net, &world);
+        change_address(&net, &world, &mut nodes, changing, down, 11);
+    }
+}
+
+/// One side's address changes while they are connected, and then the other's while that is down: it has to know the
+/// new one.
+#[test]
+fn an_address_that_changed_while_they_were_connected_is_remembered() {
+    for first in [0, 1] {
+        let Some(net) = Net::new() else { return };
+        let world = World::new();
+        let mut nodes = pair(&net, &world);
+        change_address(&net, &world, &mut nodes, first, false, 11);
+        change_address(&net, &world, &mut nodes, 1 - first, true, 12);
     }
 }

@@ -43,6 +43,7 @@ impl Net {
             ip(&["-n", &there, "link", "set", "lo", "up"])?;
             ip(&["-n", &there, "link", "set", "eth0", "up"])?;
         }
+        ip(&["-n", &bridge, "link", "set", "port1", "type", "bridge_slave", "isolated", "on"])?;
         self.move_to(0, 1)?;
         self.move_to(1, 2)?;
         // A cut that can't be made is found out now.
@@ -54,10 +55,13 @@ impl Net {
         format!("{}-{place}", self.name)
     }
 
-    /// Whether the bridge forwards what comes from the first place, and to it.
+    /// Whether the bridge forwards between the two: never between ports that are both isolated.
     fn forward(&self, forward: bool) -> Result<(), String> {
-        let state = if forward { "3" } else { "0" };
-        ip(&["-n", &self.namespace("bridge"), "link", "set", "port0", "type", "bridge_slave", "state", state])
+        let (bridge, isolated) = (self.namespace("bridge"), if forward { "off" } else { "on" });
+        ip(&["-n", &bridge, "link", "set", "port0", "type", "bridge_slave", "isolated", isolated])?;
+        let shown = ip(&["-n", &bridge, "-details", "link", "show", "port0"])?;
+        let done = shown.contains(&format!("isolated {isolated}"));
+        if done { Ok(()) } else { Err(format!("port0 is not what it was set to: {shown}")) }
     }
 
     /// Nothing reaches the other place any more.
@@ -75,7 +79,8 @@ impl Net {
     fn move_to(&self, place: usize, host: u8) -> Result<(), String> {
         let there = self.namespace(&place.to_string());
         ip(&["-n", &there, "addr", "flush", "dev", "eth0"])?;
-        ip(&["-n", &there, "addr", "add", &format!("10.99.0.{host}/24"), "dev", "eth0"])
+        ip(&["-n", &there, "addr", "add", &format!("10.99.0.{host}/24"), "dev", "eth0"])?;
+        Ok(())
     }
 
     /// A place gets another address, in place of the one that it had.
@@ -109,9 +114,10 @@ impl Drop for Net {
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<(), String> {
+/// What it prints, where it does well.
+fn ip(arguments: &[&str]) -> Result<String, String> {
     match Command::new("ip").args(arguments).output() {
-        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(output) => Err(format!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
         Err(error) => Err(format!("ip: {error}")),
     }

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use futures_util::StreamExt;
 use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span, warn};
@@ -31,11 +32,35 @@ pub(crate) fn spawn(kv: &Arc<Kv>, document: &Arc<Document>) {
         async move {
             tokio::select! {
                 () = supervise(&task, &document) => {}
+                () = follow_paths(&task, &document) => {}
                 () = task.closed.cancelled() => {}
             }
         }
         .instrument(span),
     );
+}
+
+/// Remembers where the other side is, for as long as a connection lasts: its address can change meanwhile,
+/// and the connection go on. It never ends.
+async fn follow_paths(kv: &Arc<Kv>, document: &Arc<Document>) {
+    let mut session = document.session.subscribe();
+    loop {
+        let active = session.borrow_and_update().clone();
+        let following = async {
+            if let Some(active) = active {
+                let mut events = active.connection.path_events();
+                while events.next().await.is_some() {
+                    remember(kv, &active.connection).await;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = following => {}
+            // The sender lives in the document, which the caller holds.
+            _ = session.changed() => {}
+        }
+    }
 }
 
 async fn supervise(kv: &Arc<Kv>, document: &Arc<Document>) {

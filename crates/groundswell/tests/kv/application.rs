@@ -127,8 +127,8 @@ async fn application_each_entry_says_who_wrote_it() {
     until("both", async || pair.machine.get_kv_entries().await.unwrap().len() == 2).await;
     assert_eq!(alike(&pair).await, [ours.clone(), theirs.clone()], "the same entries, timestamps included");
     for side in pair.sides() {
-        assert_eq!(side.entries(KvFilter::Author(KvAuthor::Machine)).await, [ours.clone()]);
-        assert_eq!(side.entries(KvFilter::Author(KvAuthor::Manager)).await, [theirs.clone()]);
+        assert_eq!(side.entries(KvFilter::Author(KvAuthor::Machine)).await, std::slice::from_ref(&ours));
+        assert_eq!(side.entries(KvFilter::Author(KvAuthor::Manager)).await, std::slice::from_ref(&theirs));
     }
     pair.shutdown().await;
 }

@@ -36,11 +36,11 @@ impl Line {
         keying
     }
 
-    async fn from_manager(&mut self) -> ToMachine {
+    async fn hear_manager(&mut self) -> ToMachine {
         decode(&within("the manager", hear(&mut self.recv)).await.unwrap()).unwrap()
     }
 
-    async fn from_machine(&mut self) -> ToManager {
+    async fn hear_machine(&mut self) -> ToManager {
         decode(&within("the machine", hear(&mut self.recv)).await.unwrap()).unwrap()
     }
 }
@@ -50,7 +50,7 @@ async fn lines(between: &Endpoint, machine: &Machine) -> (Line, Line, [u8; 32]) 
     let connection = within("the manager", between.accept()).await.unwrap().await.unwrap();
     let (send, recv) = within("the manager", connection.accept_bi()).await.unwrap();
     let mut manager = Line { connection, send, recv };
-    let ToMachine::Claim { commitment, .. } = manager.from_manager().await else { panic!("a claim comes first") };
+    let ToMachine::Claim { commitment, .. } = manager.hear_manager().await else { panic!("a claim comes first") };
     let connection = within("the machine", between.connect(address(&machine.ticket()), CLAIM_ALPN)).await.unwrap();
     let (send, recv) = connection.open_bi().await.unwrap();
     (manager, Line { connection, send, recv }, commitment)
@@ -101,8 +101,8 @@ async fn between_both_who_relays_a_claim_has_two_pins() {
     differ("relayed", async |between, machine, _| {
         let (mut manager, mut to_machine, committed) = lines(between, machine).await;
         say(&mut to_machine.send, &claim_with(committed)).await;
-        say(&mut manager.send, &to_machine.from_machine().await).await;
-        say(&mut to_machine.send, &manager.from_manager().await).await;
+        say(&mut manager.send, &to_machine.hear_machine().await).await;
+        say(&mut to_machine.send, &manager.hear_manager().await).await;
         (manager, to_machine)
     })
     .await;
@@ -115,7 +115,7 @@ async fn between_both_who_has_nonces_of_his_own_has_two_pins() {
         let (mut manager, mut to_machine, _) = lines(between, machine).await;
         let own = [attempt; 32];
         say(&mut to_machine.send, &claim_with(commitment(&own))).await;
-        let ToManager::Nonce { nonce } = to_machine.from_machine().await else { panic!("a nonce follows") };
+        let ToManager::Nonce { nonce } = to_machine.hear_machine().await else { panic!("a nonce follows") };
         // The machine's PIN is settled by now, and he knows it.
         let shown = ClaimPin::derive(&to_machine.keying(), &own, &nonce);
         say(&mut to_machine.send, &ToMachine::Reveal { nonce: own }).await;
@@ -123,7 +123,7 @@ async fn between_both_who_has_nonces_of_his_own_has_two_pins() {
         let guess =
             (0..100_000_u32).map(numbered).find(|guess| ClaimPin::derive(&manager.keying(), &own, guess) == shown);
         say(&mut manager.send, &ToManager::Nonce { nonce: guess.unwrap_or(own) }).await;
-        assert!(matches!(manager.from_manager().await, ToMachine::Reveal { .. }));
+        assert!(matches!(manager.hear_manager().await, ToMachine::Reveal { .. }));
         (manager, to_machine)
     })
     .await;
@@ -147,9 +147,9 @@ async fn between_both_who_reveals_what_he_was_not_bound_to_is_found_out() {
     let (claim, (to_machine, wanted)) = tokio::join!(manager.begin_claim(&ticket), async {
         let (mut manager, mut to_machine, _) = lines(&between, &machine).await;
         say(&mut to_machine.send, &claim_with(commitment(&[7; 32]))).await;
-        let ToManager::Nonce { nonce } = to_machine.from_machine().await else { panic!("a nonce follows") };
+        let ToManager::Nonce { nonce } = to_machine.hear_machine().await else { panic!("a nonce follows") };
         say(&mut manager.send, &ToManager::Nonce { nonce: [8; 32] }).await;
-        let ToMachine::Reveal { nonce: revealed } = manager.from_manager().await else { panic!("then the manager's") };
+        let ToMachine::Reveal { nonce: revealed } = manager.hear_manager().await else { panic!("then the manager's") };
         let wanted = ClaimPin::derive(&manager.keying(), &revealed, &[8; 32]);
         let keying = to_machine.keying();
         let found = (0..u32::MAX).map(numbered).find(|found| ClaimPin::derive(&keying, found, &nonce) == wanted);

@@ -18,3 +18,4 @@ mod shutdown;
 mod strangers;
 mod sync;
 mod traps;
+mod values;

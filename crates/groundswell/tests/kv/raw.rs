@@ -49,10 +49,26 @@ pub fn ticket(endpoint: &Endpoint) -> PeerTicket {
 /// What a data directory holds.
 pub struct Stored {
     pub key: SecretKey,
-    /// The documents' ids, the oldest first.
-    pub documents: Vec<[u8; 32]>,
-    /// The hashes of all contents, as iroh-blobs would name them.
-    pub hashes: Vec<[u8; 32]>,
+    /// The documents' secrets, the oldest first.
+    pub secrets: Vec<[u8; 32]>,
+    pub entries: Vec<StoredEntry>,
+}
+
+/// An entry as it is stored: whose it is, its place in the document, and what signs it.
+pub struct StoredEntry {
+    /// 0 for the machine's, 1 for the manager's.
+    pub author: u8,
+    pub key: [u8; 32],
+    pub counter: u64,
+    pub signatures: Vec<u8>,
+    pub envelope: Vec<u8>,
+}
+
+impl StoredEntry {
+    /// The hash of its content, as iroh-blobs would name it.
+    pub fn hash(&self) -> [u8; 32] {
+        *blake3::hash(&self.envelope).as_bytes()
+    }
 }
 
 impl Stored {
@@ -64,18 +80,23 @@ impl Stored {
         let database = Database::open(dir.join("kv.redb")).unwrap();
         let reading = database.begin_read().unwrap();
         let documents = reading.open_table(DOCUMENTS).unwrap();
-        let id = |row: &[u8]| NamespaceSecret::from_bytes(row[..32].try_into().unwrap()).id().to_bytes();
-        let documents = documents.iter().unwrap().map(|row| id(row.unwrap().1.value())).collect();
-        let entries = reading.open_table(ENTRIES).unwrap();
-        // A counter and two signatures, then the envelope, which is the content.
-        let hash = |row: &[u8]| iroh_hash(&row[8 + 128..]);
-        let hashes = entries.iter().unwrap().map(|row| hash(row.unwrap().1.value())).collect();
-        Self { key: SecretKey::from_bytes(&key), documents, hashes }
+        let secret = |row: &[u8]| row[..32].try_into().unwrap();
+        let secrets = documents.iter().unwrap().map(|row| secret(row.unwrap().1.value())).collect();
+        let table = reading.open_table(ENTRIES).unwrap();
+        let mut entries = Vec::new();
+        for row in table.iter().unwrap() {
+            let (place, row) = row.unwrap();
+            let ((_, author, key), row) = (place.value(), row.value());
+            let (counter, signatures) = (u64::from_le_bytes(row[..8].try_into().unwrap()), row[8..8 + 128].to_vec());
+            entries.push(StoredEntry { author, key, counter, signatures, envelope: row[8 + 128..].to_vec() });
+        }
+        Self { key: SecretKey::from_bytes(&key), secrets, entries }
     }
-}
 
-fn iroh_hash(bytes: &[u8]) -> [u8; 32] {
-    *blake3::hash(bytes).as_bytes()
+    /// The documents' ids, the oldest first.
+    pub fn documents(&self) -> Vec<[u8; 32]> {
+        self.secrets.iter().map(|secret| NamespaceSecret::from_bytes(secret).id().to_bytes()).collect()
+    }
 }
 
 /// Sends one message.
@@ -109,7 +130,7 @@ pub struct Knock {
     /// The hello of the other side, if there was one.
     pub hello: Option<KvHello>,
     pub recv: RecvStream,
-    _send: SendStream,
+    pub send: SendStream,
 }
 
 /// Asks for a document, as one that has nothing of it yet.
@@ -121,7 +142,7 @@ pub async fn knock(from: &Endpoint, to: EndpointAddr, document: [u8; 32]) -> Opt
         KvHello { protocol: KV_PROTOCOL_VERSION, boot: BootId([9; 16]), document, wall_ms: 0, held: Held::default() };
     say(&mut send, &hello).await;
     let heard = within("an answer", hear(&mut recv)).await;
-    Some(Knock { connection, hello: heard.map(|body| decode(&body).unwrap()), recv, _send: send })
+    Some(Knock { connection, hello: heard.map(|body| decode(&body).unwrap()), recv, send })
 }
 
 /// Asks for a document in all ways, and gets not a byte of an answer; with which code it is shut out.

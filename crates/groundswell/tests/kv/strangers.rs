@@ -22,8 +22,9 @@ async fn an_unpaired_peer_gets_nothing_with_the_documents_id_and_a_values_hash_i
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
     let stored = Stored::read(machine_dir.path());
-    let ([document], [hash]) = (&stored.documents[..], &stored.hashes[..]) else { panic!("one of each") };
-    assert_eq!(Stored::read(manager_dir.path()).hashes, [*hash], "the hash is that of the content at both sides");
+    let ([document], [entry]) = (&stored.documents()[..], &stored.entries[..]) else { panic!("one of each") };
+    let at_manager = Stored::read(manager_dir.path()).entries[0].hash();
+    assert_eq!(entry.hash(), at_manager, "the hash is that of the content at both sides");
     let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
     let stranger = endpoint(None).await;
     for address in [address(&machine.ticket()), address(&manager.node().ticket())] {
@@ -65,11 +66,11 @@ async fn one_machine_of_a_manager_gets_nothing_of_another() {
     second.shutdown().await.unwrap();
     let (first, other) = (Stored::read(machine_dir.path()), Stored::read(dir.path()));
     let second = spawn_machine(dir.path()).await;
-    let thief = endpoint(Some(first.key)).await;
+    let thief = endpoint(Some(first.key.clone())).await;
     let at_manager = address(&manager.node().ticket());
-    assert_eq!(shut_out_of(&thief, &at_manager, other.documents[0]).await, NOT_PAIRED);
-    assert_eq!(shut_out(&thief, &address(&second.ticket()), other.documents[0]).await, NOT_PAIRED);
-    let mut own = knock(&thief, at_manager, first.documents[0]).await.unwrap();
+    assert_eq!(shut_out_of(&thief, &at_manager, other.documents()[0]).await, NOT_PAIRED);
+    assert_eq!(shut_out(&thief, &address(&second.ticket()), other.documents()[0]).await, NOT_PAIRED);
+    let mut own = knock(&thief, at_manager, first.documents()[0]).await.unwrap();
     assert!(own.hello.is_some());
     let entry = within("an entry", hear(&mut own.recv)).await.unwrap();
     assert!(contains(&entry, b"of the first"));
@@ -102,9 +103,9 @@ async fn after_a_release_by_the_machine_the_former_manager_gets_nothing_new() {
     write(&machine, &manager, id, "old").await;
     manager.shutdown().await.unwrap();
     let former = Stored::read(manager_dir.path());
-    let spy = endpoint(Some(former.key)).await;
+    let spy = endpoint(Some(former.key.clone())).await;
     let at_machine = address(&machine.ticket());
-    let mut live = knock(&spy, at_machine.clone(), former.documents[0]).await.unwrap();
+    let mut live = knock(&spy, at_machine.clone(), former.documents()[0]).await.unwrap();
     assert!(live.hello.is_some(), "it is the manager still");
     let entry = within("an entry", hear(&mut live.recv)).await.unwrap();
     assert!(contains(&entry, b"old"));
@@ -116,10 +117,10 @@ async fn after_a_release_by_the_machine_the_former_manager_gets_nothing_new() {
     }
     assert!(!contains(&rest, b"after the release"));
     assert_eq!(closed(&live.connection).await, NOT_PAIRED);
-    assert_eq!(shut_out(&spy, &at_machine, former.documents[0]).await, NOT_PAIRED);
+    assert_eq!(shut_out(&spy, &at_machine, former.documents()[0]).await, NOT_PAIRED);
     machine.shutdown().await.unwrap();
-    let new = Stored::read(machine_dir.path()).documents;
-    assert!(!new.contains(&former.documents[0]), "the machine goes on with another document");
+    let new = Stored::read(machine_dir.path()).documents();
+    assert!(!new.contains(&former.documents()[0]), "the machine goes on with another document");
     let machine = spawn_machine(machine_dir.path()).await;
     for document in new {
         assert_eq!(shut_out(&spy, &address(&machine.ticket()), document).await, NOT_PAIRED);
@@ -134,9 +135,9 @@ async fn after_a_release_by_the_manager_the_former_machine_gets_nothing_new() {
     write(&machine, &manager, id, "old").await;
     machine.shutdown().await.unwrap();
     let former = Stored::read(machine_dir.path());
-    let spy = endpoint(Some(former.key)).await;
+    let spy = endpoint(Some(former.key.clone())).await;
     let at_manager = address(&manager.node().ticket());
-    let mut live = knock(&spy, at_manager.clone(), former.documents[0]).await.unwrap();
+    let mut live = knock(&spy, at_manager.clone(), former.documents()[0]).await.unwrap();
     assert!(live.hello.is_some(), "it is the machine still");
     manager.set_kv_value(id, "key", "before the release").await.unwrap();
     let mut heard = Vec::new();
@@ -154,6 +155,6 @@ async fn after_a_release_by_the_manager_the_former_machine_gets_nothing_new() {
     .await;
     assert!(!contains(&rest, b"key"), "no entry follows");
     assert_eq!(closed(&live.connection).await, NOT_PAIRED);
-    assert_eq!(shut_out(&spy, &at_manager, former.documents[0]).await, NOT_PAIRED);
+    assert_eq!(shut_out(&spy, &at_manager, former.documents()[0]).await, NOT_PAIRED);
     manager.shutdown().await.unwrap();
 }
