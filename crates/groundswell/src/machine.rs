@@ -7,7 +7,7 @@ use groundswell_core::{
     kv::{KvEntry, KvFilter, SpaceName, pairing::ClaimPin},
     limits::{CLAIM_TIMEOUT_MS, MAX_KV_VALUE_BYTES},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     Node, NodeBuilder, PeerId, PeerTicket, ShutdownError,
@@ -155,8 +155,8 @@ impl MachineBuilder {
     /// Opens the data directory and starts the machine.
     pub async fn spawn(self) -> Result<Machine, KvOpenError> {
         let running = self.0.spawn(Role::Machine).await?;
-        let (claims, requests) = Claims::start(&running.kv);
-        Ok(Machine(Arc::new(Inner { running, claims, requests: tokio::sync::Mutex::new(requests) })))
+        let claims = Claims::start(&running.kv);
+        Ok(Machine(Arc::new(Inner { running, claims })))
     }
 }
 
@@ -203,7 +203,6 @@ pub struct Machine(Arc<Inner>);
 struct Inner {
     running: Running,
     claims: Arc<Claims>,
-    requests: tokio::sync::Mutex<mpsc::Receiver<IncomingClaim>>,
 }
 
 impl Machine {
@@ -261,17 +260,7 @@ impl Machine {
     /// Waits for the next manager that wants to claim this machine: see [`IncomingClaim`]. `None` once
     /// the machine is shut down. Cancel safe; of several who wait, one gets a claim.
     pub async fn await_incoming_claim(&self) -> Option<IncomingClaim> {
-        let mut requests = self.0.requests.lock().await;
-        loop {
-            let claim = tokio::select! {
-                claim = requests.recv() => claim?,
-                () = self.0.running.kv.closing.cancelled() => return None,
-            };
-            // One that has ended before anybody looked is not shown.
-            if !claim.answer.is_closed() {
-                return Some(claim);
-            }
-        }
+        self.0.claims.next().await
     }
 
     /// Ends the pairing. The machine goes on with a new document, which its former manager can't

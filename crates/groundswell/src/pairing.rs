@@ -19,7 +19,7 @@ use groundswell_core::{
 use iroh::{EndpointAddr, endpoint::Connection};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::{sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
@@ -98,19 +98,31 @@ fn own_addr(kv: &Kv) -> Option<EndpointAddr> {
 pub(crate) struct Claims {
     kv: Arc<Kv>,
     pairing: Mutex<MachinePairing>,
-    requests: mpsc::Sender<IncomingClaim>,
+    /// The claim that nobody has looked at yet: there is one under way at most.
+    shown: Mutex<Option<IncomingClaim>>,
+    /// Told when one is shown.
+    looked_for: Notify,
+    /// What a release says to the claim under way, and that it does.
+    of_release: Mutex<Vec<MachineOutput>>,
+    released: Notify,
     begun: Instant,
 }
 
 impl Claims {
-    /// Takes the claims of a machine from now on; the requests go to the channel.
-    pub(crate) fn start(kv: &Arc<Kv>) -> (Arc<Self>, mpsc::Receiver<IncomingClaim>) {
+    /// Takes the claims of a machine from now on.
+    pub(crate) fn start(kv: &Arc<Kv>) -> Arc<Self> {
         let manager = kv.own().and_then(|own| own.identity().peer());
         let pairing = MachinePairing::new(manager.map(|peer| PeerKey(*peer.as_bytes())));
         let pairing = pairing.with_timeout(kv.claim_timeout_ms);
-        // One claim is under way at most; another's answer may still be under way to nobody.
-        let (requests, incoming) = mpsc::channel(2);
-        let claims = Arc::new(Self { kv: kv.clone(), pairing: Mutex::new(pairing), requests, begun: Instant::now() });
+        let claims = Arc::new(Self {
+            kv: kv.clone(),
+            pairing: Mutex::new(pairing),
+            shown: Mutex::default(),
+            looked_for: Notify::new(),
+            of_release: Mutex::default(),
+            released: Notify::new(),
+            begun: Instant::now(),
+        });
         let handler = Arc::downgrade(&claims);
         kv.on_claim(Box::new(move |connection| {
             if let Some(claims) = handler.upgrade() {
@@ -127,12 +139,29 @@ impl Claims {
         kv.tasks.spawn(async move {
             loop {
                 tokio::select! {
-                    () = watched.kv.released.notified() => drop(lock(&watched.pairing).released()),
+                    () = watched.kv.released.notified() => {
+                        *lock(&watched.of_release) = lock(&watched.pairing).released();
+                        watched.released.notify_one();
+                    }
                     () = watched.kv.closing.cancelled() => return,
                 }
             }
         });
-        (claims, incoming)
+        claims
+    }
+
+    /// Waits for a claim that nobody has looked at, until the machine is shut down.
+    pub(crate) async fn next(&self) -> Option<IncomingClaim> {
+        loop {
+            // One that has ended before anybody looked is not shown.
+            if let Some(claim) = lock(&self.shown).take().filter(|claim| !claim.answer.is_closed()) {
+                return Some(claim);
+            }
+            tokio::select! {
+                () = self.looked_for.notified() => {}
+                () = self.kv.closing.cancelled() => return None,
+            }
+        }
     }
 
     /// Whether the machine may be released now.
@@ -171,6 +200,7 @@ impl Claims {
         };
         // Whatever happens here, the next claim finds the way free.
         let _under_way = UnderWay { claims: self.clone(), id };
+        lock(&self.of_release).clear();
         say(&mut send, &nonce).await;
         let mut answer: Option<oneshot::Receiver<bool>> = None;
         let over = watch::Sender::new(None);
@@ -186,6 +216,7 @@ impl Claims {
                 }
                 said = until_answered(&mut answer) => lock(&self.pairing).handle(id, MachineInput::Answer(said)),
                 () = until(deadline) => lock(&self.pairing).tick(self.now_ms()),
+                () = self.released.notified() => std::mem::take(&mut *lock(&self.of_release)),
                 () = self.kv.closing.cancelled() => lock(&self.pairing).handle(id, MachineInput::Answer(false)),
             };
             let mut outputs: std::collections::VecDeque<MachineOutput> = outputs.into();
@@ -196,9 +227,8 @@ impl Claims {
                         let (said, receiver) = oneshot::channel();
                         answer = Some(receiver);
                         let claim = IncomingClaim { pin, manager: peer, answer: said, outcome: over.subscribe() };
-                        if self.requests.try_send(claim).is_err() {
-                            warn!("nobody looks at claims here: the PIN is not shown");
-                        }
+                        *lock(&self.shown) = Some(claim);
+                        self.looked_for.notify_one();
                     }
                     MachineOutput::Store { manager: _, payload } => {
                         let input = match self.store(&connection, &payload).await {

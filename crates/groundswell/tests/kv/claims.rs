@@ -98,3 +98,43 @@ async fn an_answer_stands_though_nobody_waits_for_what_comes_of_it() {
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }
+
+/// A manager claims its machine again, and the machine is released before anybody has answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_ends_a_claim_under_way_at_both_sides() {
+    let pair = crate::common::Pair::new().await;
+    let mut claim = within("the claim", pair.manager.begin_claim(&pair.machine.ticket())).await.unwrap();
+    let mut incoming = within("the request", pair.machine.await_incoming_claim()).await.unwrap();
+    pair.machine.release().await.unwrap();
+    let there = within("the manager to be told", claim.over()).await;
+    let here = within("the machine's person to be told", incoming.over()).await;
+    assert!(matches!(here, ClaimError::Claim(ClaimFailure::Released)), "{here}");
+    assert!(matches!(there, ClaimError::Claim(_)), "{there}");
+    assert_eq!(pair.machine.get_machine_state(), MachineState::Unclaimed);
+    pair.shutdown().await;
+}
+
+/// Claims come and go while nobody looks: whoever looks then is shown the one that is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_nobody_looked_at_are_in_nobodys_way() {
+    let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    let begin = async || loop {
+        match manager.begin_claim(&machine.ticket()).await {
+            Ok(claim) => break claim,
+            // The machine has still to hear that the one before was dropped.
+            Err(ClaimError::Claim(ClaimFailure::Refused(ClaimRefusal::Busy))) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    for _ in 0..3 {
+        drop(within("a claim", begin()).await);
+    }
+    let claim = within("the last claim", begin()).await;
+    let incoming = within("the request", machine.await_incoming_claim()).await.unwrap();
+    assert_eq!(incoming.pin, claim.pin);
+    let (here, there) = within("the pair", async { tokio::join!(incoming.answer(true), claim.answer(true)) }).await;
+    assert_eq!((here.unwrap(), there.unwrap()), (manager.id(), machine.id()));
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
