@@ -59,7 +59,7 @@ fn without_a_node_a_command_says_how_to_start_one() {
     let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6";
     for dir in ["empty", "missing"] {
         let dir = world.dir(dir);
-        let commands: [&[&str]; 15] = [
+        let commands: [&[&str]; 22] = [
             &["status"],
             &["read"],
             &["give", "/a", "x", "--lake", "log"],
@@ -75,6 +75,13 @@ fn without_a_node_a_command_says_how_to_start_one() {
             &["kill", "/a"],
             &["fork", "/a", "/b"],
             &["copy", peer, "/a", "/b"],
+            &["claim", peer, "--yes"],
+            &["claims", "--yes"],
+            &["machines"],
+            &["release"],
+            &["kv", "ls"],
+            &["kv", "set", "key", "value"],
+            &["kv", "subscribe", "--all"],
         ];
         for arguments in commands {
             let mut command = tool();

@@ -320,10 +320,11 @@ impl PendingClaim {
     /// to be stored: a minute at most. Dropping the future does not take the answer back.
     ///
     /// A claim that is dropped without an answer is declined.
-    pub async fn answer(mut self, same: bool) -> Result<PeerId, ClaimError> {
+    pub fn answer(self, same: bool) -> impl Future<Output = Result<PeerId, ClaimError>> + Send + 'static {
+        let Self { answer, mut outcome, .. } = self;
         // A claim that has ended meanwhile says why below.
-        let _ = self.answer.send(same);
-        outcome_of(&mut self.outcome).await
+        let _ = answer.send(same);
+        async move { outcome_of(&mut outcome).await }
     }
 }
 
@@ -359,10 +360,11 @@ impl IncomingClaim {
     /// Says whether the PINs are the same, and waits for the other side to say so too, and for the pair
     /// to be stored here: a minute at most. It returns the manager. Dropping the future does not take
     /// the answer back. A claim that is dropped without an answer is declined.
-    pub async fn answer(mut self, same: bool) -> Result<PeerId, ClaimError> {
+    pub fn answer(self, same: bool) -> impl Future<Output = Result<PeerId, ClaimError>> + Send + 'static {
+        let Self { answer, mut outcome, .. } = self;
         // A claim that has ended meanwhile says why below.
-        let _ = self.answer.send(same);
-        outcome_of(&mut self.outcome).await
+        let _ = answer.send(same);
+        async move { outcome_of(&mut outcome).await }
     }
 }
 

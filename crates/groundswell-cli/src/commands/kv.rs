@@ -122,15 +122,19 @@ async fn get(get: KvGet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
 
 async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolError> {
     let key = written(&set.key, set.place.hex)?;
-    let value = match (&set.file, &set.value) {
+    let (value, bytes) = match (&set.file, &set.value) {
         (Some(path), _) => {
             let path = path.clone();
             let read = tokio::task::spawn_blocking(move || read_value(&path)).await;
-            Hex(read.map_err(|error| ToolError::Runtime(io::Error::other(error)))??)
+            read.map_err(|error| ToolError::Runtime(io::Error::other(error)))??
         }
-        (None, value) => written(value.as_deref().unwrap_or_default(), set.place.hex)?,
+        (None, value) => {
+            let value = written(value.as_deref().unwrap_or_default(), set.place.hex)?;
+            let bytes = value.0.len();
+            (value, bytes)
+        }
     };
-    let ask = KvAsk::Set { key, bytes: value.0.len() };
+    let ask = KvAsk::Set { key, bytes };
     let (mut sender, mut answers) = client::ask(dir, &request(&set.place, ask)).await?;
     let mut line = serde_json::to_vec(&value).map_err(|error| ToolError::Answer(error.to_string()))?;
     line.push(b'\n');
@@ -158,16 +162,26 @@ async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
     }
 }
 
-/// Reads a value from a file, no more of it than is needed to see that it is too large.
-fn read_value(path: &Path) -> Result<Vec<u8>, ToolError> {
+/// Reads a value from a file, no more of it than is needed to see that it is too large, and says how
+/// many bytes there are, as far as that is known.
+fn read_value(path: &Path) -> Result<(Hex, usize), ToolError> {
     let failed = |source| ToolError::File { path: path.to_owned(), source };
-    let input: Box<dyn Read> = match path.to_str() {
-        Some(STANDARD_INPUT) => Box::new(io::stdin()),
-        _ => Box::new(fs::File::open(path).map_err(failed)?),
+    let (input, size): (Box<dyn Read>, u64) = match path.to_str() {
+        Some(STANDARD_INPUT) => (Box::new(io::stdin()), 0),
+        _ => {
+            let file = fs::File::open(path).map_err(failed)?;
+            let size = file.metadata().map_err(failed)?.len();
+            (Box::new(file), size)
+        }
     };
     let mut value = Vec::new();
     input.take(MAX_VALUE_BYTES as u64 + 1).read_to_end(&mut value).map_err(failed)?;
-    Ok(value)
+    // One that is within the limit is what was read, whatever a file system says of its size.
+    let bytes = match value.len() {
+        0..=MAX_VALUE_BYTES => value.len(),
+        more => usize::try_from(size).unwrap_or(usize::MAX).max(more),
+    };
+    Ok((Hex(value), bytes))
 }
 
 /// Prints events until the stream ends, or is asked to.

@@ -1,11 +1,16 @@
 //! What the tests of the key-value store share: pairs of nodes, claims, and streams of events, all
 //! by the tool.
 
-use std::process::Stdio;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    process::Stdio,
+};
 
 use serde_json::Value;
 
-use super::{Lines, Node, PATIENCE, Ran, Surfing, World, run, until};
+use super::{Lines, Node, PATIENCE, Ran, Surfing, World, object, run, until};
 
 impl World {
     /// Starts a machine's node of this name.
@@ -124,16 +129,6 @@ impl Surfing {
     pub fn until_event(&mut self, wanted: &str) -> Value {
         self.until(|line| words(line).trim_start_matches('!') == wanted)
     }
-
-    /// No further line comes before a moment has passed. That it is short is under test: what comes
-    /// late is not seen; what must not come at all usually comes at once.
-    #[track_caller]
-    pub fn nothing_within(&mut self, time: std::time::Duration) {
-        assert!(time < PATIENCE);
-        if let Some(line) = self.lines.next_within(time) {
-            panic!("there should be nothing: {line}");
-        }
-    }
 }
 
 /// An event in a few words.
@@ -145,5 +140,39 @@ pub fn words(line: &Value) -> String {
         "put" => format!("{live}put {}={}{} by {}", key(), text("value"), text("value_hex"), text("author")),
         "delete" => format!("{live}delete {} by {}", key(), text("author")),
         other => other.to_owned(),
+    }
+}
+
+/// A command's conversation with a node, as the tool has it, step by step: who answers a claim here
+/// can think about it, say no, and go away.
+pub struct Talk {
+    socket: UnixStream,
+    lines: BufReader<UnixStream>,
+}
+
+impl Talk {
+    #[track_caller]
+    pub fn begin(node: &Node, request: &Value) -> Self {
+        let socket = UnixStream::connect(node.dir.join("control.sock")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut talk = Self { lines: BufReader::new(socket.try_clone().unwrap()), socket };
+        talk.say(&request.to_string());
+        talk
+    }
+
+    pub fn say(&mut self, line: &str) {
+        self.socket.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    #[track_caller]
+    pub fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        object(&line)
+    }
+
+    /// Goes away.
+    pub fn leave(self) {
+        self.socket.shutdown(Shutdown::Both).unwrap();
     }
 }

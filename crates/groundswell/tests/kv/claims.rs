@@ -85,3 +85,16 @@ async fn a_node_counts_the_streams_of_entries_and_knows_that_it_has_a_role() {
     assert!(!node.had_role());
     node.shutdown().await.unwrap();
 }
+
+/// An answer is given when it is said, whether anybody waits for what comes of it or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_stands_though_nobody_waits_for_what_comes_of_it() {
+    let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    let claim = within("the claim", manager.begin_claim(&machine.ticket())).await.unwrap();
+    let incoming = within("the request", machine.await_incoming_claim()).await.unwrap();
+    drop(incoming.answer(true));
+    assert_eq!(within("the pair", claim.answer(true)).await.unwrap(), machine.id());
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
