@@ -123,8 +123,10 @@ pub struct Kv {
     pub set: Both<Spread>,
     /// A durable commit of one row by raw redb.
     pub redb: Spread,
-    /// A write to the end of a file, and fdatasync.
-    pub fdatasync: Spread,
+    /// A write to the end of a file, and fdatasync: its length becomes durable too.
+    pub append: Spread,
+    /// A write within a file that is as long already, and fdatasync: the least that is durable.
+    pub within: Spread,
     /// Set to event beside nobody, and beside a subscriber on either side that reads nothing; one a turn.
     pub alone: Vec<Spread>,
     /// See [`Self::alone`].
@@ -197,11 +199,12 @@ impl fmt::Display for Kv {
         writeln!(f, "  set, ours:                {}", self.set.ours)?;
         writeln!(f, "  set, raw, not flushed:    {}", self.set.raw)?;
         writeln!(f, "  redb, a row and a commit: {}", self.redb)?;
-        writeln!(f, "  write and fdatasync:      {}", self.fdatasync)?;
+        writeln!(f, "  append and fdatasync:     {}", self.append)?;
+        writeln!(f, "  overwrite and fdatasync:  {}", self.within)?;
         let set = self.set.ours.median();
-        let (redb, plain) = (ratio(set, self.redb.median()), ratio(set, self.fdatasync.median()));
-        writeln!(f, "  set, ours / redb: {redb:.2}; / write and fdatasync: {plain:.2} (medians)")?;
-        let beyond = micros(set) - micros(self.fdatasync.median());
+        let (redb, plain) = (ratio(set, self.redb.median()), ratio(set, self.within.median()));
+        writeln!(f, "  set, ours / redb: {redb:.2}; / overwrite and fdatasync: {plain:.2} (medians)")?;
+        let beyond = micros(set) - micros(self.within.median());
         writeln!(f, "  set, ours, beyond the flush: {beyond:.0} us of {:.0} us (medians)", micros(set))?;
         writeln!(f, "4. 64 writers on one store: how long one waits, in the worst of {turns} turns")?;
         for (whose, bursts) in [("ours", &self.many.ours), ("raw", &self.many.raw)] {
@@ -241,12 +244,13 @@ pub async fn run(size: Size) -> Result<Kv> {
         many: Both::default(),
         set: Both::default(),
         redb: Spread::default(),
-        fdatasync: Spread::default(),
+        append: Spread::default(),
+        within: Spread::default(),
         alone: Vec::new(),
         beside_stalled: Vec::new(),
         cost: Both::default(),
     };
-    let (mut redb, mut fdatasync) = (Vec::new(), Vec::new());
+    let (mut redb, mut append, mut within) = (Vec::new(), Vec::new(), Vec::new());
     let (mut our_cost, mut raw_cost) = (Duration::ZERO, Duration::ZERO);
     for turn in 0..size.turns {
         settle().await;
@@ -269,7 +273,8 @@ pub async fn run(size: Size) -> Result<Kv> {
         sets[1].extend(writes(&mut raw.side, size.one).await?);
         settle().await;
         redb.extend(disk.redb(size.one)?);
-        fdatasync.extend(disk.fdatasync(size.one)?);
+        append.extend(disk.append(size.one)?);
+        within.extend(disk.within(size.one)?);
         // Which of the two comes first changes from turn to turn.
         for stalled in [turn % 2 == 0, turn % 2 != 0] {
             settle().await;
@@ -286,7 +291,8 @@ pub async fn run(size: Size) -> Result<Kv> {
     let [our_sets, raw_sets] = sets.map(Spread::of);
     measured.set = Both { ours: our_sets, raw: raw_sets };
     measured.redb = Spread::of(redb);
-    measured.fdatasync = Spread::of(fdatasync);
+    measured.append = Spread::of(append);
+    measured.within = Spread::of(within);
     ours.stop().await?;
     raw.stop().await?;
     Ok(measured)

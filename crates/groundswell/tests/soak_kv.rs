@@ -167,15 +167,27 @@ async fn soak_a_document_of_100_000_keys_is_full_and_travels_whole() {
     manager.set_kv_value(id, "key/000008", "by the manager").await.unwrap();
     common::until_put(&mut machine.watch_kv_key("key/000008").await.unwrap(), "key/000008", "by the manager").await;
     let live = begun.elapsed();
-    within("a reconciliation", status.wait_for(|status| status.reconciled > 0)).await.unwrap();
     println!(
-        "{KEYS} keys: written in {:.1} s, at a new manager after {:.1} s; a write of one of them seen there after \
-         {:.1} ms; both documents alike {:.1} s after that",
+        "{KEYS} keys: written in {:.1} s, at a new manager after {:.1} s; a write of one of them seen there after {:.1} ms",
         written.as_secs_f64(),
         travelled.as_secs_f64(),
         live.as_secs_f64() * 1e3,
-        begun.elapsed().as_secs_f64()
     );
+    // A reconciliation comes early in each connection. One that comes while a docs document is still being filled
+    // finds that they differ; the next one would be ten minutes later.
+    let begun = Instant::now();
+    let mut manager = manager;
+    loop {
+        manager.shutdown().await.unwrap();
+        manager = spawn_manager(dirs[1].path()).await;
+        let mut status = manager.machine_status_changes(id).unwrap();
+        let alike = status.wait_for(|status| status.reconciled > 0);
+        if tokio::time::timeout(Duration::from_secs(30), alike).await.is_ok() {
+            break;
+        }
+        assert!(begun.elapsed() < LONG_PATIENCE, "no reconciliation has found both sides alike");
+    }
+    println!("both documents are alike {:.1} s after that", begun.elapsed().as_secs_f64());
     machine.shutdown().await.unwrap();
     let begun = Instant::now();
     let machine = spawn_machine(dirs[0].path()).await;
