@@ -11,6 +11,7 @@ mod soak;
 mod test;
 mod tidy;
 mod tools;
+mod web;
 
 use std::env;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ usage: cargo xtask NAME
   tidy     the house rules over the files of this repository
   policy   one version of each load-bearing crate, and accepted licences only
   tools    installs what tests need beyond the toolchain
+  web      the tests of the dashboard's page and of the client in TypeScript
   help     this text
 ";
 
@@ -40,6 +42,7 @@ fn run(arguments: &[&str]) -> ExitCode {
         ["tidy"] => tidy::run(&root()),
         ["policy"] => policy::run(&root()),
         ["tools"] => tools::run(&root()),
+        ["web"] => web::run(&root()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{cargo, policy, tidy, tools};
+use crate::{cargo, policy, tidy, tools, web};
 
 struct Step {
     name: &'static str,
@@ -54,6 +54,7 @@ fn steps(nextest: bool, deny: bool) -> Vec<Step> {
             }
         },
         step("doc tests", "test --release --workspace --doc --locked"),
+        chore("web", web::run),
         step("clippy", "clippy --release --workspace --all-targets --locked -- -D warnings"),
         Step {
             name: "doc",
@@ -135,11 +136,11 @@ impl Step {
     }
 }
 
-fn finish(command: &mut Command) -> Result<(), String> {
+pub(crate) fn finish(command: &mut Command) -> Result<(), String> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("the command ended with {status}")),
-        Err(error) => Err(format!("cannot start cargo: {error}")),
+        Err(error) => Err(format!("cannot start it: {error}")),
     }
 }
 
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_order_does_not_depend_on_optional_tools() {
-        let order = ["fmt", "tidy", "policy", "tools", "build", "tests", "doc tests", "clippy", "doc", "deny"];
+        let order = ["fmt", "tidy", "policy", "tools", "build", "tests", "doc tests", "web", "clippy", "doc", "deny"];
         assert_eq!(names(&steps(true, true)), order);
         assert_eq!(names(&steps(false, false)), order);
     }

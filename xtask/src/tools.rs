@@ -7,7 +7,15 @@ use std::process::{Command, Stdio};
 /// A Debian package, and how it is seen to be there.
 type Package = (&'static str, fn() -> bool);
 
-const PACKAGES: &[Package] = &[("faketime", has_faketime)];
+const PACKAGES: &[Package] = &[
+    ("faketime", has_faketime),
+    ("iproute2", || on_path("ip")),
+    ("curl", || on_path("curl")),
+    ("nodejs", || on_path("node")),
+    ("npm", || on_path("npm")),
+    ("chromium", || on_path("chromium")),
+    ("chromium-driver", || on_path("chromedriver")),
+];
 
 /// Installs the missing packages with apt-get. Being unable to is no failure: it is said.
 pub(crate) fn run(_root: &Path) -> Result<(), String> {
@@ -30,6 +38,13 @@ pub(crate) fn run(_root: &Path) -> Result<(), String> {
     }
     println!("cannot install them (not root, or no apt-get): tests that need them will say that they are skipped");
     Ok(())
+}
+
+/// Whether there is such a program; some are not on the path of everyone.
+pub(crate) fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    places.into_iter().any(|place| place.join(program).exists())
 }
 
 fn has_faketime() -> bool {

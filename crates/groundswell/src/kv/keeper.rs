@@ -56,8 +56,14 @@ pub(crate) enum Command {
     },
     /// Rows of pairing and marks.
     Rows { rows: Vec<Row>, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
-    /// The document goes on under another number and secret, with its live entries as this side's.
-    Renew { document: Arc<Document>, identity: Arc<Identity>, reply: oneshot::Sender<Result<(), KvError>> },
+    /// The document goes on under another number and secret, with its live entries as this side's; unless
+    /// it does so already.
+    Renew {
+        document: Arc<Document>,
+        before: Arc<Identity>,
+        identity: Arc<Identity>,
+        reply: oneshot::Sender<Result<(), KvError>>,
+    },
     /// Finish what was asked before, and stop.
     Stop,
 }
@@ -205,10 +211,10 @@ impl Keeper {
                     }));
                 }
             }
-            Command::Renew { document, identity, reply } => {
+            Command::Renew { document, before, identity, reply } => {
                 // It reads the view, so that what is staged has to be there first.
                 self.finish(std::mem::take(batch));
-                let _ = reply.send(self.renew(&document, identity));
+                let _ = reply.send(self.renew(&document, &before, identity));
             }
             Command::Stop => {}
         }
@@ -320,8 +326,11 @@ impl Keeper {
     }
 
     /// Writes the live entries of a document anew, into another that only this side knows.
-    fn renew(&mut self, document: &Arc<Document>, identity: Arc<Identity>) -> Result<(), KvError> {
-        let before = document.identity();
+    fn renew(&mut self, document: &Arc<Document>, before: &Identity, identity: Arc<Identity>) -> Result<(), KvError> {
+        // Both sides may end a pairing at once.
+        if before.replaced.is_cancelled() {
+            return Ok(());
+        }
         let number = identity.number;
         let mut desk = Desk { clock: Clock::restore(None), counter: AuthorCounter::restore(0) };
         if let Some(old) = self.desks.get(&before.number) {

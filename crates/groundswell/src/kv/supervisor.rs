@@ -191,11 +191,8 @@ pub(crate) fn left_by_peer(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Ar
 /// not deleted, it has in the new one.
 pub(crate) async fn renew(kv: &Arc<Kv>, document: &Arc<Document>, before: &Arc<Identity>) -> Result<(), KvError> {
     let identity = kv.new_identity(Standing::Unclaimed);
-    let (renewed, ended) = (document.clone(), before.clone());
-    if ended.replaced.is_cancelled() {
-        return Ok(());
-    }
-    let asked = kv.keeper.ask(|reply| Command::Renew { document: renewed, identity, reply }).await;
+    let (renewed, before) = (document.clone(), before.clone());
+    let asked = kv.keeper.ask(|reply| Command::Renew { document: renewed, before, identity, reply }).await;
     asked.unwrap_or(Err(KvError::ShutDown))?;
     kv.released.notify_one();
     document.close_session(session::KvCloseCode::NotPaired);

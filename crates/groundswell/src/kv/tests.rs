@@ -169,3 +169,37 @@ async fn every_missing_value_is_asked_for_until_it_is_here() {
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }
+
+/// The machine's person and the manager end a pairing at the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pairing_that_is_ended_twice_at_once_resets_readers_once() {
+    let pair = pair().await;
+    let Pair { machine, manager, .. } = &pair;
+    machine.set_kv_value("key", "1").await.unwrap();
+    let (kv, document) = (machine.kv().clone(), machine.kv().own().unwrap());
+    let before = document.identity();
+    let mut watch = machine.watch_kv_key("key").await.unwrap();
+    // Both have seen the pairing before either has ended it.
+    let (one, other) = tokio::join!(
+        super::supervisor::renew(&kv, &document, &before),
+        super::supervisor::renew(&kv, &document, &before)
+    );
+    one.unwrap();
+    other.unwrap();
+    machine.set_kv_value("key", "2").await.unwrap();
+    let mut resets = 0;
+    let seen = async {
+        while let Some(update) = watch.next().await {
+            match update.event {
+                groundswell_core::kv::KvEvent::Reset { .. } => resets += 1,
+                groundswell_core::kv::KvEvent::Put(entry) if entry.value == "2" => return,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.unwrap();
+    assert!(resets <= 1, "{resets} resets");
+    assert_eq!(document.identity().number, before.number + 1, "one document took its place");
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}

@@ -1,0 +1,35 @@
+//! `cargo xtask web`: the tests of what is written for browsers: the dashboard's logic, the page in
+//! a headless Chromium, and the client in TypeScript. They need Node.js, which `tools` installs.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{test::finish, tools::on_path};
+
+/// Where, and which command. They install what their lock files name, from the npm registry.
+const STEPS: &[(&str, &[&str])] = &[
+    ("crates/groundswell-web/dashboard", &["node", "--test", "tests/"]),
+    ("clients/typescript", &["npm", "ci", "--no-audit", "--no-fund"]),
+    ("clients/typescript", &["npm", "test"]),
+    ("crates/groundswell-web/dashboard/tests/browser", &["npm", "ci", "--no-audit", "--no-fund"]),
+    ("crates/groundswell-web/dashboard/tests/browser", &["npm", "test"]),
+];
+
+pub(crate) fn run(root: &Path) -> Result<(), String> {
+    if !on_path("node") || !on_path("npm") {
+        println!(
+            "SKIPPED: Node.js and npm are not installed, and could not be: nothing of the page and the client was run"
+        );
+        return Ok(());
+    }
+    for (place, command) in STEPS {
+        println!("-- {place}: {}", command.join(" "));
+        if place.ends_with("browser") && !on_path("chromedriver") {
+            println!("SKIPPED: Chromium and its driver are not installed, and could not be");
+            continue;
+        }
+        let (program, arguments) = command.split_first().ok_or("an empty command")?;
+        finish(Command::new(program).args(arguments).current_dir(root.join(place)))?;
+    }
+    Ok(())
+}
