@@ -121,7 +121,8 @@ impl IntoResponse for Problem {
             index: self.index,
         };
         // Strings and numbers always make JSON.
-        let body = serde_json::to_string(&document).unwrap_or_default();
+        let mut body = serde_json::to_string(&document).unwrap_or_default();
+        body.push('\n');
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -31,7 +31,8 @@ const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Lets a request pass, or refuses it and logs that.
 pub(crate) async fn guard(State(app): State<Arc<Inner>>, request: Request, next: Next) -> Response {
-    let is_page = !request.uri().path().starts_with("/api/");
+    let path = request.uri().path();
+    let is_page = matches!(path, "/" | "/open") || path.starts_with("/assets/");
     let mut response = match check(&app, &request, is_page) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
