@@ -245,7 +245,7 @@ impl Inner {
         })
     }
 
-    pub(crate) fn node_view(&self) -> NodeView {
+    pub(crate) fn node_view(&self, peers: Vec<String>) -> NodeView {
         let node = self.subject.node();
         NodeView {
             id: node.id().to_string(),
@@ -254,7 +254,7 @@ impl Inner {
             version: env!("CARGO_PKG_VERSION"),
             started_ms: self.started_ms,
             now_ms: now_ms(),
-            peers: self.sampler.fresh().status.peers.clone(),
+            peers,
             metrics: node.metrics(),
             http: HttpView {
                 connections: self.counts.connections.load(Ordering::Relaxed),

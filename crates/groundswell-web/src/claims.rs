@@ -57,6 +57,8 @@ struct Claim {
     answer: Option<oneshot::Sender<bool>>,
 }
 
+const CLOSED: &str = "the interface was shut down: look at the machines whether both sides have said yes";
+
 /// How a claim ended.
 struct Outcome {
     state: ClaimState,
@@ -141,14 +143,18 @@ impl Claims {
     ) -> Outcome {
         let said = tokio::select! {
             said = timeout_at(deadline, answer) => said,
-            () = self.closing.cancelled() => return Outcome::failed("the interface was shut down"),
+            () = self.closing.cancelled() => return Outcome::failed(CLOSED),
         };
         // Nobody has answered: then the other side knows already, and says so.
         let same = matches!(said, Ok(Ok(true)));
         if same {
             self.change(number, |view| view.state = ClaimState::Answered);
         }
-        match begun.answer(same).await {
+        let answered = tokio::select! {
+            answered = begun.answer(same) => answered,
+            () = self.closing.cancelled() => return Outcome::failed(CLOSED),
+        };
+        match answered {
             Ok(_) => Outcome { state: ClaimState::Claimed, manager: Some(own), reason: None },
             Err(groundswell::ClaimError::Claim(ClaimFailure::DeclinedHere)) if matches!(said, Ok(Ok(false))) => {
                 Outcome::refused()
@@ -185,7 +191,7 @@ impl Claims {
         let same = tokio::select! {
             said = answer => said.unwrap_or(false),
             () = confirm.closed() => return Outcome::failed(OVER),
-            () = self.closing.cancelled() => return Outcome::failed("the interface was shut down"),
+            () = self.closing.cancelled() => return Outcome::failed(CLOSED),
         };
         if confirm.send(same).is_err() {
             return Outcome::failed(OVER);

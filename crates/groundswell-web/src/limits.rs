@@ -19,6 +19,17 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the body of a request may take to arrive: the largest, over a slow line.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many bytes of a body that is refused are read all the same (1 MiB), and for how long: who is still sending has to
+/// come to reading the answer.
+pub const DRAIN_BYTES: usize = 1024 * 1024;
+
+/// See [`DRAIN_BYTES`].
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long streams may go on after the interface was shut down, if the node was before: they have what was committed to
+/// tell, and end by themselves.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How long a connection may take no byte of what is sent to it before it counts as dead: longer than a laptop's lid is
 /// closed by mistake. Until then a stalled reader costs its connection and a cursor.
 pub const STALLED_TIMEOUT: Duration = Duration::from_secs(120);

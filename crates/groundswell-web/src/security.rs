@@ -37,12 +37,12 @@ pub(crate) async fn guard(State(app): State<Arc<Inner>>, request: Request, next:
         Ok(()) => next.run(request).await,
         Err(problem) => {
             app.counts.refused();
-            tracing::info!(
-                kind = problem.kind.word(),
-                method = %request.method(),
-                path = request.uri().path(),
-                "a request is refused"
-            );
+            let (kind, method, path) = (problem.kind.word(), request.method(), request.uri().path());
+            match problem.kind {
+                // A flood is not to fill the log too.
+                Kind::TooManyRequests => tracing::debug!(kind, %method, path, "a request is refused"),
+                _ => tracing::info!(kind, %method, path, "a request is refused"),
+            }
             problem.into_response()
         }
     };

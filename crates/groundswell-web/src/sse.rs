@@ -3,7 +3,7 @@
 //! There is no task and no queue behind a stream. Its feeds are asked for their next event when the connection has room,
 //! so that a browser that reads slowly, or not at all, costs its cursors and one buffer.
 
-use std::{convert::Infallible, fmt::Write, sync::Arc};
+use std::{convert::Infallible, fmt::Write, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -17,13 +17,13 @@ use futures_util::{
 };
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, Interval, MissedTickBehavior, interval_at},
+    time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep},
 };
 
 use crate::{
     app::Inner,
     events::{Data, Item},
-    limits::{CHUNK_BYTES, HEARTBEAT_PERIOD, RETRY},
+    limits::{CHUNK_BYTES, HEARTBEAT_PERIOD, LAST_WORDS, RETRY},
     places::Places,
     problem::Problem,
     views::now_ms,
@@ -49,6 +49,8 @@ struct Writer {
     places: Option<Places>,
     heartbeat: Interval,
     begun: bool,
+    /// When the stream ends whatever there is to tell, once the interface is shut down.
+    last_words: Option<Pin<Box<Sleep>>>,
     over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -58,7 +60,16 @@ fn respond(app: &Arc<Inner>, permit: OwnedSemaphorePermit, feeds: Vec<Feed>, pla
     let feeds = numbered.map(|(topic, feed)| feed.map(move |item| (topic, item)).boxed()).collect();
     let mut heartbeat = interval_at(Instant::now() + HEARTBEAT_PERIOD, HEARTBEAT_PERIOD);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let writer = Writer { app: app.clone(), feeds, places, heartbeat, begun: false, over: false, _permit: permit };
+    let writer = Writer {
+        app: app.clone(),
+        feeds,
+        places,
+        heartbeat,
+        begun: false,
+        last_words: None,
+        over: false,
+        _permit: permit,
+    };
     let chunks = stream::unfold(writer, |mut writer| async move {
         let chunk = writer.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(chunk)), writer))
@@ -89,24 +100,34 @@ impl Writer {
             );
             return Some(chunk);
         }
+        while chunk.is_empty() {
+            self.step(&mut chunk).await;
+        }
+        Some(chunk)
+    }
+
+    async fn step(&mut self, chunk: &mut String) {
         let closing = self.app.closing.clone();
         tokio::select! {
             biased;
-            () = closing.cancelled() => {
+            () = passed(&mut self.last_words) => {
                 self.over = true;
-                write(&mut chunk, None, &Item::ended("shut_down", None));
+                write(chunk, None, &Item::ended("shut_down", None));
+            }
+            () = closing.cancelled(), if self.last_words.is_none() => {
+                let grace = if self.app.subject.is_shutdown() { LAST_WORDS } else { Duration::ZERO };
+                self.last_words = Some(Box::pin(sleep(grace)));
             }
             next = self.feeds.next() => {
-                self.take(&mut chunk, next);
+                self.take(chunk, next);
                 // What is ready goes along.
                 while chunk.len() < CHUNK_BYTES && !self.over {
                     let Some(next) = self.feeds.next().now_or_never() else { break };
-                    self.take(&mut chunk, next);
+                    self.take(chunk, next);
                 }
             }
-            _ = self.heartbeat.tick() => write(&mut chunk, None, &Item::new(&Data::Heartbeat { now_ms: now_ms() })),
+            _ = self.heartbeat.tick() => write(chunk, None, &Item::new(&Data::Heartbeat { now_ms: now_ms() })),
         }
-        Some(chunk)
     }
 
     fn take(&mut self, chunk: &mut String, next: Option<(usize, Item)>) {
@@ -135,6 +156,14 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+/// Waits for the moment, if there is to be one.
+async fn passed(moment: &mut Option<Pin<Box<Sleep>>>) {
+    match moment {
+        Some(moment) => moment.await,
+        None => std::future::pending().await,
     }
 }
 

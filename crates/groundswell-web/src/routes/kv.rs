@@ -62,6 +62,12 @@ pub(super) async fn delete(State(app): State<Arc<Inner>>, Part(machine): Part, q
     json(&json!({ "deleted": space.delete(&key).await? }))
 }
 
+#[derive(serde::Serialize)]
+struct Page<'a> {
+    entries: Vec<EntryView<'a>>,
+    more: bool,
+}
+
 pub(super) async fn entries(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {
     query.only(&[FILTER_FIELDS, &["space", "after", "limit", "values"]].concat())?;
     let limit =
@@ -86,5 +92,5 @@ pub(super) async fn entries(State(app): State<Arc<Inner>>, Part(machine): Part, 
     // One is given however large it is, so that every page goes on.
     let count = rest.iter().take(limit).take_while(fits).count().max(rest.len().min(1));
     let page: Vec<_> = rest.iter().take(count).map(|entry| EntryView::new(entry, with_values)).collect();
-    json(&json!({ "entries": page, "more": count < rest.len() }))
+    json(&Page { entries: page, more: count < rest.len() })
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Answer, Part, node::Ticket};
 use crate::{
     app::Inner,
-    body::{json, json_with, read_json},
+    body::{Named, json, json_with, read_json},
     limits::MAX_JSON_BYTES,
     problem::{Kind, Problem},
     subject::Subject,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn list(State(app): State<Arc<Inner>>) -> Answer {
     // One that was released in this moment is left out.
     let machines: Vec<_> = app.subject.machine_ids().into_iter().filter_map(|id| app.subject.view(id).ok()).collect();
-    json(&json!({ "machines": machines }))
+    json(&Named("machines", &machines))
 }
 
 pub(super) async fn one(State(app): State<Arc<Inner>>, Part(machine): Part) -> Answer {
@@ -34,7 +34,7 @@ pub(super) async fn claims(State(app): State<Arc<Inner>>) -> Answer {
     if matches!(app.subject, Subject::Node(_)) {
         return Err(Problem::new(Kind::WrongRole, "this node is neither a machine nor a manager: it has no claims"));
     }
-    json(&json!({ "claims": app.claims.list() }))
+    json(&Named("claims", &app.claims.list()))
 }
 
 pub(super) async fn begin_claim(State(app): State<Arc<Inner>>, body: Body) -> Answer {

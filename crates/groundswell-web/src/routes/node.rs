@@ -25,7 +25,7 @@ pub(super) async fn openapi() -> Response {
 }
 
 pub(super) async fn node(State(app): State<Arc<Inner>>) -> Answer {
-    json(&app.node_view())
+    json(&app.node_view(app.sampler.fresh().status.peers))
 }
 
 pub(super) async fn peers(State(app): State<Arc<Inner>>) -> Answer {

@@ -10,7 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::Answer;
 use crate::{
     app::Inner,
-    body::{json, json_with, read_json},
+    body::{Named, json, json_with, read_json},
     lakes::{DEFAULT_AGENT, LakeError, RuleChange, State as LakeState, Tide},
     limits::{MAX_JSON_BYTES, MAX_WAVES_BYTES},
     problem::Problem,
@@ -40,11 +40,11 @@ async fn replica(app: &Inner, query: &Query) -> Result<Tide, Problem> {
 }
 
 pub(super) async fn publications(State(app): State<Arc<Inner>>) -> Answer {
-    json(&json!({ "publications": app.sampler.fresh().publications() }))
+    json(&Named("publications", &app.sampler.fresh().publications()))
 }
 
 pub(super) async fn subscriptions(State(app): State<Arc<Inner>>) -> Answer {
-    json(&json!({ "subscriptions": app.sampler.fresh().subscriptions() }))
+    json(&Named("subscriptions", &app.sampler.fresh().subscriptions()))
 }
 
 pub(super) async fn read_publication(State(app): State<Arc<Inner>>, query: Query) -> Answer {
@@ -178,7 +178,7 @@ pub(super) async fn access(State(app): State<Arc<Inner>>, query: Query, body: Bo
         AccessChange::Block { peers } => agent.block(path.as_str(), ids(&peers)?).await,
     };
     let access = AccessView::from(&changed.map_err(LakeError::from)?);
-    json(&json!({ "path": path.as_str(), "access": access }))
+    json(&json!({ "access": access, "path": path.as_str() }))
 }
 
 #[derive(Deserialize)]
@@ -204,7 +204,7 @@ pub(super) async fn follow(State(app): State<Arc<Inner>>, query: Query) -> Answe
     query.only(&["peer", "path", "agent", "lake"])?;
     let source = source_of(app.subject.node(), &query).await?;
     app.lakes.follow(&source, query.text("lake")?).await?;
-    json(&json!({ "source": source }))
+    json(&Named("source", &source))
 }
 
 pub(super) async fn quit(State(app): State<Arc<Inner>>, query: Query) -> Answer {

@@ -69,7 +69,7 @@ pub(super) fn node(app: &Arc<Inner>) -> Feed {
 
 impl Look for Node {
     fn look(&mut self, app: &Inner, say: &mut VecDeque<Item>) {
-        let view = app.node_view();
+        let view = app.node_view(app.sampler.recent().status.peers.clone());
         // That the clock goes on is no news.
         let known = serde_json::to_string(&NodeView { now_ms: 0, ..view.clone() }).ok();
         if self.told != known {

@@ -387,6 +387,20 @@ impl Events {
         }
     }
 
+    /// The first event for which each of these holds, whatever their order.
+    pub async fn find_all<const N: usize>(&mut self, what: &str, holds: [&dyn Fn(&Sse) -> bool; N]) -> [Sse; N] {
+        let mut found: [Option<Sse>; N] = std::array::from_fn(|_| None);
+        while found.iter().any(Option::is_none) {
+            let event = self.step(what).await;
+            for (found, holds) in found.iter_mut().zip(holds) {
+                if found.is_none() && holds(&event) {
+                    *found = Some(event.clone());
+                }
+            }
+        }
+        found.map(Option::unwrap)
+    }
+
     /// All up to the first of this name, which is the last of them.
     pub async fn up_to(&mut self, name: &str) -> Vec<Sse> {
         let mut all = Vec::new();

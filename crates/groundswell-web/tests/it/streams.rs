@@ -173,20 +173,29 @@ async fn one_stream_follows_everything_of_a_page() {
     assert_eq!((seen[&5].name.as_str(), &seen[&5].data["reason"]), ("ended", &json!("unknown-machine")));
 
     let id = pair(&manager, &machine).await;
-    let claim =
-        events.find("the claim", |event| event.name == "claim" && event.data["claim"]["state"] == "claimed").await;
-    assert_eq!(claim.data["topic"], 1);
-    let is_online = |event: &crate::common::Sse| event.name == "machine" && event.data["machine"]["link"] == "online";
-    let online = events.find("the machine to be online", is_online).await;
-    assert_eq!((&online.data["machine"]["id"], &online.data["topic"]), (&json!(id), &json!(0)));
+    let [claim, online] = events
+        .find_all(
+            "the claimed machine to be online",
+            [&|event| event.name == "claim" && event.data["claim"]["state"] == "claimed", &|event| {
+                event.name == "machine" && event.data["machine"]["link"] == "online"
+            }],
+        )
+        .await;
+    assert_eq!((&claim.data["topic"], &online.data["topic"]), (&json!(1), &json!(0)));
+    assert_eq!(online.data["machine"]["id"], id.as_str());
     machine.http.put(&format!("{OWN}/entry?key=price/1"), "250").await.well();
     let put = events.find("the entry", |event| event.name == "put").await;
     assert_eq!((&put.data["machine"], &put.data["value"], &put.data["topic"]), (&json!(id), &json!("250"), &json!(2)));
     give_waves(&manager, "/sales", json!([7])).await;
-    let update = events.find("the wave", |event| event.name == "update").await;
+    let [update, _] = events
+        .find_all(
+            "the wave, and the publication in its list",
+            [&|event| event.name == "update", &|event| {
+                event.name == "publication" && event.data["publication"]["aeon"] == 2
+            }],
+        )
+        .await;
     assert_eq!((&update.data["wave"], &update.data["topic"]), (&json!(7), &json!(3)));
-    let counted = |event: &crate::common::Sse| event.name == "publication" && event.data["publication"]["aeon"] == 2;
-    events.find("the publication in its list", counted).await;
 
     manager.http.delete(&format!("/api/v1/machines/{id}")).await.well();
     let mut gone = std::collections::BTreeSet::new();

@@ -122,7 +122,8 @@ async fn a_source_is_followed_read_ruled_copied_and_quit() {
     let read = format!("/api/v1/subscription?{source}");
     reader.http.get(&read).await.problem(404, "not-followed");
     reader.http.delete(&read).await.problem(404, "not-followed");
-    reader.http.put(&format!("{read}&lake=log"), "").await.problem(404, "unknown-peer");
+    let unknown = format!("/api/v1/subscription?peer={id}&path=/other&lake=log");
+    reader.http.put(&unknown, "").await.problem(404, "unknown-peer");
     let by_ticket = format!("/api/v1/subscription?peer={ticket}&path=/a");
     reader.http.put(&by_ticket, "").await.problem(400, "lake-needed");
     let followed = reader.http.put(&format!("{by_ticket}&lake=log"), "").await.well();
