@@ -19,9 +19,9 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the body of a request may take to arrive: the largest, over a slow line.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes of a body that is refused are read all the same (1 MiB), and for how long: who is still sending has to
-/// come to reading the answer.
-pub const DRAIN_BYTES: usize = 1024 * 1024;
+/// How many bytes of a body that is refused are read all the same (16 MiB, twice the largest that is not), and for how
+/// long: who is still sending has to come to reading the answer.
+pub const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 
 /// See [`DRAIN_BYTES`].
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -29,8 +29,11 @@ type Answer = Result<Response, Problem>;
 /// Where everything but the dashboard is.
 const API: &str = "/api/v1";
 
-/// Every path with the methods that it takes, for the routes and for the test that compares them with the document.
-fn table() -> Vec<(String, &'static [&'static str], MethodRouter<Arc<Inner>>)> {
+/// A path, the methods that it takes, and what answers them.
+type Route = (String, &'static [&'static str], MethodRouter<Arc<Inner>>);
+
+/// Every route; the methods are named for the test that compares them with the document.
+fn table() -> Vec<Route> {
     let api = |path: &str| format!("{API}{path}");
     vec![
         ("/".into(), &["get"], get(dashboard::page)),

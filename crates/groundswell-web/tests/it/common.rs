@@ -1,5 +1,5 @@
 //! What the tests share: nodes with an interface each, a client, and a reader of event streams.
-#![allow(unreachable_pub)] // as in a library
+#![allow(unreachable_pub, clippy::unwrap_used)] // as in a library of tests
 
 use std::{
     collections::VecDeque,

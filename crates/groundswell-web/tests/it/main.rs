@@ -1,4 +1,5 @@
 //! The HTTP interface over real sockets, against real nodes.
+#![allow(clippy::unwrap_used)] // what is wrong in a test is to end it
 
 mod common;
 mod many;
