@@ -83,8 +83,10 @@ async fn a_stream_ends_with_its_reason() {
     machine.http.put(&format!("{OWN}/entry?key=last"), "words").await.well();
     let stopping = machine.stop();
     let (last, _) = tokio::join!(of_machine.up_to("ended"), stopping);
-    assert_eq!(last[0].data["key"], "last", "{last:?}");
-    assert_eq!(last[1].data["reason"], "shut_down");
+    // A release may give more than one reset; what counts is how it ends.
+    let [.., put, ended] = &*last else { panic!("{last:?}") };
+    assert_eq!(put.data["key"], "last", "{last:?}");
+    assert_eq!(ended.data["reason"], "shut_down");
     of_machine.ends().await;
     manager.stop().await;
 }
