@@ -1,0 +1,10 @@
+//! The HTTP interface over real sockets, against real nodes.
+#![allow(clippy::unwrap_used)] // what is wrong in a test is to end it
+
+mod common;
+mod many;
+mod reconnecting;
+mod requests;
+mod security;
+mod streams;
+mod tides;
