@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { byteString, bytesOf, hex, keyOf, parseHex, percent, printable, textOf, utf8 } from '../assets/bytes.js';
+import { byteString, bytesOf, hex, keyOf, parseHex, percent, printable, textOf, utf8 } from '../bytes.js';
 
 test('every byte survives the way to a query and back', () => {
   const all = byteString(Uint8Array.from({ length: 256 }, (_, byte) => byte));

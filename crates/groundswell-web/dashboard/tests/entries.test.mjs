@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { DELETED_MS, Entries, PREVIEW } from '../assets/entries.js';
+import { DELETED_MS, Entries, PREVIEW } from '../entries.js';
 
 const put = (key, value, more = {}) => ({ type: 'put', machine: 'm', key, value, author: 'machine', timestamp: 1, live: true, ...more });
 const shown = (entries, now = 0) => {

@@ -3,7 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 
-import { fold } from '../assets/rock.js';
+import { fold } from '../rock.js';
 
 /** @param {Buffer} bytes @param {string} name */
 function words(bytes, name) {

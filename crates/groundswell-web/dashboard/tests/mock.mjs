@@ -14,7 +14,7 @@ const TYPES = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', ht
 /** What the node sends with every page; the page has to live with it. */
 export const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
-  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+  "require-trusted-types-for 'script'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /** @param {string} text */
 export const idOf = (text) => createHash('sha256').update(text).digest('hex');
@@ -269,7 +269,7 @@ export class Mock {
   }
 
   async file(path, response) {
-    const name = path === '/' ? 'index.html' : path.match(/^\/(assets\/[\w.-]+)$/)?.[1];
+    const name = path === '/' ? 'index.html' : path.match(/^\/assets\/([\w-]+\.(?:js|css|svg))$/)?.[1];
     if (!name) throw new Problem(404, 'not-found', 'there is nothing here');
     const bytes = await readFile(new URL(name, DASHBOARD)).catch(() => { throw new Problem(404, 'not-found', name); });
     response.writeHead(200, { 'content-type': TYPES[name.split('.').at(-1)], 'content-security-policy': POLICY, 'cache-control': 'no-cache', 'x-content-type-options': 'nosniff' });
@@ -418,7 +418,8 @@ class Stream {
       for (const id of ids) this.follow(topic, id);
       if (ids.length === 0 && machine !== '*') this.send(number, { type: 'ended', reason: 'released' });
       topic.whole = machine === '*' ? new Set(ids) : null;
-      if (topic.whole?.size === 0) this.send(number, { type: 'caught_up' });
+      topic.all = ids;
+      if (topic.whole?.size === 0) this.send(number, { type: 'caught_up', machines: ids });
     } else {
       const held = mock.held(topic.name, topic.query);
       const given = this.ids[topic.text];
@@ -461,7 +462,7 @@ class Stream {
           if (place.kv) Object.assign(event, { machine });
           if (event.cursor) this.ids[place.key ?? topic.text] = event.cursor;
           this.send(number, event);
-          if (event.type === 'caught_up' && topic.whole?.delete(machine) && topic.whole.size === 0) this.send(number, { type: 'caught_up' });
+          if (event.type === 'caught_up' && topic.whole?.delete(machine) && topic.whole.size === 0) this.send(number, { type: 'caught_up', machines: topic.all });
         }
       }
     });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Model } from '../assets/model.js';
+import { Model } from '../model.js';
 
 const TOPICS = [{ kind: 'node' }, { kind: 'machines' }, { kind: 'claims' }, { kind: 'publications' }, { kind: 'subscriptions' }, { kind: 'kv', machine: '*', space: '' }];
 const HELLO = { type: 'hello', node: 'n', started_ms: 1, heartbeat_ms: 10_000 };
@@ -90,4 +90,13 @@ test('an event of a kind from a later version is passed over', () => {
   tell({ type: 'eclipse', topic: 5, machine: 'a' });
   tell({ type: 'eclipse', topic: 17 });
   assert.equal(made.entries.count, 0);
+});
+
+test('what is held of machines that went while the page was away goes when all have caught up', () => {
+  const { made, tell } = model();
+  tell(put('a', 'k'));
+  tell(put('b', 'k'));
+  tell({ type: 'caught_up', topic: 5, machines: ['b'] });
+  made.entries.settle(0);
+  assert.deepEqual(made.entries.visible.map((row) => row.machine), ['b']);
 });

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { fold, PathState, SHOWN_WAVES } from '../assets/rock.js';
-import { parseEvent } from '../assets/stream.js';
+import { fold, PathState, SHOWN_WAVES } from '../rock.js';
+import { parseEvent } from '../stream.js';
 
 const state = (lake) => new PathState({ kind: 'publication', agent: 'main', path: '/p', lake });
 const update = (aeon, more) => ({ type: 'update', aeon, live: true, stale: false, cursor: `e:${aeon}`, ...more });

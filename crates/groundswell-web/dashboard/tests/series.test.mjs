@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { SECONDS, Series } from '../assets/series.js';
+import { SECONDS, Series } from '../series.js';
 
 test('each second has its events, its median and its worst', () => {
   const series = new Series();

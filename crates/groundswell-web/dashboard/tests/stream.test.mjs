@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Stream } from '../assets/stream.js';
-import { streamQuery, topicText } from '../assets/topics.js';
+import { Stream } from '../stream.js';
+import { streamQuery, topicText } from '../topics.js';
 
 const KV = { kind: 'kv', machine: '*', space: '' };
 

@@ -108,6 +108,7 @@ export function endWords(reason) {
   const words = {
     released: 'This machine was released.', shut_down: 'The node was shut down.', storage: 'The node cannot read its storage.',
     quit: 'This source is no longer followed.', killed: 'This path was killed; it may begin again by itself.',
+    'no-state': 'Nothing is published here any more.',
     not_available: 'This path is not available here. It begins by itself when it is.',
   };
   return words[reason] ?? `This ended: ${reason}.`;

@@ -136,6 +136,11 @@ export class Entries {
     for (const row of this.rows.values()) if (row.machine === machine) this.drop(row);
   }
 
+  /** What is held of other machines is of some that are there no more. @param {string[]} machines */
+  keepOnly(machines) {
+    for (const machine of [...this.machines.keys()]) if (!machines.includes(machine)) this.forget(machine);
+  }
+
   clear() {
     const { filter } = this;
     Object.assign(this, new Entries(), { filter });

@@ -137,6 +137,7 @@ export class Model {
         break;
       case 'caught_up':
         if (event.machine) this.entries.caughtUp(event.machine);
+        if (event.machines) this.entries.keepOnly(event.machines);
         break;
       case 'gone':
         this.entries.forget(event.machine);
