@@ -22,20 +22,23 @@ export function confirmed({ title, text, action, run }) {
   return new Promise((resolve) => {
     const stop = new AbortController();
     const { signal } = stop;
-    let done = false;
-    dialog.addEventListener('close', () => {
+    // At once, and not when the browser tells of it: by then the next question may stand there.
+    const finish = (/** @type {boolean} */ done) => {
       stop.abort();
       yes.disabled = false;
+      if (dialog.open) dialog.close();
       resolve(done);
-    }, { signal });
-    no.addEventListener('click', () => dialog.close(), { signal });
+    };
+    no.addEventListener('click', () => finish(false), { signal });
+    dialog.addEventListener('cancel', () => finish(false), { signal });
+    dialog.addEventListener('close', () => !dialog.open && finish(false), { signal });
     yes.addEventListener('click', async () => {
       yes.disabled = true;
       try {
         await run();
-        done = true;
-        dialog.close();
+        if (!signal.aborted) finish(true);
       } catch (error) {
+        if (signal.aborted) return;
         setText(byId('confirm-error'), `Not done: ${/** @type {Error} */ (error).message}.`);
         yes.disabled = false;
       }

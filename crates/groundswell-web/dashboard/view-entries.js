@@ -21,7 +21,7 @@ export class EntriesView {
     this.does = does;
     this.grid = byId('entries-grid');
     this.body = byId('entries-body');
-    /** @type {Map<string, {node: HTMLElement, update: (row: Row, at: number) => void}>} */
+    /** @type {Map<string, {node: HTMLElement, update: (row: Row, at: number) => void, move: () => void}>} */
     this.shown = new Map();
     /** @type {Row[]} */
     this.rows = [];
@@ -73,7 +73,10 @@ export class EntriesView {
     entries.settle(now);
     this.rows = entries.visible.length > MOST_ROWS ? entries.visible.slice(0, MOST_ROWS) : entries.visible;
     this.renderSummary(entries, looksAt, machines);
-    this.rowHeight = parseFloat(getComputedStyle(this.grid).getPropertyValue('--row')) || 34;
+    const height = parseFloat(getComputedStyle(this.grid).getPropertyValue('--row')) || 34;
+    // A phone that is turned round: every row has another place.
+    if (height !== this.rowHeight) this.shown.forEach((row) => row.move());
+    this.rowHeight = height;
     this.body.style.height = `${this.rows.length * this.rowHeight}px`;
     this.grid.setAttribute('aria-rowcount', String(this.rows.length + 1));
     const first = Math.max(0, Math.floor(this.grid.scrollTop / this.rowHeight) - MARGIN);
@@ -154,7 +157,7 @@ export class EntriesView {
       version = row.version;
     };
     update(first, at);
-    return { node, update };
+    return { node, update, move: () => { at = -1; } };
   }
 
   /** @param {KeyboardEvent} event */

@@ -8,6 +8,8 @@ import { clock, count, endWords, shortId } from './words.js';
 const LINES = 500;
 /** The most members of one level of a tree, until more are asked for. */
 const MEMBERS = 100;
+/** A member with so few members of its own is open from the beginning, if it stands at the top. */
+const OPEN_MEMBERS = 20;
 /** The most characters of a string or a wave. */
 const CHARACTERS = 2_000;
 
@@ -46,8 +48,8 @@ export class RockView {
     const waves = path.waves;
     setHidden(byId('waves-none'), waves.length > 0);
     keyed(byId('waves'), waves, (wave) => `${subject.path} ${wave.aeon}`, (wave) => {
-      const text = typeof wave.wave === 'string' ? wave.wave : JSON.stringify(wave.wave);
-      const node = el('li', {}, el('span', { class: 'aeon', text: count(wave.aeon) }), el('code', { text: short(text) }), el('small', { text: wave.live ? clock(wave.at) : 'from before' }));
+      const text = waveText(path.lake, wave.wave);
+      const node = el('li', {}, el('span', { class: 'aeon', text: count(wave.aeon) }), el('code', { text: short(text), title: short(text) }), el('small', { text: wave.live ? clock(wave.at) : 'from before' }));
       return { node, update: () => {} };
     });
   }
@@ -62,11 +64,19 @@ export class RockView {
     const kind = path.lake === 'log' && Array.isArray(path.rock) ? 'log' : ['number', 'string'].includes(typeof path.rock) ? 'number' : 'tree';
     if (!this.shape || this.kind !== kind) {
       this.kind = kind;
-      this.shape = kind === 'log' ? lines(this.value) : kind === 'number' ? number() : tree(null, this.does.redraw);
+      this.shape = kind === 'log' ? lines(this.value) : kind === 'number' ? number() : tree(null, 0, this.does.redraw);
       this.value.replaceChildren(this.shape.node);
     }
     this.shape.update(path.rock);
   }
+}
+
+/** A wave in a line: of a JSON Patch, its operations. @param {string|null} lake @param {any} wave @returns {string} */
+function waveText(lake, wave) {
+  if (typeof wave === 'string') return wave;
+  if (lake !== 'json' || !Array.isArray(wave)) return JSON.stringify(wave);
+  const operation = (/** @type {any} */ one) => [one.op, one.from, one.path || 'the document', 'value' in one ? JSON.stringify(one.value) : ''].filter(Boolean).join(' ');
+  return wave.map(operation).join('; ');
 }
 
 /** @param {string} text */
@@ -100,8 +110,8 @@ function lines(scroller) {
   return { node: el('div', {}, above, list), update };
 }
 
-/** A value of JSON, with what is in it once it is opened. @param {string|null} name @param {() => void} redraw @returns {{node: HTMLElement, update: (value: any) => void}} */
-function tree(name, redraw) {
+/** A value of JSON, with what is in it once it is opened. @param {string|null} name @param {number} depth @param {() => void} redraw @returns {{node: HTMLElement, update: (value: any) => void}} */
+function tree(name, depth, redraw) {
   const label = name === null ? [] : [el('span', { class: 'member', text: `${printable(name)}: ` })];
   const scalar = el('span', { class: 'scalar' });
   const leaf = el('div', { class: 'leaf' }, ...label, scalar);
@@ -117,7 +127,7 @@ function tree(name, redraw) {
   const fill = () => {
     const keys = Object.keys(held);
     keyed(members, keys.slice(0, limit), (key) => key, (key) => {
-      const child = tree(key, redraw);
+      const child = tree(key, depth + 1, redraw);
       return { node: child.node, update: () => child.update(held[key]) };
     });
     setHidden(more, keys.length <= limit);
@@ -135,7 +145,7 @@ function tree(name, redraw) {
     if (!details) {
       const branchLabel = name === null ? 'The document' : printable(name);
       details = /** @type {HTMLDetailsElement} */ (el('details', { on: { toggle: () => details?.open && fill() } }, el('summary', {}, el('span', { class: 'member', text: `${branchLabel} ` }), size), members, more));
-      details.open = name === null;
+      details.open = depth === 0 || (depth === 1 && Object.keys(value).length <= OPEN_MEMBERS);
     }
     const length = Object.keys(value).length;
     setText(size, Array.isArray(value) ? `list of ${count(length)}` : `${count(length)} ${length === 1 ? 'member' : 'members'}`);

@@ -53,7 +53,7 @@ export function skewWords(skew) {
   if (skew === null) return { text: 'not known', bad: false };
   const size = Math.abs(skew);
   if (size < 1000) return { text: `${skew > 0 ? '+' : skew < 0 ? '−' : ''}${size} ms`, bad: false };
-  return { text: `${span(size)} ${skew > 0 ? 'ahead' : 'behind'}`, bad: size >= 2000 };
+  return { text: `${span(size).replace(/ 0 (min|s|h)$/, '')} ${skew > 0 ? 'ahead' : 'behind'}`, bad: size >= 2000 };
 }
 
 /** @param {any} replica @param {number} now @returns {Standing} */
