@@ -118,6 +118,7 @@ impl Writer {
                 let grace = if self.app.subject.is_shutdown() { LAST_WORDS } else { Duration::ZERO };
                 self.last_words = Some(Box::pin(sleep(grace)));
             }
+            _ = self.heartbeat.tick() => write(chunk, None, &Item::new(&Data::Heartbeat { now_ms: now_ms() })),
             next = self.feeds.next() => {
                 self.take(chunk, next);
                 // What is ready goes along.
@@ -126,7 +127,6 @@ impl Writer {
                     self.take(chunk, next);
                 }
             }
-            _ = self.heartbeat.tick() => write(chunk, None, &Item::new(&Data::Heartbeat { now_ms: now_ms() })),
         }
     }
 

@@ -5,7 +5,7 @@ mod lists;
 mod machines;
 mod tides;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use groundswell::{Aeon, Cursor, Epoch, PeerId};
 
@@ -26,8 +26,8 @@ pub(crate) use tides::{PUBLICATION_FIELDS, SUBSCRIPTION_FIELDS, publication, sou
 pub(crate) enum Resume {
     /// The cursor of a stream of one topic.
     One(Option<Cursor>),
-    /// The cursors of a stream of many, and the text of this one.
-    Many { topic: String, places: Option<Arc<Places>> },
+    /// The cursors of a stream of many, and the text of this topic.
+    Many { topic: String, before: Option<Arc<Before>> },
 }
 
 impl Resume {
@@ -42,11 +42,36 @@ impl Resume {
         const NOWHERE: Cursor = Cursor { epoch: Epoch([0; 16]), aeon: Aeon(1) };
         match self {
             Self::One(cursor) => (Part([0; 4]), *cursor),
-            Self::Many { topic, places } => {
+            Self::Many { topic, before } => {
                 let part = Part::new(topic, machine);
-                (part, places.as_ref().map(|places| places.get(part).unwrap_or(NOWHERE)))
+                (part, before.as_ref().map(|before| before.go_on(part).unwrap_or(NOWHERE)))
             }
         }
+    }
+}
+
+/// What a stream of many topics was told when its reader came back.
+#[derive(Default)]
+pub(crate) struct Before {
+    places: Places,
+    /// Those that a topic of this stream goes on from. The others are forgotten: their readers have left them, and what
+    /// they held of them with them.
+    used: Mutex<Places>,
+}
+
+impl Before {
+    pub(crate) fn new(id: &str) -> Self {
+        Self { places: Places::parse(id), used: Mutex::default() }
+    }
+
+    fn go_on(&self, part: Part) -> Option<Cursor> {
+        let cursor = self.places.get(part)?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).moved(part, cursor);
+        Some(cursor)
+    }
+
+    pub(crate) fn used(&self) -> Places {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -103,8 +128,8 @@ impl Topic {
     }
 
     /// Follows the topic. What can't be followed (any more) ends at once, so that the others go on.
-    pub(crate) async fn feed(self, app: &Arc<Inner>, places: Option<Arc<Places>>) -> Feed {
-        let resume = Resume::Many { topic: self.text, places };
+    pub(crate) async fn feed(self, app: &Arc<Inner>, before: Option<Arc<Before>>) -> Feed {
+        let resume = Resume::Many { topic: self.text, before };
         let feed = match self.kind {
             Kind::Node => Ok(lists::node(app)),
             Kind::Machines => Ok(machines::machines(app)),
@@ -149,9 +174,9 @@ mod tests {
 
     #[test]
     fn who_comes_back_without_a_place_begins_with_a_reset() {
-        let new = Resume::Many { topic: "kv?machine=*".into(), places: None };
+        let new = Resume::Many { topic: "kv?machine=*".into(), before: None };
         assert_eq!(new.of(None).1, None);
-        let back = Resume::Many { topic: "kv?machine=*".into(), places: Some(Arc::default()) };
+        let back = Resume::Many { topic: "kv?machine=*".into(), before: Some(Arc::default()) };
         assert_eq!(back.of(None).1.map(|cursor| cursor.epoch), Some(Epoch([0; 16])));
     }
 }

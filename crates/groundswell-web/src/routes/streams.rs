@@ -11,11 +11,10 @@ use super::{Answer, Part};
 use crate::{
     app::Inner,
     limits::MAX_TOPICS,
-    places::Places,
     problem::Problem,
     query::{FILTER_FIELDS, Query},
     sse,
-    topics::{self, Resume, Topic},
+    topics::{self, Before, Resume, Topic},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -66,12 +65,12 @@ pub(super) async fn many(State(app): State<Arc<Inner>>, query: Query, headers: H
     if topics.is_empty() || topics.len() > MAX_TOPICS {
         return Err(Problem::bad(format!("a stream has 1 to {MAX_TOPICS} topics, and not {}", topics.len())));
     }
-    let before = last_id(&query, &headers)?.map(|id| Arc::new(Places::parse(id)));
+    let before = last_id(&query, &headers)?.map(|id| Arc::new(Before::new(id)));
     let permit = app.stream_permit()?;
     let mut feeds = Vec::with_capacity(topics.len());
     for topic in topics {
         feeds.push(topic.feed(&app, before.clone()).await);
     }
-    let places = before.map(|places| Places::clone(&places)).unwrap_or_default();
+    let places = before.map(|before| before.used()).unwrap_or_default();
     Ok(sse::many(&app, permit, feeds, places))
 }

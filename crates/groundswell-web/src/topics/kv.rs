@@ -121,8 +121,8 @@ async fn all(app: &Arc<Inner>, query: &Query, resume: Resume) -> Result<Feed, Pr
     };
     fleet.look().await?;
     // A machine that is claimed from here on is nothing that a reader could have known.
-    if let Resume::Many { places, .. } = &mut fleet.resume {
-        *places = None;
+    if let Resume::Many { before, .. } = &mut fleet.resume {
+        *before = None;
     }
     fleet.behind = Some(fleet.known.clone());
     let items = stream::unfold(fleet, |mut fleet| async move {

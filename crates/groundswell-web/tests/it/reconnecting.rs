@@ -179,3 +179,34 @@ async fn a_page_changes_its_topics_and_goes_on_in_those_that_stay() {
         up.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_left_out_begins_anew() {
+    let machine = machine().await;
+    for key in ["a", "b"] {
+        machine.http.put(&format!("{OWN}/entry?key={key}"), "1").await.well();
+    }
+    let topic = |key: &str| format!("topic=kv%3Fmachine%3Dself%26key%3D{key}");
+    let (a, b) = (topic("a"), topic("b"));
+    let mut events = machine.http.events(&format!("/api/v1/stream?{a}&{b}")).await;
+    let mut last = String::new();
+    for (path, expected) in [
+        (format!("{a}&{b}"), vec!["caught_up", "caught_up", "put", "put"]),
+        (a.clone(), vec!["caught_up"]),
+        // A page that did not follow it does not know what there is.
+        (format!("{a}&{b}"), vec!["caught_up", "caught_up", "put", "reset"]),
+    ] {
+        if !last.is_empty() {
+            events = machine.http.events(&format!("/api/v1/stream?{path}&from={last}")).await;
+        }
+        events.expect("hello").await;
+        let mut names = Vec::new();
+        while names.len() < expected.len() {
+            names.push(events.find("the beginning", |_| true).await.name);
+        }
+        names.sort_unstable();
+        assert_eq!(names, expected, "{path}");
+        last = events.last.clone();
+    }
+    machine.stop().await;
+}

@@ -354,6 +354,21 @@ async fn a_head_that_does_not_come_ends_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_given_up() {
+    let machine = machine().await;
+    let (addr, token) = (machine.http.addr, machine.app.token());
+    let begun = Instant::now();
+    let head = format!(
+        "PUT /api/v1/machines/self/entry?key=a HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Length: 9\r\n\r\n1234"
+    );
+    let answer = raw(&machine.http, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(begun.elapsed() >= limits::BODY_TIMEOUT - Duration::from_secs(1), "{:?}", begun.elapsed());
+    machine.http.get("/api/v1/machines/self/entry?key=a").await.problem(404, "no-entry");
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_computers_are_let_in_only_if_that_was_said() {
     let dir = TempDir::new().unwrap();
     let node =
