@@ -48,7 +48,12 @@ class Drawing {
     const base = HEIGHT - BOTTOM;
     for (const y of [8, (8 + base) / 2, base]) make('line', { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: 'rule' });
     this.labels = [8, (8 + base) / 2, base].map((y) => make('text', { x: LEFT - 6, y: y + 4, class: 'label end' }));
-    for (const [x, text, side] of /** @type {[number, string, string]} */ ([[LEFT, '2 min ago', ''], [(LEFT + WIDTH) / 2, '1 min', 'middle'], [WIDTH, 'now', 'end']].map((entry) => entry))) make('text', { x, y: HEIGHT - 3, class: `label ${side}` }).textContent = text;
+    const label = (/** @type {number} */ x, /** @type {string} */ side, /** @type {string} */ text) => {
+      make('text', { x, y: HEIGHT - 3, class: `label ${side}` }).textContent = text;
+    };
+    label(LEFT, '', '2 min ago');
+    label((LEFT + WIDTH) / 2, 'middle', '1 min');
+    label(WIDTH, 'end', 'now');
     this.curves = curves.map(([, kind]) => make('path', { class: `curve ${kind}` }));
     this.areas = curves.map(([, kind]) => kind.includes('area'));
   }
