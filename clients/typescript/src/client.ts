@@ -56,7 +56,7 @@ export class Groundswell {
       response = await this.#ask('GET', entryPath(machine, key, space));
     } catch (error) {
       // A machine that is not known has the same status, and is an error.
-      if (error instanceof GroundswellError && error.status === 404 && error.kind !== 'unknown-machine') return null;
+      if (error instanceof GroundswellError && error.kind === 'no-entry') return null;
       throw error;
     }
     const author = response.headers.get('groundswell-author') === 'manager' ? 'manager' : 'machine';

@@ -88,7 +88,7 @@ export async function* follow(open: Open, options: FollowOptions): AsyncGenerato
 
 type Json = components['schemas']['Event'];
 
-/** The events of one connection, each with its id. */
+/** The events of one connection, each with its id. Who aborts the signal closes it. */
 async function* messages(open: Open, from: string | undefined, signal: AbortSignal): AsyncGenerator<[Json, string], void, void> {
   const response = await within(HELLO, open(from, signal));
   if (!response.ok) throw await GroundswellError.of(response);
@@ -97,19 +97,15 @@ async function* messages(open: Open, from: string | undefined, signal: AbortSign
   const decoder = new TextDecoder();
   const parser = new Parser();
   let patience = HELLO;
-  try {
-    for (;;) {
-      // The time in which nobody asks for an event does not count: it is the reader's, not the node's.
-      const { done, value } = await within(patience, reader.read());
-      if (done) return;
-      for (const message of parser.push(decoder.decode(value, { stream: true }))) {
-        const json = JSON.parse(message.data) as Json;
-        if (json.type === 'hello') patience = json.heartbeat_ms * MISSED;
-        yield [json, message.id];
-      }
+  for (;;) {
+    // The time in which nobody asks for an event does not count: it is the reader's, not the node's.
+    const { done, value } = await within(patience, reader.read());
+    if (done) return;
+    for (const message of parser.push(decoder.decode(value, { stream: true }))) {
+      const json = JSON.parse(message.data) as Json;
+      if (json.type === 'hello') patience = json.heartbeat_ms * MISSED;
+      yield [json, message.id];
     }
-  } finally {
-    await reader.cancel().catch(() => {});
   }
 }
 

@@ -166,7 +166,7 @@ export function renderNode(node, now) {
   const facts = [
     ['Role', node.role], ['Id', node.id], ['Ticket', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
     ['Connected peers', node.peers.length === 0 ? 'none' : node.peers.map(shortId).join(', ')],
-    ['HTTP', `${count(node.http.connections)} connections, ${count(node.http.streams)} streams, ${count(node.http.refused)} refused`],
+    ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, refused: ${count(node.http.refused)}`],
   ];
   renderFacts(byId('node-facts'), facts);
   renderFacts(byId('node-metrics'), Object.entries(node.metrics).map(([name, value]) => [name.replaceAll('_', ' '), count(value)]));

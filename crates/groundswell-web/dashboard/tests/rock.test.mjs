@@ -69,6 +69,14 @@ test('a lake that is not known here has its rock read, and an old answer does no
   assert.deepEqual(path.rock, { n: 2 });
 });
 
+test('a wave that does not follow the rock is not washed onto it', () => {
+  const path = state('sum');
+  path.apply(update(3, { rock: 30 }), 0);
+  path.apply({ type: 'caught_up', aeon: 3, rock: 30 }, 0);
+  path.apply(update(5, { wave: 7 }), 0);
+  assert.deepEqual([path.rock, path.rockAeon, path.aeon, path.needsRead], [30, 3, 5, true]);
+});
+
 test('not available, killed and begun again', () => {
   const path = state('log');
   path.apply({ type: 'not_available' }, 0);
