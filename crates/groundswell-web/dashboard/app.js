@@ -141,7 +141,7 @@ function render() {
   const changed = model.takeChanged();
   head.render(now);
   if (changed.has('machines') || changed.has('claims') || ticked) machines.render(now);
-  if (changed.has('machines') || changed.has('entries')) entries.renderChoice();
+  if (changed.has('machines')) entries.renderChoice();
   if (changed.has('entries') || model.entries.dying.length > 0) entries.render(now);
   if (changed.has('entries')) dialog.render();
   if (changed.has('paths') || ticked) paths.render(now);

@@ -36,7 +36,7 @@ const NAMES = [
  * @property {() => Promise<{status: number, detail: string}|null>} probe Asks the node why there is no stream; null: it does not answer.
  * @property {(event: any, topics: Topic[]) => void} onEvent
  * @property {(status: Status) => void} onStatus
- * @property {(back: {after: number, restarted: boolean}) => void} onBack All is here again, after so many milliseconds.
+ * @property {(back: {after: number, restarted: boolean, rested: boolean}) => void} onBack All is here again, after so many milliseconds; `rested`: the page had let go of it by itself.
  */
 
 export class Stream {
@@ -55,6 +55,7 @@ export class Stream {
     /** When the node began the run that was seen last. @type {number|null} */
     this.startedMs = null;
     this.restarted = false;
+    this.rested = false;
     /** Since when the page is not right. @type {number|null} */
     this.wrongSince = null;
     this.heartbeat = 10_000;
@@ -82,6 +83,7 @@ export class Stream {
   rest() {
     this.close();
     this.needs.clearTimer(this.timer);
+    this.rested ||= this.wrongSince === null;
     this.wrongSince ??= this.needs.now();
     this.setStatus('resting', null);
   }
@@ -149,18 +151,19 @@ export class Stream {
 
   /** All topics are here. */
   complete() {
-    const { wrongSince, restarted } = this;
+    const { wrongSince, restarted, rested } = this;
     this.setStatus('live', null);
     this.status.tries = 0;
     this.wrongSince = null;
-    this.restarted = false;
-    if (wrongSince !== null) this.needs.onBack({ after: this.needs.now() - wrongSince, restarted });
+    this.restarted = this.rested = false;
+    if (wrongSince !== null) this.needs.onBack({ after: this.needs.now() - wrongSince, restarted, rested });
   }
 
   /** The stream is broken, has ended, or could not be opened. */
   async lose() {
     const said = this.ended;
     this.close();
+    this.rested = false;
     this.wrongSince ??= this.needs.now();
     const { tries } = this.status;
     const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** Math.min(tries, 10)) * (0.5 + this.needs.random() / 2);

@@ -30,7 +30,10 @@ export class EntriesView {
     this.rowHeight = 34;
     this.grid.addEventListener('scroll', does.redraw, { passive: true });
     this.grid.addEventListener('keydown', (event) => this.key(event));
-    new ResizeObserver(does.redraw).observe(this.grid);
+    new ResizeObserver(() => {
+      this.measure();
+      does.redraw();
+    }).observe(this.grid);
     /** @type {HTMLInputElement} */
     const filter = byId('entries-filter');
     /** @type {HTMLSelectElement} */
@@ -67,18 +70,25 @@ export class EntriesView {
     this.grid.classList.toggle('of-all', looksAt.machine === '*');
   }
 
+  /** How tall a row is, which the style says: a phone's has two lines. */
+  measure() {
+    const height = parseFloat(getComputedStyle(this.grid).getPropertyValue('--row')) || this.rowHeight;
+    // Every row has another place.
+    if (height !== this.rowHeight) this.shown.forEach((row) => row.move());
+    this.rowHeight = height;
+  }
+
   /** @param {number} now */
   render(now) {
     const { entries, looksAt, machines } = this.model;
     entries.settle(now);
     this.rows = entries.visible.length > MOST_ROWS ? entries.visible.slice(0, MOST_ROWS) : entries.visible;
     this.renderSummary(entries, looksAt, machines);
-    const height = parseFloat(getComputedStyle(this.grid).getPropertyValue('--row')) || 34;
-    // A phone that is turned round: every row has another place.
-    if (height !== this.rowHeight) this.shown.forEach((row) => row.move());
-    this.rowHeight = height;
-    this.body.style.height = `${this.rows.length * this.rowHeight}px`;
-    this.grid.setAttribute('aria-rowcount', String(this.rows.length + 1));
+    const height = `${this.rows.length * this.rowHeight}px`;
+    if (this.body.style.height !== height) {
+      this.body.style.height = height;
+      this.grid.setAttribute('aria-rowcount', String(this.rows.length + 1));
+    }
     const first = Math.max(0, Math.floor(this.grid.scrollTop / this.rowHeight) - MARGIN);
     const last = Math.min(this.rows.length, Math.ceil((this.grid.scrollTop + this.grid.clientHeight) / this.rowHeight) + MARGIN);
     const focused = /** @type {HTMLElement|null} */ (this.body.contains(document.activeElement) ? document.activeElement : null);
@@ -96,13 +106,15 @@ export class EntriesView {
       let shown = this.shown.get(row.id);
       if (!shown) this.shown.set(row.id, (shown = this.make(row)));
       shown.update(row, first + at);
-      shown.node.tabIndex = row.id === stop ? 0 : -1;
+      const tab = row.id === stop ? 0 : -1;
+      if (shown.node.tabIndex !== tab) shown.node.tabIndex = tab;
       if (this.body.children[at] !== shown.node) this.body.insertBefore(shown.node, this.body.children[at] ?? null);
     });
     // To move an element takes its focus away.
     if (focused && focused.isConnected && document.activeElement !== focused && document.activeElement !== this.grid) focused.focus({ preventScroll: true });
     // Without a row to stand on, the table itself has to take the focus, to be scrolled.
-    this.grid.tabIndex = wanted.length === 0 ? 0 : -1;
+    const tab = wanted.length === 0 ? 0 : -1;
+    if (this.grid.tabIndex !== tab || !this.grid.hasAttribute('tabindex')) this.grid.tabIndex = tab;
   }
 
   /** @param {import('./entries.js').Entries} entries @param {import('./model.js').Model['looksAt']} looksAt @param {import('./model.js').List<any>} machines */
@@ -126,7 +138,7 @@ export class EntriesView {
     const edit = el('button', { class: 'small', text: 'Edit', attrs: { type: 'button', tabindex: '-1', 'aria-label': `Edit ${first.keyText}` }, on: { click: () => this.does.open(row) } });
     const remove = el('button', { class: 'small', text: 'Delete…', attrs: { type: 'button', tabindex: '-1', 'aria-label': `Delete ${first.keyText}` }, on: { click: () => this.does.remove(row) } });
     actions.append(edit, remove);
-    const node = el('div', { class: 'grid-row', attrs: { role: 'row' }, on: {
+    const node = el('div', { class: 'grid-row', attrs: { role: 'row', tabindex: '-1' }, on: {
       focusin: () => { this.active = row.id; },
       dblclick: () => this.does.open(row),
     } }, key, value, of, author, written, actions);

@@ -20,9 +20,9 @@ export class HeadView {
     banner.append(this.bannerText, ' ', this.retry);
   }
 
-  /** @param {{after: number, restarted: boolean}} back @param {number} now */
-  setBack({ after, restarted }, now) {
-    const why = restarted ? 'The node was restarted.' : 'The connection to the node was lost.';
+  /** @param {{after: number, restarted: boolean, rested: boolean}} back @param {number} now */
+  setBack({ after, restarted, rested }, now) {
+    const why = restarted ? 'The node was restarted.' : rested ? 'This page was hidden, and let go of the node.' : 'The connection to the node was lost.';
     const text = `${why} What was shown was out of date for ${span(after)}, until ${clock(now)}. It is right again.`;
     this.back = { id: 'back', text, tone: 'good', until: now + BACK_MS };
   }
@@ -32,7 +32,8 @@ export class HeadView {
     const { node } = this.model;
     if (node) {
       setText(byId('who'), `${node.role} ${shortId(node.id)}`);
-      document.title = `${this.title()}${node.role} ${shortId(node.id)} – Groundswell`;
+      const title = `${this.title()}${node.role} ${shortId(node.id)} – Groundswell`;
+      if (document.title !== title) document.title = title;
     }
     this.renderConnection(now);
     this.renderNotices(now);

@@ -101,7 +101,8 @@ export class MachinesView {
     const title = own ? 'Release this machine from its manager?' : `Release machine ${shortId(id)}?`;
     if (await confirmed({ title, text, action: 'Release', run: () => release(id) })) {
       say(`Machine ${shortId(id)} is released.`);
-      byId('machines-title').scrollIntoView();
+      // The button that was pressed has gone with its row.
+      byId('machines-title').focus();
     }
   }
 
@@ -129,13 +130,17 @@ export class MachinesView {
     const yes = el('button', { text: 'The same: confirm', attrs: { type: 'button' } });
     const no = el('button', { class: 'danger', text: 'Not the same: decline', attrs: { type: 'button' } });
     const buttons = el('div', { class: 'buttons' }, no, yes);
-    const node = el('li', {}, title, pin, text, error, buttons);
+    const node = el('li', { attrs: { tabindex: '-1' } }, title, pin, text, error, buttons);
     const answer = async (/** @type {boolean} */ same) => {
       setText(error, '');
+      for (const button of [yes, no]) button.setAttribute('disabled', '');
+      // The buttons go when the answer is there, and would take the focus with them.
+      node.focus();
       try {
         await answerClaim(first.claim, same);
       } catch (refused) {
         setText(error, `${/** @type {Error} */ (refused).message}.`);
+        for (const button of [yes, no]) button.removeAttribute('disabled');
       }
     };
     yes.addEventListener('click', () => answer(true));

@@ -82,7 +82,7 @@ test('broken, it goes on from its last id, and says for how long it was wrong', 
   assert.equal(seen.sources.length, 2);
   assert.equal(last().url.searchParams.get('from'), 'id 7');
   bring(last(), 'id 9', 1);
-  assert.deepEqual(seen.back, [{ after: 250, restarted: false }]);
+  assert.deepEqual(seen.back, [{ after: 250, restarted: false, rested: false }]);
 });
 
 test('a restart of the node is told, once', () => {
@@ -182,6 +182,9 @@ test('a page that nobody looks at gives its connection back', () => {
   assert.equal(seen.sources.length, 1);
   stream.wake();
   assert.equal(last().url.searchParams.get('from'), 'a');
+  last().tell(hello());
+  last().tell({ type: 'caught_up', topic: 0, machines: ['m'] });
+  assert.deepEqual(seen.back, [{ after: 100_000, restarted: false, rested: true }]);
 });
 
 test('topics say whose entries and which path, whatever is in the names', () => {
