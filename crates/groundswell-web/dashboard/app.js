@@ -21,6 +21,11 @@ const TICK = 1000;
 /** A rock that can't be washed here is read at most so often, in milliseconds. */
 const READ_EVERY = 1000;
 
+/** After so long a topic that failed, which the rest of the stream outlives, is followed again, in milliseconds. */
+const FOLLOW_AGAIN = 5000;
+/** Why a topic may end that is there still. */
+const FAILURES = ['failed', 'storage', 'other'];
+
 const model = new Model();
 const stream = new Stream(STREAM, {
   open: (url) => new EventSource(url),
@@ -63,14 +68,28 @@ const plot = new PlotView(model);
 /** @type {string|null} */
 let role = null;
 
-/** @param {any} event @param {import('./topics.js').Topic[]} topics */
-function hear(event, topics) {
-  model.apply(event, topics, Date.now());
+/** @param {any} event @param {import('./topics.js').Topic[]} followed By the stream that it came on. */
+function hear(event, followed) {
+  model.apply(event, followed, Date.now());
   if (event.type === 'node' && event.node.role !== role) begin(event.node);
   // A machine that is looked at alone may be released: then all the others are.
   if (event.type === 'gone' && model.looksAt?.machine === event.machine) look('*', '');
+  if (event.type === 'ended' && event.topic !== undefined && FAILURES.includes(event.reason)) {
+    clearTimeout(again);
+    again = setTimeout(() => stream.follow(topics()), FOLLOW_AGAIN);
+  }
+  // What was looked at before it was published, is published.
+  const { path } = model;
+  const isPublished = event.type === 'publication' && path?.subject.kind === 'publication' && path.word === 'no-state';
+  if (isPublished && path.subject.path === event.publication.path && path.subject.agent === event.publication.agent) {
+    path.word = null;
+    stream.follow(topics());
+  }
   draw();
 }
+
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let again;
 
 /** @param {any} node The node has this role, the first time or after a restart. */
 function begin(node) {

@@ -120,6 +120,7 @@ export class Model {
     // An event of the machine that was looked at before.
     if (!this.looksAt || this.looksAt.machine !== topic.machine || this.looksAt.space !== topic.space) return;
     this.changed.add('entries');
+    if (event.type !== 'ended') this.looksAt.ended = null;
     switch (event.type) {
       case 'put':
         this.entries.put(event, now);

@@ -216,6 +216,17 @@ await claim('a machine sees the claim of a manager, and confirms', { role: 'mach
   await browser.wait("document.querySelector('#claims').textContent.includes('Claimed') && document.querySelector('#machines').textContent.includes('manager')");
 });
 
+await claim('a topic that failed is followed again by itself', { machines: 1 }, async (mock, base) => {
+  await load(base);
+  const [stream] = mock.streams;
+  const number = stream.topics.findIndex(({ name }) => name === 'kv');
+  stream.topics[number].places.clear();
+  stream.send(number, { type: 'ended', reason: 'failed' });
+  await browser.wait("document.querySelector('#entries-summary').textContent.includes('This ended: failed')");
+  mock.put(mock.machineId(0), '0/meanwhile', '1');
+  await browser.wait("document.querySelector('#entries-body').textContent.includes('0/meanwhile') && !document.querySelector('#entries-summary').textContent.includes('ended')");
+});
+
 await claim('a page whose session has ended says so', { machines: 1 }, async (mock, base) => {
   await load(base);
   mock.refuseWith = 401;
