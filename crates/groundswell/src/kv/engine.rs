@@ -14,10 +14,10 @@ use std::{
 use groundswell_core::{encoding::decode, wire::encode_frame_within};
 use iroh::endpoint::SendStream;
 use iroh_docs::{
-    Capability, ContentStatus, Event, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage, SignedEntry,
-    SyncOutcome,
+    AuthorId, Capability, ContentStatus, Event, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage,
+    SignedEntry, SyncOutcome,
     actor::{OpenOpts, SyncHandle},
-    store::fs::Store as DocsStore,
+    store::{Query, fs::Store as DocsStore},
 };
 use tracing::warn;
 
@@ -32,6 +32,9 @@ use crate::{
 /// How long the engine may take to answer before it counts as dead. A large reconciliation holds its
 /// one thread for seconds at a time.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many entries the engine reads ahead of who looks through them.
+const ENTRIES_AHEAD: usize = 1_024;
 
 /// Why the engine did not do what it was asked. Nothing that was acknowledged depends on it: all
 /// entries are in our own storage first.
@@ -128,6 +131,22 @@ impl Engine {
         }
     }
 
+    /// Every entry of a document: its author, document key and counter. There are as many as two
+    /// authors may have keys, at most.
+    pub(crate) async fn entries(&self, id: NamespaceId) -> Result<Vec<(AuthorId, [u8; 32], u64)>, EngineError> {
+        let (sender, mut entries) = irpc::channel::mpsc::channel(ENTRIES_AHEAD);
+        let query = Query::all().include_empty();
+        self.handle()?.get_many(id, query.into(), sender).await.map_err(engine)?;
+        let mut all = Vec::new();
+        while let Some(entry) = entries.recv().await.map_err(engine)? {
+            let entry = entry.map_err(engine)?;
+            if let Ok(key) = <[u8; 32]>::try_from(entry.key()) {
+                all.push((entry.author_bytes(), key, entry.timestamp()));
+            }
+        }
+        Ok(all)
+    }
+
     /// Makes durable what was inserted.
     pub(crate) async fn flush(&self) -> Result<(), EngineError> {
         self.handle()?.flush_store().await.map_err(engine)
@@ -219,7 +238,7 @@ impl Engine {
     }
 
     /// Whether it has this entry, or a newer one.
-    pub(crate) async fn has(&self, id: NamespaceId, author: iroh_docs::AuthorId, key: [u8; 32], counter: u64) -> bool {
+    pub(crate) async fn has(&self, id: NamespaceId, author: AuthorId, key: [u8; 32], counter: u64) -> bool {
         let key = bytes::Bytes::copy_from_slice(&key);
         let entry = self.handle().unwrap().get_exact(id, author, key, true).await.unwrap();
         entry.is_some_and(|entry| entry.timestamp() >= counter)

@@ -97,18 +97,23 @@ async fn resolve(kv: &Arc<Kv>, dirty: &Dirty) {
     loop {
         dirty.changed.notified().await;
         let keys = std::mem::take(&mut *lock(&dirty.keys));
-        let looker = kv.clone();
-        // Reading storage may wait for the disk.
-        let looked = tokio::task::spawn_blocking(move || look_at(&looker, keys)).await;
-        let Ok((rows, documents)) = looked else { continue };
-        if rows.is_empty() {
-            continue;
-        }
-        if let Err(error) = kv.keeper.rows(rows).await {
-            warn!(%error, "missing values are not noted; the next connection asks for them again");
-        }
-        documents.iter().for_each(|document| document.missing.notify_one());
+        note_missing(kv, keys).await;
     }
+}
+
+/// Notes what of this is not in storage, and has it asked for.
+async fn note_missing(kv: &Arc<Kv>, keys: HashMap<Place, u64>) {
+    let looker = kv.clone();
+    // Reading storage may wait for the disk.
+    let looked = tokio::task::spawn_blocking(move || look_at(&looker, keys)).await;
+    let Ok((rows, documents)) = looked else { return };
+    if rows.is_empty() {
+        return;
+    }
+    if let Err(error) = kv.keeper.rows(rows).await {
+        warn!(%error, "missing values are not noted; they are found again when the document is opened next");
+    }
+    documents.iter().for_each(|document| document.missing.notify_one());
 }
 
 /// What of this is not in storage, and whose it is.
@@ -211,6 +216,12 @@ async fn feed_identity(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Identi
     let storage = |error: crate::StorageError| EngineError::of(&error);
     let fresh = kv.engine.open_document(&identity.secret).await?;
     document.set_open_in_engine(true);
+    if !fresh {
+        // What a reconciliation had brought when the process or the engine ended, nobody else knows of.
+        let entries = kv.engine.entries(identity.namespace).await?;
+        let keys = entries.into_iter().map(|(author, key, counter)| ((identity.namespace, author, key), counter));
+        note_missing(kv, keys.collect()).await;
+    }
     let mut fed = if fresh { [0; 2] } else { kv.storage.fed(identity.number).map_err(storage)? };
     let mut heads = document.heads.subscribe();
     loop {

@@ -203,3 +203,34 @@ async fn a_pairing_that_is_ended_twice_at_once_resets_readers_once() {
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }
+
+/// A reconciliation brings an entry, and the process ends before anybody has noted that its value is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reconciliation_brought_before_a_crash_is_asked_for_after_it() {
+    let pair = pair().await;
+    let Pair { machine, manager, id, manager_dir, .. } = &pair;
+    machine.set_kv_value("key", "old").await.unwrap();
+    until_value(manager, *id, "key", "old").await;
+    manager.shutdown().await.unwrap();
+    machine.set_kv_value("key", "new").await.unwrap();
+    let (kv, identity) = (machine.kv(), machine.kv().own().unwrap().identity());
+    let entry = kv.storage.entry(identity.number, KvAuthor::Machine, place("key")).unwrap().unwrap();
+    {
+        // The machine pushes nothing that the manager says it holds.
+        let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
+        let (number, author) = (storage.documents().unwrap()[0].0, KvAuthor::Machine);
+        storage.write(vec![Row::Mark { number, author, mark: Mark::Held, counter: entry.counter }]).unwrap();
+        storage.close();
+    }
+    let (events, _drained) = async_channel::bounded(100);
+    let engine = super::Engine::open(&manager_dir.path().join("docs.redb"), events).unwrap();
+    assert!(!engine.open_document(&identity.secret).await.unwrap(), "the document is there");
+    let author = identity.author(KvAuthor::Machine).unwrap();
+    engine.insert(*id, entry.to_entry(identity.namespace, author).unwrap()).await.unwrap();
+    engine.flush().await.unwrap();
+    engine.stop().await;
+    let manager = manager_at(manager_dir.path()).await;
+    until_value(&manager, *id, "key", "new").await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
