@@ -1,0 +1,557 @@
+//! The lakes `log`, `sum` and `json` by their names, over a node: each path is declared when it is first named and,
+//! after a restart, from what is stored.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{
+    FutureExt,
+    stream::{self, BoxStream, StreamExt},
+};
+use groundswell::{
+    Aeon, Cursor, Event, Lake, Name, Node, Path, Publications, Rule, Source, Subscriptions, Updates,
+    lakes::{Json, JsonDocument, JsonPatch, Log, Sum},
+};
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::Mutex;
+
+use super::{Answer, Begin, DEFAULT_AGENT, LakeError, LakeEvent, Lakes, Rocks, RuleChange, State, Surf, Tide};
+
+/// A built-in lake: its waves and rocks as JSON.
+trait AsJson: Lake<Wave: Clone> + Sized {
+    fn wave(json: &RawValue) -> Result<Self::Wave, String>;
+    fn wave_json(wave: &Self::Wave) -> serde_json::Result<Box<RawValue>>;
+    /// It is called while who gives a wave waits, so that it makes text at once.
+    fn rock_json(rock: &Self::Rock) -> serde_json::Result<Box<RawValue>>;
+}
+
+impl AsJson for Log {
+    fn wave(json: &RawValue) -> Result<String, String> {
+        serde_json::from_str(json.get()).map_err(|error| format!("a wave of a log is a string ({error})"))
+    }
+
+    fn wave_json(wave: &String) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(wave)
+    }
+
+    fn rock_json(rock: &Vec<String>) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(rock)
+    }
+}
+
+impl AsJson for Sum {
+    fn wave(json: &RawValue) -> Result<i64, String> {
+        serde_json::from_str(json.get())
+            .map_err(|error| format!("a wave of a sum is a whole number of 64 bits ({error})"))
+    }
+
+    fn wave_json(wave: &i64) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(wave)
+    }
+
+    fn rock_json(rock: &i64) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(rock)
+    }
+}
+
+impl AsJson for Json {
+    fn wave(json: &RawValue) -> Result<JsonPatch, String> {
+        let refused = |error| {
+            format!("a wave of json is a JSON Patch ({error}), as [{{\"op\":\"add\",\"path\":\"\",\"value\":{{}}}}] is")
+        };
+        json.get().parse().map_err(refused)
+    }
+
+    fn wave_json(wave: &JsonPatch) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(&wave.0)
+    }
+
+    fn rock_json(rock: &JsonDocument) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(&rock.0)
+    }
+}
+
+/// What is published under one declaration.
+trait Published: Send + Sync {
+    fn open<'a>(&'a self, path: &'a Path) -> Answer<'a, Aeon>;
+    fn give<'a>(&'a self, path: &'a Path, waves: Vec<Box<RawValue>>) -> Answer<'a, Aeon>;
+    fn rock<'a>(&'a self, path: &'a Path) -> Answer<'a, (Aeon, Box<RawValue>)>;
+    fn fork<'a>(&'a self, from: &'a Path, to: &'a Path) -> Answer<'a, Aeon>;
+    fn copy<'a>(&'a self, source: &'a Source, to: &'a Path) -> Answer<'a, Aeon>;
+    fn is_empty(&self) -> bool;
+    fn withdraw(&self);
+}
+
+impl<L: AsJson> Published for Publications<L> {
+    fn open<'a>(&'a self, path: &'a Path) -> Answer<'a, Aeon> {
+        async move { Ok(Publications::open(self, path.as_str()).await?) }.boxed()
+    }
+
+    fn give<'a>(&'a self, path: &'a Path, waves: Vec<Box<RawValue>>) -> Answer<'a, Aeon> {
+        let parsed = waves
+            .iter()
+            .enumerate()
+            .map(|(index, wave)| L::wave(wave).map_err(|reason| LakeError::Refused { index, reason }));
+        let parsed: Result<Vec<L::Wave>, LakeError> = parsed.collect();
+        async move { Ok(self.give_all(path.as_str(), parsed?).await?) }.boxed()
+    }
+
+    fn rock<'a>(&'a self, path: &'a Path) -> Answer<'a, (Aeon, Box<RawValue>)> {
+        async move {
+            let (aeon, rock) = self.with_rock(path.as_str(), |rock, aeon| (aeon, L::rock_json(rock))).await?;
+            Ok((aeon, made(rock)?))
+        }
+        .boxed()
+    }
+
+    fn fork<'a>(&'a self, from: &'a Path, to: &'a Path) -> Answer<'a, Aeon> {
+        async move { Ok(Publications::fork(self, from.as_str(), to.as_str()).await?) }.boxed()
+    }
+
+    fn copy<'a>(&'a self, source: &'a Source, to: &'a Path) -> Answer<'a, Aeon> {
+        async move { Ok(Publications::copy(self, source, to.as_str()).await?) }.boxed()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.read().is_empty()
+    }
+
+    fn withdraw(&self) {
+        Publications::withdraw(self.clone());
+    }
+}
+
+/// What is followed under one declaration.
+trait Followed: Send + Sync {
+    fn follow<'a>(&'a self, source: &'a Source) -> Answer<'a, ()>;
+    fn surf<'a>(&'a self, source: &'a Source, surf: Surf) -> Answer<'a, BoxStream<'static, LakeEvent>>;
+    fn rock<'a>(&'a self, source: &'a Source) -> Answer<'a, (Aeon, Box<RawValue>)>;
+    fn rule<'a>(&'a self, source: &'a Source, rule: Rule) -> Answer<'a, ()>;
+    fn wipe<'a>(&'a self, source: &'a Source) -> Answer<'a, ()>;
+    fn sources(&self) -> Vec<Source>;
+    fn withdraw(&self);
+}
+
+impl<L: AsJson> Followed for Subscriptions<L> {
+    fn follow<'a>(&'a self, source: &'a Source) -> Answer<'a, ()> {
+        async move { Ok(Subscriptions::follow(self, source.clone()).await?) }.boxed()
+    }
+
+    fn surf<'a>(&'a self, source: &'a Source, surf: Surf) -> Answer<'a, BoxStream<'static, LakeEvent>> {
+        async move {
+            let from = match surf.begin {
+                Begin::Newest => None,
+                Begin::Cursor(cursor) => Some(cursor),
+                Begin::Waves(waves) => {
+                    Subscriptions::follow(self, source.clone()).await?;
+                    let newest = self.read().get(source).and_then(|state| state.cursor);
+                    newest.map(|newest| Cursor { aeon: newest.aeon.back(waves), ..newest })
+                }
+            };
+            let updates = self.surf_from(source.clone(), from).await?;
+            let events = stream::unfold(updates, move |mut updates| async move {
+                let event = next::<L>(&mut updates, surf.rocks).await?;
+                Some((event, updates))
+            });
+            Ok(events.boxed())
+        }
+        .boxed()
+    }
+
+    fn rock<'a>(&'a self, source: &'a Source) -> Answer<'a, (Aeon, Box<RawValue>)> {
+        async move {
+            let (aeon, rock) = self.with_rock(source, |rock, aeon| (aeon, L::rock_json(rock))).await?;
+            Ok((aeon, made(rock)?))
+        }
+        .boxed()
+    }
+
+    fn rule<'a>(&'a self, source: &'a Source, rule: Rule) -> Answer<'a, ()> {
+        async move { Ok(Subscriptions::rule(self, source, rule).await?) }.boxed()
+    }
+
+    fn wipe<'a>(&'a self, source: &'a Source) -> Answer<'a, ()> {
+        async move { Ok(Subscriptions::wipe(self, source).await?) }.boxed()
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        self.read().into_keys().collect()
+    }
+
+    fn withdraw(&self) {
+        Subscriptions::withdraw(self.clone());
+    }
+}
+
+fn made(json: serde_json::Result<Box<RawValue>>) -> Result<Box<RawValue>, LakeError> {
+    json.map_err(|error| LakeError::Other(error.to_string()))
+}
+
+/// The next event, with the rock where it is wanted.
+async fn next<L: AsJson>(updates: &mut Updates<L>, rocks: Rocks) -> Option<LakeEvent> {
+    loop {
+        let look = |event, rock: Option<&L::Rock>| (event, rock.map(L::rock_json));
+        let (event, rock) = match rocks {
+            Rocks::Never => (updates.next().await?, None),
+            Rocks::Needed => updates.next_or_rock(look).await?,
+            Rocks::Always => updates.next_with_rock(look).await?,
+        };
+        // Text, numbers and JSON always make JSON.
+        let rock = rock.and_then(Result::ok);
+        return Some(match event {
+            Event::Update(update) => LakeEvent::Update {
+                cursor: update.cursor,
+                wave: update.wave.as_ref().and_then(|wave| L::wave_json(wave).ok()),
+                rock,
+                live: update.live,
+                stale: update.stale,
+            },
+            Event::CaughtUp { aeon } if rocks == Rocks::Never => LakeEvent::CaughtUp { aeon, rock: None },
+            // The rock may be newer than the last update; then so is the aeon that is told with it.
+            Event::CaughtUp { aeon } => match updates.with_rock(|rock, aeon| (aeon, L::rock_json(rock))).await {
+                Ok((aeon, rock)) => LakeEvent::CaughtUp { aeon, rock: rock.ok() },
+                Err(_) => LakeEvent::CaughtUp { aeon, rock: None },
+            },
+            Event::Freshness(freshness) => LakeEvent::Freshness(freshness),
+            Event::Ended(ended) => LakeEvent::Ended(ended),
+            // An event of a newer library, which says nothing that is told here.
+            _ => continue,
+        });
+    }
+}
+
+/// The names of the built-in lakes.
+const NAMES: [&str; 3] = [Log::NAME, Sum::NAME, Json::NAME];
+
+fn known(name: &str) -> Result<&'static str, LakeError> {
+    let found = NAMES.into_iter().find(|known| *known == name);
+    found.ok_or_else(|| LakeError::UnknownLake { name: name.to_owned(), known: NAMES.join(", ") })
+}
+
+/// A declaration, and the name of its lake.
+struct Declared<T: ?Sized> {
+    lake: &'static str,
+    handle: Arc<T>,
+}
+
+/// The lakes `log`, `sum` and `json` of a node.
+pub struct BuiltinLakes {
+    node: Node,
+    /// Held while something is declared or followed, so that two requests never declare one path for two lakes.
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    published: BTreeMap<(Name, Path), Declared<dyn Published>>,
+    /// What the agent [`DEFAULT_AGENT`] follows, by path.
+    followed: BTreeMap<Path, Declared<dyn Followed>>,
+}
+
+impl std::fmt::Debug for BuiltinLakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuiltinLakes").field("node", &self.node.id()).finish_non_exhaustive()
+    }
+}
+
+impl BuiltinLakes {
+    /// Declares again what earlier runs of the node have published and followed, so that it goes on. What can't be
+    /// declared, as it is another program's or has been declared by this one, is logged and left as it is.
+    pub async fn restore(node: Node) -> Result<Self, LakeError> {
+        let lakes = Self { node, tables: Mutex::default() };
+        let mut tables = lakes.tables.lock().await;
+        for stored in lakes.node.stored()? {
+            let lake = stored.lake.as_str();
+            let declared = match &stored.source {
+                None => lakes.published(&mut tables, &stored.agent, &stored.path, Some(lake)).await.map(drop),
+                Some(_) if stored.agent.as_str() == DEFAULT_AGENT => {
+                    lakes.followed(&mut tables, &stored.path, Some(lake)).await.map(drop)
+                }
+                Some(_) => Ok(()),
+            };
+            if let Err(error) = declared {
+                tracing::info!(agent = %stored.agent, path = %stored.path, %error, "left as it is");
+            }
+        }
+        drop(tables);
+        Ok(lakes)
+    }
+
+    /// The handle to publish on a path, declared if it is not yet.
+    async fn published(
+        &self,
+        tables: &mut Tables,
+        agent: &Name,
+        path: &Path,
+        lake: Option<&str>,
+    ) -> Result<Arc<dyn Published>, LakeError> {
+        let lake = lake.map(known).transpose()?;
+        let key = (agent.clone(), path.clone());
+        if let Some(declared) = tables.published.get(&key) {
+            if lake.is_none_or(|lake| lake == declared.lake) {
+                return Ok(declared.handle.clone());
+            }
+            if !declared.handle.is_empty() {
+                let held = declared.lake;
+                return Err(LakeError::LakeDiffers(format!("{path} is a {held} on agent {agent}: use it as one")));
+            }
+            // Nothing came of that declaration, and it is in no one's way.
+            declared.handle.withdraw();
+            tables.published.remove(&key);
+        }
+        let lake = lake.ok_or_else(|| LakeError::LakeNeeded(path.clone()))?;
+        let owner = self.node.agent(agent.as_str())?;
+        let handle: Arc<dyn Published> = match lake {
+            Log::NAME => Arc::new(owner.publications::<Log>(path.as_str()).await?),
+            Sum::NAME => Arc::new(owner.publications::<Sum>(path.as_str()).await?),
+            _ => Arc::new(owner.publications::<Json>(path.as_str()).await?),
+        };
+        tables.published.insert(key, Declared { lake, handle: handle.clone() });
+        Ok(handle)
+    }
+
+    /// The handle to follow a path of whatever peer, declared if it is not yet.
+    async fn followed(
+        &self,
+        tables: &mut Tables,
+        path: &Path,
+        lake: Option<&str>,
+    ) -> Result<Arc<dyn Followed>, LakeError> {
+        let lake = lake.map(known).transpose()?;
+        if let Some(declared) = tables.followed.get(path) {
+            if lake.is_none_or(|lake| lake == declared.lake) {
+                return Ok(declared.handle.clone());
+            }
+            let sources = declared.handle.sources();
+            if sources.iter().any(|source| source.peer != self.node.id()) {
+                let held = declared.lake;
+                return Err(LakeError::LakeDiffers(format!("{path} is followed as a {held} here: quit it first")));
+            }
+            // Who has looked at this node's own path has followed it. It is another lake now.
+            for own in sources {
+                self.node.agent(DEFAULT_AGENT)?.quit(&own).await?;
+            }
+            declared.handle.withdraw();
+            tables.followed.remove(path);
+        }
+        let lake = lake.ok_or_else(|| LakeError::LakeNeeded(path.clone()))?;
+        let owner = self.node.agent(DEFAULT_AGENT)?;
+        let handle: Arc<dyn Followed> = match lake {
+            Log::NAME => Arc::new(owner.subscriptions::<Log>(path.as_str()).await?),
+            Sum::NAME => Arc::new(owner.subscriptions::<Sum>(path.as_str()).await?),
+            _ => Arc::new(owner.subscriptions::<Json>(path.as_str()).await?),
+        };
+        tables.followed.insert(path.clone(), Declared { lake, handle: handle.clone() });
+        Ok(handle)
+    }
+
+    /// The lake of a source, where it is not named: that of the publication, if it is this node's own.
+    fn lake_of_own<'a>(&self, tables: &Tables, source: &Source, lake: Option<&'a str>) -> Option<&'a str> {
+        let own = source.peer == self.node.id();
+        let key = (source.agent.clone(), source.path.clone());
+        lake.or_else(|| tables.published.get(&key).filter(|_| own).map(|declared| declared.lake))
+    }
+
+    async fn follower(
+        &self,
+        tables: &mut Tables,
+        source: &Source,
+        lake: Option<&str>,
+    ) -> Result<Arc<dyn Followed>, LakeError> {
+        let lake = self.lake_of_own(tables, source, lake);
+        self.followed(tables, &source.path, lake).await
+    }
+
+    /// The declaration under which a source is followed.
+    fn replica<'a>(tables: &'a Tables, source: &Source) -> Result<&'a Declared<dyn Followed>, LakeError> {
+        let declared = tables.followed.get(&source.path).filter(|declared| declared.handle.sources().contains(source));
+        declared.ok_or_else(|| LakeError::NotFollowed(source.clone()))
+    }
+
+    /// The declaration of a publication that has a state.
+    fn publication<'a>(
+        tables: &'a Tables,
+        agent: &Name,
+        path: &Path,
+    ) -> Result<&'a Declared<dyn Published>, LakeError> {
+        let declared = tables.published.get(&(agent.clone(), path.clone()));
+        declared.filter(|declared| !declared.handle.is_empty()).ok_or_else(|| LakeError::NoState(path.clone()))
+    }
+
+    /// The handle to publish where nothing is published yet.
+    async fn empty(
+        &self,
+        tables: &mut Tables,
+        agent: &Name,
+        path: &Path,
+        lake: &'static str,
+    ) -> Result<Arc<dyn Published>, LakeError> {
+        self.published(tables, agent, path, Some(lake)).await.map_err(|error| match error {
+            // That it is another lake is not what is wrong with it.
+            LakeError::LakeDiffers(_) => LakeError::NotEmpty(path.clone()),
+            other => other,
+        })
+    }
+
+    async fn present_rule(&self, tide: &Tide) -> Result<Rule, LakeError> {
+        match tide {
+            Tide::Own { agent, path } => {
+                let state = self.node.agent(agent.as_str())?.published().remove(path);
+                state.map(|state| state.rule).ok_or_else(|| LakeError::NoState(path.clone()))
+            }
+            Tide::Replica(source) => {
+                let state = self.node.agent(DEFAULT_AGENT)?.followed().remove(source);
+                let state = state.ok_or_else(|| LakeError::NotFollowed(source.clone()))?;
+                state.rule.ok_or_else(|| LakeError::NoState(source.path.clone()))
+            }
+        }
+    }
+}
+
+impl Lakes for BuiltinLakes {
+    fn open<'a>(&'a self, agent: &'a Name, path: &'a Path, lake: Option<&'a str>) -> Answer<'a, Aeon> {
+        async move {
+            let handle = self.published(&mut *self.tables.lock().await, agent, path, lake).await?;
+            handle.open(path).await
+        }
+        .boxed()
+    }
+
+    fn give<'a>(
+        &'a self,
+        agent: &'a Name,
+        path: &'a Path,
+        lake: Option<&'a str>,
+        waves: Vec<Box<RawValue>>,
+    ) -> Answer<'a, Aeon> {
+        async move {
+            let handle = self.published(&mut *self.tables.lock().await, agent, path, lake).await?;
+            handle.give(path, waves).await
+        }
+        .boxed()
+    }
+
+    fn read<'a>(&'a self, tide: &'a Tide) -> Answer<'a, State> {
+        async move {
+            let tables = self.tables.lock().await;
+            match tide {
+                Tide::Own { agent, path } => {
+                    let declared = Self::publication(&tables, agent, path)?;
+                    let (lake, handle) = (declared.lake.to_owned(), declared.handle.clone());
+                    drop(tables);
+                    Ok(State { lake, rock: Some(handle.rock(path).await?), stale: false, fail: None })
+                }
+                Tide::Replica(source) => {
+                    let declared = Self::replica(&tables, source)?;
+                    let (lake, handle) = (declared.lake.to_owned(), declared.handle.clone());
+                    drop(tables);
+                    let rock = match handle.rock(source).await {
+                        Ok(rock) => Some(rock),
+                        Err(LakeError::NoState(_)) => None,
+                        Err(error) => return Err(error),
+                    };
+                    let known = self.node.agent(DEFAULT_AGENT)?.followed().remove(source);
+                    let known = known.ok_or_else(|| LakeError::NotFollowed(source.clone()))?;
+                    Ok(State { lake, rock, stale: known.stale(), fail: known.fail })
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn follow<'a>(&'a self, source: &'a Source, lake: Option<&'a str>) -> Answer<'a, ()> {
+        async move {
+            let mut tables = self.tables.lock().await;
+            let handle = self.follower(&mut tables, source, lake).await?;
+            handle.follow(source).await
+        }
+        .boxed()
+    }
+
+    fn surf<'a>(
+        &'a self,
+        source: &'a Source,
+        lake: Option<&'a str>,
+        surf: Surf,
+    ) -> Answer<'a, BoxStream<'static, LakeEvent>> {
+        async move {
+            let mut tables = self.tables.lock().await;
+            let handle = self.follower(&mut tables, source, lake).await?;
+            handle.surf(source, surf).await
+        }
+        .boxed()
+    }
+
+    fn quit<'a>(&'a self, source: &'a Source) -> Answer<'a, ()> {
+        async move {
+            // Nothing new is followed meanwhile.
+            let tables = self.tables.lock().await;
+            Self::replica(&tables, source)?;
+            Ok(self.node.agent(DEFAULT_AGENT)?.quit(source).await?)
+        }
+        .boxed()
+    }
+
+    fn rule<'a>(&'a self, tide: &'a Tide, change: RuleChange) -> Answer<'a, Rule> {
+        async move {
+            // What one request reads, no other changes before it has written.
+            let tables = self.tables.lock().await;
+            let present = self.present_rule(tide).await?;
+            let rule = change.apply(present);
+            if rule != present {
+                match tide {
+                    Tide::Own { agent, path } => self.node.agent(agent.as_str())?.rule(path.as_str(), rule).await?,
+                    Tide::Replica(source) => Self::replica(&tables, source)?.handle.rule(source, rule).await?,
+                }
+            }
+            Ok(rule)
+        }
+        .boxed()
+    }
+
+    fn wipe<'a>(&'a self, tide: &'a Tide) -> Answer<'a, ()> {
+        async move {
+            match tide {
+                Tide::Own { agent, path } => Ok(self.node.agent(agent.as_str())?.wipe(path.as_str()).await?),
+                Tide::Replica(source) => {
+                    let tables = self.tables.lock().await;
+                    Self::replica(&tables, source)?.handle.wipe(source).await
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn kill<'a>(&'a self, agent: &'a Name, path: &'a Path) -> Answer<'a, ()> {
+        async move {
+            let tables = self.tables.lock().await;
+            Self::publication(&tables, agent, path)?;
+            Ok(self.node.agent(agent.as_str())?.kill(path.as_str()).await?)
+        }
+        .boxed()
+    }
+
+    fn fork<'a>(&'a self, agent: &'a Name, from: &'a Path, to: &'a Path) -> Answer<'a, Aeon> {
+        async move {
+            let mut tables = self.tables.lock().await;
+            let lake = Self::publication(&tables, agent, from)?.lake;
+            let target = self.empty(&mut tables, agent, to, lake).await?;
+            drop(tables);
+            target.fork(from, to).await
+        }
+        .boxed()
+    }
+
+    fn copy<'a>(&'a self, source: &'a Source, agent: &'a Name, to: &'a Path) -> Answer<'a, Aeon> {
+        async move {
+            let mut tables = self.tables.lock().await;
+            let lake = match source.peer == self.node.id() {
+                true => Self::publication(&tables, &source.agent, &source.path)?.lake,
+                false => Self::replica(&tables, source)?.lake,
+            };
+            let target = self.empty(&mut tables, agent, to, lake).await?;
+            drop(tables);
+            target.copy(source, to).await
+        }
+        .boxed()
+    }
+}

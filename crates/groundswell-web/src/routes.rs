@@ -1,0 +1,131 @@
+//! The routes. `openapi.json` describes each of them; a test compares the two.
+
+mod kv;
+mod machines;
+mod node;
+mod streams;
+mod tides;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{FromRequestParts, RawPathParams},
+    http::request::Parts,
+    response::Response,
+    routing::{MethodRouter, get, patch, post},
+};
+
+use crate::{
+    app::Inner,
+    dashboard,
+    problem::{Kind, Problem},
+    query::Query,
+};
+
+/// What a handler answers.
+type Answer = Result<Response, Problem>;
+
+/// Where everything but the dashboard is.
+const API: &str = "/api/v1";
+
+/// Every path with the methods that it takes, for the routes and for the test that compares them with the document.
+fn table() -> Vec<(String, &'static [&'static str], MethodRouter<Arc<Inner>>)> {
+    let api = |path: &str| format!("{API}{path}");
+    vec![
+        ("/".into(), &["get"], get(dashboard::page)),
+        ("/assets/{file}".into(), &["get"], get(dashboard::asset)),
+        ("/open".into(), &["get"], get(dashboard::open)),
+        (api("/openapi.json"), &["get"], get(node::openapi)),
+        (api("/node"), &["get"], get(node::node)),
+        (api("/peers"), &["get", "post"], get(node::peers).post(node::add_peer)),
+        (api("/machines"), &["get"], get(machines::list)),
+        (api("/machines/{machine}"), &["get", "delete"], get(machines::one).delete(machines::release)),
+        (api("/machines/{machine}/spaces"), &["get"], get(kv::spaces)),
+        (api("/machines/{machine}/entries"), &["get"], get(kv::entries)),
+        (api("/machines/{machine}/entry"), &["get", "put", "delete"], get(kv::get).put(kv::put).delete(kv::delete)),
+        (api("/machines/{machine}/events"), &["get"], get(streams::entries)),
+        (api("/claims"), &["get", "post"], get(machines::claims).post(machines::begin_claim)),
+        (api("/claims/{claim}"), &["get"], get(machines::claim)),
+        (api("/claims/{claim}/answer"), &["post"], post(machines::answer_claim)),
+        (api("/publications"), &["get"], get(tides::publications)),
+        (
+            api("/publication"),
+            &["get", "put", "delete"],
+            get(tides::read_publication).put(tides::open).delete(tides::kill),
+        ),
+        (api("/publication/waves"), &["post"], post(tides::give)),
+        (api("/publication/events"), &["get"], get(streams::publication)),
+        (api("/publication/rule"), &["patch"], patch(tides::rule)),
+        (api("/publication/wipe"), &["post"], post(tides::wipe)),
+        (api("/publication/access"), &["post"], post(tides::access)),
+        (api("/publication/fork"), &["post"], post(tides::fork)),
+        (api("/subscriptions"), &["get"], get(tides::subscriptions)),
+        (
+            api("/subscription"),
+            &["get", "put", "delete"],
+            get(tides::read_subscription).put(tides::follow).delete(tides::quit),
+        ),
+        (api("/subscription/events"), &["get"], get(streams::subscription)),
+        (api("/subscription/rule"), &["patch"], patch(tides::replica_rule)),
+        (api("/subscription/wipe"), &["post"], post(tides::wipe_replica)),
+        (api("/subscription/copy"), &["post"], post(tides::copy)),
+        (api("/stream"), &["get"], get(streams::many)),
+    ]
+}
+
+pub(crate) fn router() -> Router<Arc<Inner>> {
+    let routes = table().into_iter().fold(Router::new(), |router, (path, _, methods)| router.route(&path, methods));
+    routes.fallback(nothing).method_not_allowed_fallback(not_so)
+}
+
+async fn nothing() -> Problem {
+    Problem::new(Kind::NotFound, "there is nothing at this address: see /api/v1/openapi.json")
+}
+
+async fn not_so() -> Problem {
+    Problem::new(Kind::MethodNotAllowed, "this method is none of this address: see /api/v1/openapi.json")
+}
+
+/// The part of a path that a route leaves open.
+struct Part(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Part {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let malformed = |_| Problem::bad("the path is malformed: percent-encode UTF-8");
+        let open = RawPathParams::from_request_parts(parts, state).await.map_err(malformed)?;
+        let part = open.iter().next().map(|(_, part)| part.to_owned());
+        Ok(Self(part.ok_or_else(|| Problem::bad("the path is not whole"))?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::parse(parts.uri.query().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_document_and_the_routes_are_the_same() {
+        let document: serde_json::Value = serde_json::from_str(crate::OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                described.insert(format!("{method} {path}"));
+            }
+        }
+        let mut routed = BTreeSet::new();
+        for (path, methods, _) in table() {
+            routed.extend(methods.iter().map(|method| format!("{method} {path}")));
+        }
+        assert_eq!(described, routed);
+    }
+}

@@ -1,0 +1,96 @@
+//! Keys and values.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderName, HeaderValue, header},
+    response::IntoResponse,
+};
+use serde_json::json;
+
+use super::{Answer, Part};
+use crate::{
+    app::Inner,
+    body::{self, json},
+    events::{EntryView, author_word},
+    limits::{DEFAULT_LIST_ENTRIES, MAX_LIST_BYTES, MAX_LIST_ENTRIES},
+    problem::{Kind, Problem},
+    query::{FILTER_FIELDS, Query},
+    subject::Space,
+};
+
+const AUTHOR: HeaderName = HeaderName::from_static("groundswell-author");
+const TIMESTAMP: HeaderName = HeaderName::from_static("groundswell-timestamp");
+
+/// The space that a path and a query name.
+fn space(app: &Inner, machine: &str, query: &Query) -> Result<Space, Problem> {
+    app.subject.space(app.subject.machine(machine)?, query.text("space")?.unwrap_or_default())
+}
+
+pub(super) async fn spaces(State(app): State<Arc<Inner>>, Part(machine): Part) -> Answer {
+    json(&json!({ "spaces": app.subject.spaces(app.subject.machine(&machine)?)? }))
+}
+
+pub(super) async fn get(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {
+    query.only(&["key", "space"])?;
+    let (space, key) = (space(&app, &machine, &query)?, query.key()?);
+    let Some(entry) = space.get(&key).await? else {
+        return Err(Problem::new(Kind::NoEntry, format!("the key {key} has no entry")));
+    };
+    let headers = [
+        // Whatever the value is, it is no page of ours.
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (AUTHOR, HeaderValue::from_static(author_word(entry.author))),
+        (TIMESTAMP, HeaderValue::from(entry.timestamp)),
+    ];
+    Ok((headers, entry.value).into_response())
+}
+
+pub(super) async fn put(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query, body: Body) -> Answer {
+    query.only(&["key", "space"])?;
+    let (space, key) = (space(&app, &machine, &query)?, query.key()?);
+    let value = body::read(body, app.max_value_bytes, Kind::ValueTooLarge).await?;
+    let entry = space.set(&key, value).await?;
+    json(&EntryView::new(&entry, true))
+}
+
+pub(super) async fn delete(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {
+    query.only(&["key", "space"])?;
+    let (space, key) = (space(&app, &machine, &query)?, query.key()?);
+    json(&json!({ "deleted": space.delete(&key).await? }))
+}
+
+#[derive(serde::Serialize)]
+struct Page<'a> {
+    entries: Vec<EntryView<'a>>,
+    more: bool,
+}
+
+pub(super) async fn entries(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {
+    query.only(&[FILTER_FIELDS, &["space", "after", "limit", "values"]].concat())?;
+    let limit =
+        query.number("limit")?.map_or(DEFAULT_LIST_ENTRIES, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    if !(1..=MAX_LIST_ENTRIES).contains(&limit) {
+        return Err(Problem::bad(format!("`limit` is 1 to {MAX_LIST_ENTRIES}: ask for the next page with `after`")));
+    }
+    let with_values = match query.text("values")? {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => return Err(Problem::bad(format!("`values` is true or false, and not `{other}`"))),
+    };
+    let after = query.bytes("after")?;
+    let entries = space(&app, &machine, &query)?.entries(query.filter()?).await?;
+    let begins = after.map_or(0, |after| entries.partition_point(|entry| entry.key.as_bytes() <= after));
+    let rest = entries.get(begins..).unwrap_or_default();
+    let mut bytes = 0;
+    let fits = |entry: &&groundswell::KvEntry| {
+        bytes += entry.key.as_bytes().len() + if with_values { entry.value.len() } else { 0 };
+        bytes <= MAX_LIST_BYTES
+    };
+    // One is given however large it is, so that every page goes on.
+    let count = rest.iter().take(limit).take_while(fits).count().max(rest.len().min(1));
+    let page: Vec<_> = rest.iter().take(count).map(|entry| EntryView::new(entry, with_values)).collect();
+    json(&Page { entries: page, more: count < rest.len() })
+}

@@ -1,0 +1,213 @@
+//! What is told of nodes, machines, publications and subscriptions, as JSON.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use groundswell::{
+    Access, Frequency, FreshnessKind, KvLink, LinkStatus, MetricsSnapshot, PeerId, Rule, Source, TideStatus,
+};
+use serde::Serialize;
+
+/// A moment as milliseconds since 1970; 0 for a clock that is before it.
+pub(crate) fn milliseconds(at: SystemTime) -> u64 {
+    u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn now_ms() -> u64 {
+    milliseconds(SystemTime::now())
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct NodeView {
+    pub(crate) id: String,
+    pub(crate) ticket: String,
+    pub(crate) role: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) started_ms: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) peers: Vec<String>,
+    pub(crate) metrics: MetricsSnapshot,
+    pub(crate) http: HttpView,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct HttpView {
+    pub(crate) connections: usize,
+    pub(crate) streams: usize,
+    pub(crate) refused: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct MachineView {
+    pub(crate) id: String,
+    pub(crate) manager: Option<String>,
+    pub(crate) own: bool,
+    link: &'static str,
+    since_ms: Option<u64>,
+    current: bool,
+    current_at_ms: Option<u64>,
+    skew_ms: Option<i64>,
+    duplicate: bool,
+    problem: Option<String>,
+    reconciled: u64,
+    keys_used: usize,
+    spaces: Vec<String>,
+}
+
+impl MachineView {
+    pub(crate) fn new(
+        id: PeerId,
+        manager: Option<PeerId>,
+        own: bool,
+        status: LinkStatus,
+        keys_used: usize,
+        spaces: Vec<String>,
+    ) -> Self {
+        let (link, since) = match status.link {
+            KvLink::Unclaimed => ("unclaimed", None),
+            KvLink::Connecting => ("connecting", None),
+            KvLink::Online => ("online", None),
+            KvLink::Offline { since } => ("offline", Some(since)),
+            _ => ("released", None),
+        };
+        Self {
+            id: id.to_string(),
+            manager: manager.map(|manager| manager.to_string()),
+            own,
+            link,
+            since_ms: since.map(milliseconds),
+            current: status.current,
+            current_at_ms: status.current_at.map(milliseconds),
+            skew_ms: status.skew_ms,
+            duplicate: status.duplicate,
+            problem: status.problem,
+            reconciled: status.reconciled,
+            keys_used,
+            spaces,
+        }
+    }
+}
+
+/// A rule in the words of the command line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RuleView {
+    frequency: serde_json::Value,
+    horizon: Option<u64>,
+}
+
+impl From<Rule> for RuleView {
+    fn from(rule: Rule) -> Self {
+        let frequency = match rule.frequency {
+            Frequency::Automatic => "auto".into(),
+            Frequency::Every(waves) => waves.get().into(),
+            Frequency::Never => "never".into(),
+        };
+        Self { frequency, horizon: rule.horizon }
+    }
+}
+
+/// Who may read a path: `public`, `secret`, or the ids of those who may.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum AccessView {
+    Word(&'static str),
+    Peers(Vec<String>),
+}
+
+impl AccessView {
+    fn new(public: bool, allowed: Vec<String>) -> Self {
+        match (public, allowed) {
+            (true, _) => Self::Word("public"),
+            (false, allowed) if allowed.is_empty() => Self::Word("secret"),
+            (false, allowed) => Self::Peers(allowed),
+        }
+    }
+}
+
+impl From<&Access<PeerId>> for AccessView {
+    fn from(access: &Access<PeerId>) -> Self {
+        match access {
+            Access::Public => Self::new(true, Vec::new()),
+            Access::Only(peers) => Self::new(false, peers.iter().map(ToString::to_string).collect()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct PublicationView {
+    pub(crate) agent: String,
+    pub(crate) path: String,
+    lake: Option<String>,
+    pub(crate) aeon: Option<u64>,
+    pub(crate) waves_per_second: Option<f64>,
+    kept_waves: u64,
+    kept_rocks: usize,
+    readers: usize,
+    rule: Option<RuleView>,
+    access: Option<AccessView>,
+    killed: bool,
+}
+
+impl PublicationView {
+    pub(crate) fn new(status: TideStatus, waves_per_second: Option<f64>) -> Self {
+        Self {
+            access: status.public.map(|public| AccessView::new(public, status.allowed.unwrap_or_default())),
+            // A publication without a state is listed only where it was killed.
+            killed: status.aeon.is_none(),
+            agent: status.agent,
+            path: status.path,
+            lake: status.lake,
+            aeon: status.aeon,
+            waves_per_second,
+            kept_waves: status.kept_waves,
+            kept_rocks: status.kept_rocks,
+            readers: status.readers,
+            rule: status.rule.map(RuleView::from),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct SubscriptionView {
+    pub(crate) source: Source,
+    lake: Option<String>,
+    pub(crate) aeon: Option<u64>,
+    pub(crate) waves_per_second: Option<f64>,
+    kept_waves: u64,
+    kept_rocks: usize,
+    readers: usize,
+    rule: Option<RuleView>,
+    freshness: FreshnessKind,
+    stale: bool,
+    detail: Option<String>,
+    since_ms: Option<u64>,
+    current_at_ms: Option<u64>,
+    lag_ms: Option<u64>,
+}
+
+impl SubscriptionView {
+    /// The same without what changes by itself.
+    pub(crate) fn without_lag(&self) -> Self {
+        Self { lag_ms: None, ..self.clone() }
+    }
+
+    pub(crate) fn new(source: Source, status: TideStatus, waves_per_second: Option<f64>) -> Self {
+        let live = status.freshness == FreshnessKind::Live;
+        let behind = status.current_at_ms.map(|at| now_ms().saturating_sub(at));
+        Self {
+            source,
+            lake: status.lake,
+            aeon: status.aeon,
+            waves_per_second,
+            kept_waves: status.kept_waves,
+            kept_rocks: status.kept_rocks,
+            readers: status.readers,
+            rule: status.rule.map(RuleView::from),
+            freshness: status.freshness,
+            stale: !live,
+            detail: status.detail,
+            since_ms: status.offline_since_ms,
+            current_at_ms: status.current_at_ms,
+            lag_ms: if live { Some(0) } else { behind },
+        }
+    }
+}
