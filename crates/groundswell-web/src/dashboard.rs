@@ -37,9 +37,31 @@ macro_rules! file {
 
 static PAGE: File = file!("index.html", "text/html; charset=utf-8");
 
-/// The files that the page asks for, below `assets/`.
-static ASSETS: [File; 2] =
-    [file!("app.js", "text/javascript; charset=utf-8"), file!("style.css", "text/css; charset=utf-8")];
+/// The files that the page asks for, below `assets/`: all of the folder but the page and the tests.
+static ASSETS: [File; 22] = [
+    file!("api.js", "text/javascript; charset=utf-8"),
+    file!("app.js", "text/javascript; charset=utf-8"),
+    file!("bytes.js", "text/javascript; charset=utf-8"),
+    file!("confirm.js", "text/javascript; charset=utf-8"),
+    file!("dom.js", "text/javascript; charset=utf-8"),
+    file!("entries.js", "text/javascript; charset=utf-8"),
+    file!("frame.js", "text/javascript; charset=utf-8"),
+    file!("icon.svg", "image/svg+xml"),
+    file!("model.js", "text/javascript; charset=utf-8"),
+    file!("rock.js", "text/javascript; charset=utf-8"),
+    file!("series.js", "text/javascript; charset=utf-8"),
+    file!("stream.js", "text/javascript; charset=utf-8"),
+    file!("style.css", "text/css; charset=utf-8"),
+    file!("topics.js", "text/javascript; charset=utf-8"),
+    file!("view-entries.js", "text/javascript; charset=utf-8"),
+    file!("view-entry.js", "text/javascript; charset=utf-8"),
+    file!("view-head.js", "text/javascript; charset=utf-8"),
+    file!("view-machines.js", "text/javascript; charset=utf-8"),
+    file!("view-paths.js", "text/javascript; charset=utf-8"),
+    file!("view-plot.js", "text/javascript; charset=utf-8"),
+    file!("view-rock.js", "text/javascript; charset=utf-8"),
+    file!("words.js", "text/javascript; charset=utf-8"),
+];
 
 fn tag(bytes: &[u8]) -> HeaderValue {
     let text = format!("\"{}\"", blake3::hash(bytes).to_hex());
@@ -121,5 +143,14 @@ mod tests {
             assert!(ASSETS.iter().any(|file| file.name == name), "the page asks for assets/{name}");
         }
         assert!(!page.contains("http://") && !page.contains("https://"), "nothing comes from elsewhere");
+    }
+
+    #[test]
+    fn every_module_and_style_of_the_folder_is_part_of_the_program() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboard");
+        let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| !matches!(name.as_str(), "tests" | "index.html")).collect();
+        names.sort();
+        assert_eq!(names, ASSETS.iter().map(|file| file.name).collect::<Vec<_>>());
     }
 }

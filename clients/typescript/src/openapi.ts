@@ -1,0 +1,2218 @@
+// Made by `npm run generate` from crates/groundswell-web/openapi.json. Do not change it by hand.
+
+export interface paths {
+    "/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The dashboard */
+        get: operations["getDashboard"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/assets/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A file of the dashboard */
+        get: operations["getAsset"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Opens the dashboard by a one-time link
+         * @description The code is valid once, for five minutes. A request that only looks ahead (`Sec-Purpose: prefetch`) does not use it up.
+         */
+        get: operations["open"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** This document */
+        get: operations["getOpenApi"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/node": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The node */
+        get: operations["getNode"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/peers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The peers that are connected or whose state is followed */
+        get: operations["listPeers"];
+        put?: never;
+        /** Remembers the addresses of a ticket */
+        post: operations["addPeer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The machines: a manager's, or the machine itself */
+        get: operations["listMachines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A machine and its status */
+        get: operations["getMachine"];
+        put?: never;
+        post?: never;
+        /**
+         * Releases a machine, from either side
+         * @description What a manager has of the machine is deleted; the machine goes on with a new document, and its streams get a `reset`.
+         */
+        delete: operations["releaseMachine"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/claims": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Claims of this run: those of a manager, or those that a machine is asked */
+        get: operations["listClaims"];
+        put?: never;
+        /** Begins to claim the machine of a ticket (a manager's first step) */
+        post: operations["beginClaim"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/claims/{claim}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A claim */
+        get: operations["getClaim"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/claims/{claim}/answer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Says whether both sides show the same PIN (the second step, at either side)
+         * @description Waits until the other side has answered too and the pair is stored: a minute at most. A claim that came to nothing is a problem `claim-failed`.
+         */
+        post: operations["answerClaim"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/spaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The spaces that were ever used */
+        get: operations["listSpaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Entries, in the order of their keys' bytes */
+        get: operations["listEntries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/entry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The value of a key */
+        get: operations["getEntry"];
+        /** Gives a key a value: the body's bytes, whatever its content type */
+        put: operations["putEntry"];
+        post?: never;
+        /** Deletes a key */
+        delete: operations["deleteEntry"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Follows entries: put, delete, left, caught_up, reset, ended */
+        get: operations["streamEntries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/publications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What this node publishes */
+        get: operations["listPublications"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/publication": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Reads a publication */
+        get: operations["readPublication"];
+        /**
+         * Publishes the default rock, if nothing is published there yet
+         * @description `lake` is required where nothing is published yet.
+         */
+        put: operations["openPublication"];
+        post?: never;
+        /** Ends a path: its history goes, readers are told */
+        delete: operations["killPublication"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/publication/waves": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives waves: all of them, or none
+         * @description Publishes the path if it is not yet; then `lake` is required.
+         */
+        post: operations["give"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/publication/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Follows a publication of this node: update, caught_up, killed, ended */
+        get: operations["streamPublication"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/publication/rule": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes what is kept of a publication */
+        patch: operations["changeRule"];
+        trace?: never;
+    };
+    "/api/v1/publication/wipe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes a rock now, and drops the rest */
+        post: operations["wipe"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/publication/access": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Changes who may read a path, published or not */
+        post: operations["changeAccess"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/publication/fork": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins an empty path with the state and the history of another of the same agent */
+        post: operations["fork"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/subscriptions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What this node follows */
+        get: operations["listSubscriptions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/subscription": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Reads a replica */
+        get: operations["readSubscription"];
+        /**
+         * Follows a source, now and after every restart
+         * @description `lake` is required where the source is not followed yet.
+         */
+        put: operations["surf"];
+        post?: never;
+        /** Stops following a source, and drops its replica */
+        delete: operations["quit"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/subscription/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows a source: update, caught_up, freshness, not_available, killed, ended
+         * @description A source that is not followed yet is followed from then on, until it is quit; `lake` is required then.
+         */
+        get: operations["streamSubscription"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/subscription/rule": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes what is kept of a replica here */
+        patch: operations["changeReplicaRule"];
+        trace?: never;
+    };
+    "/api/v1/subscription/wipe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes a rock of a replica now, and drops the rest here */
+        post: operations["wipeReplica"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/subscription/copy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins an own, secret publication with a replica's state and history */
+        post: operations["copy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows several topics by one connection
+         * @description To follow other topics, open another stream with `from` set to the last id, and close this one when it has caught up: topics that are in both go on where they were, in whatever order they stand. A topic that cannot be followed any more ends with `ended`, the others go on. The id has at most 4 KiB: cursors of at most 100 machines and paths, those that moved last; what has no place in it begins with a `reset` after a reconnection. Topics without a cursor (`node`, `machines`, `claims`, `publications`, `subscriptions`) begin with all there is, every time, then `caught_up`: what was held before and did not come again is there no more. `publication` does not follow a path that is not there: it ends with `no-state`.
+         */
+        get: operations["stream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /** @description The public key of a peer. */
+        Id: string;
+        /**
+         * @description Which side wrote an entry.
+         * @enum {string}
+         */
+        Author: "machine" | "manager";
+        /** @description The name of a lake. */
+        Lake: string;
+        /** @description RFC 9457. */
+        Problem: {
+            /**
+             * Format: uri
+             * @description What is wrong, in a form that does not change: `urn:groundswell:problem:` and a word of docs/http.md.
+             */
+            type: string;
+            title: string;
+            status: number;
+            /** @description What is wrong here, and what to do. */
+            detail: string;
+            /** @description Which wave was refused, from 0 (`wave-refused`). */
+            index?: number;
+        };
+        Node: {
+            id: components["schemas"]["Id"];
+            ticket: string;
+            /** @enum {string} */
+            role: "peer" | "machine" | "manager";
+            /** @description Of the program. */
+            version: string;
+            /** @description When this interface was started, in milliseconds since 1970. It tells one run of the node from another. */
+            started_ms: number;
+            /** @description The node's clock, likewise. */
+            now_ms: number;
+            /** @description The peers that are connected. */
+            peers: components["schemas"]["Id"][];
+            /** @description Counters since the start; those that end in `_now` say how many there are. */
+            metrics: {
+                [key: string]: number;
+            };
+            http: components["schemas"]["HttpStatus"];
+        };
+        HttpStatus: {
+            /** @description Connections now. */
+            connections: number;
+            /** @description Open event streams now. */
+            streams: number;
+            /** @description Requests and connections that were refused since the start. */
+            refused: number;
+        };
+        Peer: {
+            id: components["schemas"]["Id"];
+            connected: boolean;
+        };
+        Machine: {
+            id: components["schemas"]["Id"];
+            manager: components["schemas"]["Id"] | null;
+            /** @description Whether this node is the machine. */
+            own: boolean;
+            /**
+             * @description Of the other side: the machine's for a manager, the manager's for a machine.
+             * @enum {string}
+             */
+            link: "unclaimed" | "connecting" | "online" | "offline" | "released";
+            /** @description Since when it is offline. */
+            since_ms: number | null;
+            /** @description Whether everything that the other side had is here, and what follows is live. */
+            current: boolean;
+            /** @description When that was last so, if it was once and is not now. */
+            current_at_ms: number | null;
+            /** @description By how much the other side's wall clock is ahead. */
+            skew_ms: number | null;
+            /** @description Another device has the same identity. */
+            duplicate: boolean;
+            /** @description What hinders. */
+            problem: string | null;
+            reconciled: number;
+            /** @description Of 100,000, deleted ones included. */
+            keys_used: number;
+            spaces: string[];
+        };
+        /** @description `machine` is known on a manager's side, `manager` on a machine's side once it is claimed. */
+        Claim: {
+            claim: number;
+            /** @enum {string} */
+            state: "pending" | "answered" | "claimed" | "refused" | "failed";
+            /** @description Six digits, to be compared with the other side's. */
+            pin: string;
+            machine: components["schemas"]["Id"] | null;
+            manager: components["schemas"]["Id"] | null;
+            begun_ms: number;
+            /** @description Why it failed. */
+            reason: string | null;
+        };
+        /** @description Of `key` and `key_base64` there is one; of `value` and `value_base64` one, or none where values were left out. */
+        Entry: {
+            /** @description Where it is UTF-8. */
+            key?: string;
+            /** @description Otherwise. */
+            key_base64?: string;
+            /** @description Where it is UTF-8. */
+            value?: string;
+            /** @description Otherwise. */
+            value_base64?: string;
+            author: components["schemas"]["Author"];
+            /** @description The writer's wall clock, in milliseconds since 1970; for people. */
+            timestamp: number;
+        };
+        Rule: {
+            frequency: ("auto" | "never") | number;
+            /** @description How many waves back rocks are kept; null: the oldest, the newest, and every wave. */
+            horizon: number | null;
+        };
+        RuleChange: {
+            frequency?: ("auto" | "never") | number;
+            horizon?: number | null;
+        };
+        /** @description `public`, `secret`, or the ids of those who may read. */
+        Access: ("public" | "secret") | components["schemas"]["Id"][];
+        Given: {
+            /** @description How many waves the state has seen. */
+            aeon: number;
+        };
+        Source: {
+            peer: components["schemas"]["Id"];
+            agent: string;
+            path: string;
+        };
+        /** @enum {string} */
+        Freshness: "connecting" | "live" | "offline" | "not_available" | "killed" | "refused" | "unusable" | "diverged";
+        Publication: {
+            agent: string;
+            path: string;
+            lake: components["schemas"]["Lake"] | null;
+            /** @description None where it was killed. */
+            aeon: number | null;
+            /** @description Over the last second; null before it is known. */
+            waves_per_second: number | null;
+            kept_waves: number;
+            kept_rocks: number;
+            /** @description Streams that read it now, local and remote. */
+            readers: number;
+            rule: components["schemas"]["Rule"] | null;
+            access: components["schemas"]["Access"] | null;
+            killed: boolean;
+        };
+        Subscription: {
+            source: components["schemas"]["Source"];
+            lake: components["schemas"]["Lake"] | null;
+            aeon: number | null;
+            waves_per_second: number | null;
+            kept_waves: number;
+            kept_rocks: number;
+            /** @description Local streams that read it now. */
+            readers: number;
+            rule: components["schemas"]["Rule"] | null;
+            freshness: components["schemas"]["Freshness"];
+            stale: boolean;
+            detail: string | null;
+            /** @description Since when the source is out of reach. */
+            since_ms: number | null;
+            current_at_ms: number | null;
+            /** @description For how long the state may have been behind; 0 while it is live; null if it never was current. */
+            lag_ms: number | null;
+        };
+        State: {
+            agent: string;
+            path: string;
+            source: components["schemas"]["Id"] | null;
+            lake: components["schemas"]["Lake"];
+            aeon: number | null;
+            /** @description Of a log, an array of strings; of a sum, a number; of json, the document. null where there is no state yet, as `aeon` is. */
+            rock: unknown;
+            stale: boolean;
+            /** @description What the agent's handler said when it failed on it. */
+            fail: string | null;
+        };
+        PutEvent: components["schemas"]["Entry"] & {
+            /** @constant */
+            type: "put";
+            /** @description Whether it came after `caught_up`. */
+            live: boolean;
+            /** @description The place of this event, as its id in a stream of its own. */
+            cursor: string;
+            machine: components["schemas"]["Id"];
+            /** @description The name of the space, where it is not the default one. */
+            space?: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        } & {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "put";
+        };
+        /** @description The key was deleted. */
+        DeleteEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "delete";
+            key?: string;
+            key_base64?: string;
+            author: components["schemas"]["Author"];
+            timestamp: number;
+            live: boolean;
+            /** @description The place of this event, as its id in a stream of its own. */
+            cursor: string;
+            machine: components["schemas"]["Id"];
+            /** @description The name of the space, where it is not the default one. */
+            space?: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description The key has an entry still, which does not match any more. */
+        LeftEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "left";
+            key?: string;
+            key_base64?: string;
+            live: boolean;
+            /** @description The place of this event, as its id in a stream of its own. */
+            cursor: string;
+            machine: components["schemas"]["Id"];
+            /** @description The name of the space, where it is not the default one. */
+            space?: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Forget what you hold of this machine in this topic; the present state follows, up to `caught_up`. */
+        ResetEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "reset";
+            /** @enum {string} */
+            reason: "other_epoch" | "snapshot_unfinished" | "unknown_cursor";
+            /** @description The place of this event, as its id in a stream of its own. */
+            cursor: string;
+            machine: components["schemas"]["Id"];
+            /** @description The name of the space, where it is not the default one. */
+            space?: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Everything is here; what follows is live. With `machine`: of its entries; with `aeon`: of a path; with `machines`: of all machines that there were at the beginning (topic `kv?machine=*`). With none of them: of all that the topic lists. */
+        CaughtUpEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "caught_up";
+            /** @description The place of this event, as its id in a stream of its own. */
+            cursor?: string;
+            machine?: components["schemas"]["Id"];
+            /** @description The name of the space, where it is not the default one. */
+            space?: string;
+            aeon?: number;
+            rock?: unknown;
+            /** @description The machines that there are: what a page holds of others is to be forgotten. */
+            machines?: components["schemas"]["Id"][];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description The state changed. */
+        UpdateEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "update";
+            aeon: number;
+            /** @description The wave that led here. Without it the state was replaced by a rock. */
+            wave?: unknown;
+            rock?: unknown;
+            live: boolean;
+            stale: boolean;
+            /** @description The place of this event, as its id in a stream of its own. */
+            cursor: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description There is nothing there for us; it begins by itself. */
+        NotAvailableEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "not_available";
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description The path has ended for us; it may begin again by itself. */
+        KilledEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "killed";
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description What is known of the source changed. */
+        FreshnessEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "freshness";
+            state: components["schemas"]["Freshness"];
+            since_ms?: number;
+            detail?: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description The stream ends, or, in /stream with `topic`, the topic does. Nothing comes after it. */
+        EndedEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "ended";
+            /** @description `shut_down`, `released`, `quit`, `failed`, `storage`, `other`; `topics_ended` for a stream all of whose topics have ended; for a topic that cannot be followed, the word of its problem, as `unknown-machine`. */
+            reason: string;
+            detail?: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description The machine is not this manager's any more: forget what you hold of it. */
+        GoneEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "gone";
+            machine: components["schemas"]["Id"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Topic `machines`: this machine is so now. */
+        MachineEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "machine";
+            machine: components["schemas"]["Machine"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Topic `claims`: this claim is so now. */
+        ClaimEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "claim";
+            claim: components["schemas"]["Claim"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Topic `node`: once a second, if anything has changed but the clock. */
+        NodeEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "node";
+            node: components["schemas"]["Node"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Topic `publications`: it is so now; looked at once a second. */
+        PublicationEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "publication";
+            publication: components["schemas"]["Publication"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Topic `publications`: it is there no more. */
+        PublicationGoneEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "publication_gone";
+            agent: string;
+            path: string;
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Topic `subscriptions`, likewise. */
+        SubscriptionEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "subscription";
+            subscription: components["schemas"]["Subscription"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description Topic `subscriptions`: it is not followed any more. */
+        SubscriptionGoneEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "subscription_gone";
+            source: components["schemas"]["Source"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+        };
+        /** @description The first event of every stream. */
+        HelloEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "hello";
+            node: components["schemas"]["Id"];
+            /** @description Differs after a restart. */
+            started_ms: number;
+            /** @description How often a heartbeat comes at least. Three of them late: the node is gone. */
+            heartbeat_ms: number;
+        };
+        /** @description A sign of life. It has no id. */
+        HeartbeatEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "heartbeat";
+            now_ms: number;
+        };
+        /** @description The `data` of a server-sent event: one line of JSON. The event's name is its `type`. */
+        Event: components["schemas"]["PutEvent"] | components["schemas"]["DeleteEvent"] | components["schemas"]["LeftEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["CaughtUpEvent"] | components["schemas"]["UpdateEvent"] | components["schemas"]["NotAvailableEvent"] | components["schemas"]["KilledEvent"] | components["schemas"]["FreshnessEvent"] | components["schemas"]["EndedEvent"] | components["schemas"]["GoneEvent"] | components["schemas"]["MachineEvent"] | components["schemas"]["ClaimEvent"] | components["schemas"]["NodeEvent"] | components["schemas"]["PublicationEvent"] | components["schemas"]["PublicationGoneEvent"] | components["schemas"]["SubscriptionEvent"] | components["schemas"]["SubscriptionGoneEvent"] | components["schemas"]["HelloEvent"] | components["schemas"]["HeartbeatEvent"];
+    };
+    responses: {
+        /** @description It was not done, and why. */
+        Problem: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+    };
+    parameters: {
+        /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+        machine: string;
+        /** @description The number of a claim in this run of the node. */
+        claim: number;
+        /** @description The name of a file of the dashboard. */
+        file: string;
+        /** @description The one-time code of the link. */
+        code: string;
+        /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
+        space: string;
+        /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+        key: string;
+        /** @description Only this key; may be given several times. Encoded as a key is. */
+        keys: string[];
+        /** @description Only keys that begin with these bytes; may be given several times. Encoded as a key is. */
+        prefix: string[];
+        /** @description Only keys from this one on, in the order of their bytes. */
+        start: string;
+        /** @description Only keys before this one. */
+        end: string;
+        /** @description Only entries that this side wrote. */
+        author: components["schemas"]["Author"];
+        /** @description Only keys after this one: the last of the page before. */
+        after: string;
+        /** @description The most entries of the answer, which has at most 16 MiB of values anyway. */
+        limit: number;
+        /** @description `false` leaves the values out. */
+        values: boolean;
+        /** @description Where to go on: the id of the last event that was seen. A `Last-Event-ID` header, which a browser sends by itself, counts before it. What is no place of this store gives `reset` (key-value), or a rock in place of waves. */
+        from: string;
+        /** @description The id of the last event that was seen. */
+        last_event_id: string;
+        /** @description The agent that publishes: a name of 1 to 64 bytes. */
+        agent: string;
+        /** @description The path: `/seg/seg`, 1 to 16 segments. */
+        path: string;
+        /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+        peer: string;
+        /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+        lake: string;
+        /** @description With which events the rock comes: none; those without a wave, and `caught_up`; every one. */
+        rocks: "never" | "needed" | "always";
+        /** @description Begin so many waves back, as far as they are kept, if no cursor is given. Otherwise the newest rock comes first. */
+        last: number;
+        /** @description What to follow; 1 to 32 of them. `node`, `machines`, `claims`, `publications`, `subscriptions`; `kv?machine=ID` or `kv?machine=*` (all machines, those of tomorrow too) with `space`, `key`, `prefix`, `start`, `end`, `author` as for /machines/{machine}/events; `publication?path=/p` and `subscription?peer=ID&path=/p` with `agent`, `lake`, `rocks`, `last`. The whole topic is percent-encoded once more as a value of this query. */
+        topic: string[];
+    };
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    getDashboard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": unknown;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getAsset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of a file of the dashboard. */
+                file: components["parameters"]["file"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file, with an ETag. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/javascript": unknown;
+                    "text/css": unknown;
+                    "image/svg+xml": unknown;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    open: {
+        parameters: {
+            query: {
+                /** @description The one-time code of the link. */
+                code: components["parameters"]["code"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A session cookie (HttpOnly, SameSite=Strict), and on to the dashboard. */
+            303: {
+                headers: {
+                    "Set-Cookie"?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getOpenApi: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getNode: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The node. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Node"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listPeers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Peers, in the order of their ids. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        peers: components["schemas"]["Peer"][];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    addPeer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    ticket: string;
+                };
+            };
+        };
+        responses: {
+            /** @description The peer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        peer: components["schemas"]["Id"];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listMachines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description In the order of their ids. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        machines: components["schemas"]["Machine"][];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getMachine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The machine. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Machine"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    releaseMachine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is released. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        released: true;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listClaims: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest last; at most 32 that have ended. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        claims: components["schemas"]["Claim"][];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    beginClaim: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description The machine's ticket. */
+                    ticket: string;
+                };
+            };
+        };
+        responses: {
+            /** @description The PIN. The machine shows it too, if nobody is in between. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Claim"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getClaim: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The number of a claim in this run of the node. */
+                claim: components["parameters"]["claim"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The claim. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Claim"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    answerClaim: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The number of a claim in this run of the node. */
+                claim: components["parameters"]["claim"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description Whether they are the same. */
+                    same: boolean;
+                };
+            };
+        };
+        responses: {
+            /** @description How it ended: `claimed`, or `refused` if that was the answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Claim"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listSpaces: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Their names. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        spaces: string[];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listEntries: {
+        parameters: {
+            query?: {
+                /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
+                space?: components["parameters"]["space"];
+                /** @description Only this key; may be given several times. Encoded as a key is. */
+                key?: components["parameters"]["keys"];
+                /** @description Only keys that begin with these bytes; may be given several times. Encoded as a key is. */
+                prefix?: components["parameters"]["prefix"];
+                /** @description Only keys from this one on, in the order of their bytes. */
+                start?: components["parameters"]["start"];
+                /** @description Only keys before this one. */
+                end?: components["parameters"]["end"];
+                /** @description Only entries that this side wrote. */
+                author?: components["parameters"]["author"];
+                /** @description Only keys after this one: the last of the page before. */
+                after?: components["parameters"]["after"];
+                /** @description The most entries of the answer, which has at most 16 MiB of values anyway. */
+                limit?: components["parameters"]["limit"];
+                /** @description `false` leaves the values out. */
+                values?: components["parameters"]["values"];
+            };
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The entries that match any of the keys, the prefixes and the range, and the author. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        entries: components["schemas"]["Entry"][];
+                        /** @description Whether there are more: ask again with `after` as the last key. */
+                        more: boolean;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getEntry: {
+        parameters: {
+            query: {
+                /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+                key: components["parameters"]["key"];
+                /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
+                space?: components["parameters"]["space"];
+            };
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The value's bytes. */
+            200: {
+                headers: {
+                    /** @description Who wrote it. */
+                    "Groundswell-Author"?: components["schemas"]["Author"];
+                    /** @description The writer's wall clock, in milliseconds since 1970; for people. */
+                    "Groundswell-Timestamp"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    putEntry: {
+        parameters: {
+            query: {
+                /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+                key: components["parameters"]["key"];
+                /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
+                space?: components["parameters"]["space"];
+            };
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        /** @description The value, 0 bytes to 1 MiB. */
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description The entry, durable on this device. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Entry"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    deleteEntry: {
+        parameters: {
+            query: {
+                /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+                key: components["parameters"]["key"];
+                /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
+                space?: components["parameters"]["space"];
+            };
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @description Whether it had a value. */
+                        deleted: boolean;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    streamEntries: {
+        parameters: {
+            query?: {
+                /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
+                space?: components["parameters"]["space"];
+                /** @description Only this key; may be given several times. Encoded as a key is. */
+                key?: components["parameters"]["keys"];
+                /** @description Only keys that begin with these bytes; may be given several times. Encoded as a key is. */
+                prefix?: components["parameters"]["prefix"];
+                /** @description Only keys from this one on, in the order of their bytes. */
+                start?: components["parameters"]["start"];
+                /** @description Only keys before this one. */
+                end?: components["parameters"]["end"];
+                /** @description Only entries that this side wrote. */
+                author?: components["parameters"]["author"];
+                /** @description Where to go on: the id of the last event that was seen. A `Last-Event-ID` header, which a browser sends by itself, counts before it. What is no place of this store gives `reset` (key-value), or a rock in place of waves. */
+                from?: components["parameters"]["from"];
+            };
+            header?: {
+                /** @description The id of the last event that was seen. */
+                "Last-Event-ID"?: components["parameters"]["last_event_id"];
+            };
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The present state, then `caught_up`, then every change. The id of an event is its cursor. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["Event"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listPublications: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By agent and path. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        publications: components["schemas"]["Publication"][];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    readPublication: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its rock. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["State"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    openPublication: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                lake?: components["parameters"]["lake"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest aeon. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Given"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    killPublication: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        killed: true;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    give: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                lake?: components["parameters"]["lake"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description At least one. Of a log, strings; of a sum, whole numbers; of json, JSON Patches (arrays, RFC 6902). */
+                    waves: unknown[];
+                };
+            };
+        };
+        responses: {
+            /** @description The last one's aeon; they are durable. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Given"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    streamPublication: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+                /** @description With which events the rock comes: none; those without a wave, and `caught_up`; every one. */
+                rocks?: components["parameters"]["rocks"];
+                /** @description Begin so many waves back, as far as they are kept, if no cursor is given. Otherwise the newest rock comes first. */
+                last?: components["parameters"]["last"];
+                /** @description Where to go on: the id of the last event that was seen. A `Last-Event-ID` header, which a browser sends by itself, counts before it. What is no place of this store gives `reset` (key-value), or a rock in place of waves. */
+                from?: components["parameters"]["from"];
+            };
+            header?: {
+                /** @description The id of the last event that was seen. */
+                "Last-Event-ID"?: components["parameters"]["last_event_id"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest rock, then every wave. The id of an update is its cursor. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["Event"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    changeRule: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description What is left out stays as it is. */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleChange"];
+            };
+        };
+        responses: {
+            /** @description The whole rule. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rule"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    wipe: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is wiped. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        wiped: true;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    changeAccess: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @enum {string} */
+                    change: "public" | "secret";
+                } | {
+                    /** @enum {string} */
+                    change: "allow" | "block";
+                    peers: string[];
+                };
+            };
+        };
+        responses: {
+            /** @description Who may read it now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        path: string;
+                        access: components["schemas"]["Access"];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    fork: {
+        parameters: {
+            query: {
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description The new path. */
+                    to: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Its aeon. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Given"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listSubscriptions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By peer, agent and path. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        subscriptions: components["schemas"]["Subscription"][];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    readSubscription: {
+        parameters: {
+            query: {
+                /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+                peer: components["parameters"]["peer"];
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its rock, where there is any state yet. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["State"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    surf: {
+        parameters: {
+            query: {
+                /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+                peer: components["parameters"]["peer"];
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                lake?: components["parameters"]["lake"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is followed, whether it is there or not. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        source: components["schemas"]["Source"];
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    quit: {
+        parameters: {
+            query: {
+                /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+                peer: components["parameters"]["peer"];
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is not followed any more. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        quit: true;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    streamSubscription: {
+        parameters: {
+            query: {
+                /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+                peer: components["parameters"]["peer"];
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                lake?: components["parameters"]["lake"];
+                /** @description With which events the rock comes: none; those without a wave, and `caught_up`; every one. */
+                rocks?: components["parameters"]["rocks"];
+                /** @description Begin so many waves back, as far as they are kept, if no cursor is given. Otherwise the newest rock comes first. */
+                last?: components["parameters"]["last"];
+                /** @description Where to go on: the id of the last event that was seen. A `Last-Event-ID` header, which a browser sends by itself, counts before it. What is no place of this store gives `reset` (key-value), or a rock in place of waves. */
+                from?: components["parameters"]["from"];
+            };
+            header?: {
+                /** @description The id of the last event that was seen. */
+                "Last-Event-ID"?: components["parameters"]["last_event_id"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The state as it is here, then everything that follows. The id of an update is its cursor. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["Event"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    changeReplicaRule: {
+        parameters: {
+            query: {
+                /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+                peer: components["parameters"]["peer"];
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description What is left out stays as it is. */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleChange"];
+            };
+        };
+        responses: {
+            /** @description The whole rule. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rule"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    wipeReplica: {
+        parameters: {
+            query: {
+                /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+                peer: components["parameters"]["peer"];
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is wiped. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        wiped: true;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    copy: {
+        parameters: {
+            query: {
+                /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
+                peer: components["parameters"]["peer"];
+                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                path: components["parameters"]["path"];
+                /** @description The agent that publishes: a name of 1 to 64 bytes. */
+                agent?: components["parameters"]["agent"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description The new path. */
+                    to: string;
+                    /**
+                     * @description The agent that is to publish it.
+                     * @default main
+                     */
+                    agent?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Its aeon. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Given"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    stream: {
+        parameters: {
+            query: {
+                /** @description What to follow; 1 to 32 of them. `node`, `machines`, `claims`, `publications`, `subscriptions`; `kv?machine=ID` or `kv?machine=*` (all machines, those of tomorrow too) with `space`, `key`, `prefix`, `start`, `end`, `author` as for /machines/{machine}/events; `publication?path=/p` and `subscription?peer=ID&path=/p` with `agent`, `lake`, `rocks`, `last`. The whole topic is percent-encoded once more as a value of this query. */
+                topic: components["parameters"]["topic"];
+                /** @description Where to go on: the id of the last event that was seen. A `Last-Event-ID` header, which a browser sends by itself, counts before it. What is no place of this store gives `reset` (key-value), or a rock in place of waves. */
+                from?: components["parameters"]["from"];
+            };
+            header?: {
+                /** @description The id of the last event that was seen. */
+                "Last-Event-ID"?: components["parameters"]["last_event_id"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Each event names its topic by its number in the query, from 0. The id carries the cursors of all topics. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["Event"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+}

@@ -1,0 +1,193 @@
+// The one event stream of the page: opened, watched, and opened again from where it was, for as long as the page lives.
+// Pure but for what it is given: the EventSource, the clock, the timers and the dice.
+
+import { completes, streamQuery } from './topics.js';
+
+/** The first wait before another try, and the longest, in milliseconds; each try doubles it. */
+const FIRST_WAIT = 250;
+const LONGEST_WAIT = 5_000;
+/** How long a stream may take to say hello, in milliseconds. */
+const HELLO_MS = 10_000;
+/** After so many missing heartbeats the node is gone. */
+const MISSED = 3;
+
+/** The names of all events: an EventSource has to be asked for each. */
+const NAMES = [
+  'hello', 'heartbeat', 'put', 'delete', 'left', 'reset', 'caught_up', 'update', 'not_available', 'killed', 'freshness',
+  'ended', 'gone', 'machine', 'claim', 'node', 'publication', 'publication_gone', 'subscription', 'subscription_gone',
+];
+
+/** @typedef {import('./topics.js').Topic} Topic */
+/**
+ * @typedef {object} Status
+ * @property {'connecting'|'catching up'|'live'|'gone'|'refused'|'resting'} state
+ * @property {number} since In milliseconds since 1970.
+ * @property {string|null} reason Why it is gone or refused.
+ * @property {number} tries Since it was gone.
+ * @property {number|null} nextTry When, in milliseconds since 1970.
+ */
+/**
+ * @typedef {object} Needs
+ * @property {(url: string) => EventSource} open
+ * @property {() => number} now
+ * @property {(call: () => void, ms: number) => any} setTimer
+ * @property {(timer: any) => void} clearTimer
+ * @property {() => number} random From 0 to 1.
+ * @property {() => Promise<{status: number, detail: string}|null>} probe Asks the node why there is no stream; null: it does not answer.
+ * @property {(event: any, topics: Topic[]) => void} onEvent
+ * @property {(status: Status) => void} onStatus
+ * @property {(back: {after: number, restarted: boolean}) => void} onBack All is here again, after so many milliseconds.
+ */
+
+export class Stream {
+  /** @param {string} base The address of the stream, without its query. @param {Needs} needs */
+  constructor(base, needs) {
+    this.base = base;
+    this.needs = needs;
+    /** @type {Topic[]} */
+    this.topics = [];
+    /** The id of the last event that had one. @type {string|null} */
+    this.lastId = null;
+    /** @type {EventSource|null} */
+    this.source = null;
+    /** @type {Status} */
+    this.status = { state: 'connecting', since: needs.now(), reason: null, tries: 0, nextTry: null };
+    /** When the node began the run that was seen last. @type {number|null} */
+    this.startedMs = null;
+    this.restarted = false;
+    /** Since when the page is not right. @type {number|null} */
+    this.wrongSince = null;
+    this.heartbeat = 10_000;
+    this.ended = '';
+    /** @type {Set<number>} */
+    this.incomplete = new Set();
+    this.timer = null;
+    this.watch = null;
+    this.heard = 0;
+  }
+
+  /** Follows these topics from now on; those that were followed before go on where they were. @param {Topic[]} topics */
+  follow(topics) {
+    this.topics = topics;
+    if (this.status.state !== 'resting') this.connect();
+  }
+
+  /** Tries now. */
+  retry() {
+    this.needs.clearTimer(this.timer);
+    this.connect();
+  }
+
+  /** Gives the connection back while nobody looks. */
+  rest() {
+    this.close();
+    this.needs.clearTimer(this.timer);
+    this.wrongSince ??= this.needs.now();
+    this.setStatus('resting', null);
+  }
+
+  /** Somebody looks again: a device that slept has a connection that says nothing any more. */
+  wake() {
+    const silent = this.needs.now() - this.heard > this.heartbeat * 1.5;
+    if (this.status.state === 'resting' || this.status.state === 'gone' || silent) this.retry();
+  }
+
+  close() {
+    this.source?.close();
+    this.source = null;
+    this.needs.clearTimer(this.watch);
+  }
+
+  connect() {
+    this.close();
+    this.ended = '';
+    this.needs.clearTimer(this.timer);
+    if (this.topics.length === 0) return;
+    const source = this.needs.open(`${this.base}?${streamQuery(this.topics, this.lastId)}`);
+    this.source = source;
+    const { topics } = this;
+    this.incomplete = new Set(topics.keys());
+    const hear = (/** @type {MessageEvent} */ message) => source === this.source && this.hear(message, topics);
+    for (const name of NAMES) source.addEventListener(name, /** @type {EventListener} */ (hear));
+    source.addEventListener('error', () => source === this.source && this.lose());
+    this.expect(HELLO_MS);
+    if (this.status.state === 'live' || this.status.state === 'resting') this.setStatus('connecting', null);
+  }
+
+  /** Something has to come within this time. @param {number} ms */
+  expect(ms) {
+    this.needs.clearTimer(this.watch);
+    this.watch = this.needs.setTimer(() => {
+      this.wrongSince ??= this.heard || null;
+      this.ended = 'it says nothing';
+      this.lose();
+    }, ms);
+  }
+
+  /** @param {MessageEvent} message @param {Topic[]} topics */
+  hear(message, topics) {
+    const event = parseEvent(message.data);
+    if (message.lastEventId) this.lastId = message.lastEventId;
+    this.heard = this.needs.now();
+    if (event.type === 'hello') {
+      this.restarted ||= this.startedMs !== null && this.startedMs !== event.started_ms;
+      this.startedMs = event.started_ms;
+      this.heartbeat = event.heartbeat_ms;
+      this.setStatus('catching up', null);
+    }
+    this.expect(this.heartbeat * MISSED);
+    this.needs.onEvent(event, topics);
+    if (event.type === 'ended' && event.topic === undefined) {
+      this.ended = event.reason;
+      this.lose();
+    } else if (this.incomplete.size > 0 && topics[event.topic]) {
+      // The node's own topic ends its first view as the others do.
+      if (completes(topics[event.topic], event)) this.incomplete.delete(event.topic);
+      if (this.incomplete.size === 0) this.complete();
+    }
+  }
+
+  /** All topics are here. */
+  complete() {
+    const { wrongSince, restarted } = this;
+    this.setStatus('live', null);
+    this.status.tries = 0;
+    this.wrongSince = null;
+    this.restarted = false;
+    if (wrongSince !== null) this.needs.onBack({ after: this.needs.now() - wrongSince, restarted });
+  }
+
+  /** The stream is broken, has ended, or could not be opened. */
+  async lose() {
+    const said = this.ended;
+    this.close();
+    this.wrongSince ??= this.needs.now();
+    const { tries } = this.status;
+    const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** Math.min(tries, 10)) * (0.5 + this.needs.random() / 2);
+    this.setStatus('gone', said || this.status.reason);
+    Object.assign(this.status, { tries: tries + 1, nextTry: this.needs.now() + wait });
+    this.needs.clearTimer(this.timer);
+    this.timer = this.needs.setTimer(() => this.connect(), wait);
+    this.needs.onStatus(this.status);
+    const answer = await this.needs.probe();
+    if (answer && answer.status !== 200 && this.source === null && this.status.state === 'gone') {
+      if (answer.status === 401 || answer.status === 403) this.needs.clearTimer(this.timer);
+      this.setStatus(answer.status === 401 || answer.status === 403 ? 'refused' : 'gone', answer.detail);
+    }
+  }
+
+  /** @param {Status['state']} state @param {string|null} reason */
+  setStatus(state, reason) {
+    const since = state === 'gone' || state === 'refused' ? this.wrongSince ?? this.needs.now() : this.needs.now();
+    this.status = { ...this.status, state, since, reason };
+    this.needs.onStatus(this.status);
+  }
+}
+
+/**
+ * The event of a line of JSON. A sum has 64 bits, a number here 53: what would be rounded stays as text.
+ * @param {string} text @returns {any}
+ */
+export function parseEvent(text) {
+  return JSON.parse(text.replace(/"(rock|wave)":(-?\d{16,})(?=[,}])/g, '"$1":"$2"'));
+}

@@ -1,0 +1,98 @@
+// Who the node is, whether the page is right, and what is out of reach.
+
+import { byId, el, keyed, setHidden, setText } from './dom.js';
+import { clock, endWords, shortId, span } from './words.js';
+
+/** How long the page says that it was not right, in milliseconds. */
+const BACK_MS = 30_000;
+
+export class HeadView {
+  /** @param {import('./model.js').Model} model @param {{retry: () => void}} does */
+  constructor(model, does) {
+    this.model = model;
+    /** @type {import('./stream.js').Status|null} */
+    this.status = null;
+    /** @type {{id: string, text: string, tone: string, until: number}|null} */
+    this.back = null;
+    const banner = byId('banner');
+    this.bannerText = el('span');
+    this.retry = el('button', { text: 'Try now', attrs: { type: 'button' }, on: { click: does.retry } });
+    banner.append(this.bannerText, ' ', this.retry);
+  }
+
+  /** @param {{after: number, restarted: boolean}} back @param {number} now */
+  setBack({ after, restarted }, now) {
+    const why = restarted ? 'The node was restarted.' : 'The connection to the node was lost.';
+    const text = `${why} What was shown was out of date for ${span(after)}, until ${clock(now)}. It is right again.`;
+    this.back = { id: 'back', text, tone: 'good', until: now + BACK_MS };
+  }
+
+  /** @param {number} now */
+  render(now) {
+    const { node } = this.model;
+    if (node) {
+      setText(byId('who'), `${node.role} ${shortId(node.id)}`);
+      document.title = `${this.title()}${node.role} ${shortId(node.id)} – Groundswell`;
+    }
+    this.renderConnection(now);
+    this.renderNotices(now);
+  }
+
+  /** What the title of the page begins with, for who looks at another one. */
+  title() {
+    if (this.status && ['gone', 'refused'].includes(this.status.state)) return '(gone) ';
+    const pending = this.model.claims.values().filter((claim) => claim.state === 'pending').length;
+    return pending > 0 ? '(claim) ' : '';
+  }
+
+  /** @param {number} now */
+  renderConnection(now) {
+    const { status } = this;
+    if (!status) return;
+    const wrong = status.state === 'gone' || status.state === 'refused';
+    const words = {
+      live: ['good', '● live'], connecting: ['wait', '◌ connecting'], 'catching up': ['wait', '◌ catching up'],
+      gone: ['bad', '▲ out of reach'], refused: ['bad', '■ no access'], resting: ['none', '○ resting'],
+    };
+    const [tone, word] = words[status.state];
+    const connection = byId('connection');
+    setText(connection, word);
+    connection.dataset.tone = tone;
+    document.body.classList.toggle('wrong', wrong);
+    setHidden(byId('banner'), !wrong);
+    setHidden(this.retry, !wrong);
+    if (!wrong) return;
+    const since = `since ${clock(status.since, now)}`;
+    const reason = !status.reason ? '' : status.reason === 'shut_down' ? ` ${endWords('shut_down')}` : ` (${status.reason})`;
+    // No number that counts: an alert is read out each time it changes.
+    setText(this.bannerText, status.state === 'refused'
+      ? `The node no longer lets this page read: ${status.reason}. What is shown is from ${clock(status.since, now)}.`
+      : `The node is out of reach ${since}.${reason} What is shown is from then. This page keeps trying, and will be right again by itself.`);
+  }
+
+  /** @param {number} now */
+  renderNotices(now) {
+    const { machines, subscriptions } = this.model;
+    const notices = [];
+    if (this.back && this.back.until > now) notices.push(this.back);
+    const all = machines.values();
+    const offline = all.filter((machine) => machine.link === 'offline');
+    if (offline.length > 0) {
+      const names = offline.slice(0, 3).map((machine) => `${machine.own ? 'the manager' : shortId(machine.id)} since ${clock(machine.since_ms ?? now, now)}`);
+      const more = offline.length > 3 ? `, and ${offline.length - 3} more` : '';
+      const whose = all.some((machine) => machine.own) ? 'The manager is offline' : `${offline.length} of ${all.length} machines ${offline.length === 1 ? 'is' : 'are'} offline`;
+      notices.push({ id: 'offline', tone: 'bad', text: `▲ ${whose}: ${names.join(', ')}${more}. Reads and writes go on here, and reach the other side when it is back.` });
+    }
+    const twice = all.filter((machine) => machine.duplicate);
+    if (twice.length > 0) notices.push({ id: 'duplicate', tone: 'bad', text: `! Another device has the same identity as ${twice.map((machine) => shortId(machine.id)).join(', ')}: a cloned disk? Give one of them a new data directory.` });
+    const stale = subscriptions.values().filter((replica) => replica.stale && replica.freshness !== 'not_available');
+    if (stale.length > 0) notices.push({ id: 'stale', tone: 'bad', text: `▲ ${stale.length} of ${subscriptions.values().length} replicas ${stale.length === 1 ? 'is' : 'are'} stale: ${stale.slice(0, 3).map((replica) => replica.source.path).join(', ')}.` });
+    keyed(byId('notice'), notices, ({ id }) => id, () => {
+      const node = el('p');
+      return { node, update: ({ text, tone }) => {
+        setText(node, text);
+        node.dataset.tone = tone;
+      } };
+    });
+  }
+}

@@ -1,0 +1,183 @@
+// The machines, their status and freshness; claiming them by PIN, and releasing them.
+
+import { answerClaim, beginClaim, release } from './api.js';
+import { confirmed } from './confirm.js';
+import { byId, copyButton, el, keyed, say, setHidden, setStanding, setText } from './dom.js';
+import { clock, count, currency, link, shortId, skewWords } from './words.js';
+
+/** How long a claim that has ended is shown, in milliseconds. */
+const ENDED_CLAIM_MS = 5 * 60_000;
+
+export class MachinesView {
+  /** @param {import('./model.js').Model} model @param {{look: (machine: string) => void}} does */
+  constructor(model, does) {
+    this.model = model;
+    this.does = does;
+    byId('claim-form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.claim();
+    });
+  }
+
+  async claim() {
+    /** @type {HTMLInputElement} */
+    const input = byId('ticket');
+    const error = byId('claim-error');
+    setText(error, '');
+    const ticket = input.value.trim();
+    if (!ticket) {
+      setText(error, 'Paste the ticket of the machine first.');
+      return input.focus();
+    }
+    try {
+      const claim = await beginClaim(ticket);
+      input.value = '';
+      say(`PIN ${[...claim.pin].join(' ')}. Compare it with the machine's.`);
+    } catch (refused) {
+      setText(error, `Not claimed: ${/** @type {Error} */ (refused).message}.`);
+    }
+  }
+
+  /** @param {number} now */
+  render(now) {
+    const { model } = this;
+    const machines = model.machines.values();
+    const clockNow = now - (model.offset ?? 0);
+    const online = machines.filter((machine) => machine.link === 'online').length;
+    const own = machines.some((machine) => machine.own);
+    setText(byId('machines-summary'), own ? 'This machine, and the manager that has claimed it.' : `${count(online)} of ${count(machines.length)} online.`);
+    keyed(byId('machines-body'), machines, ({ id }) => id, (machine) => this.row(machine));
+    for (const [id, { update }] of this.rows) {
+      if (model.machines.get(id)) update(clockNow);
+      else this.rows.delete(id);
+    }
+    const none = byId('machines-none');
+    setHidden(none, machines.length > 0 || !model.machines.caughtUp);
+    setText(none, 'No machine is claimed yet. Paste the ticket that a machine shows, and compare the PINs.');
+    this.renderClaims(now);
+  }
+
+  /** @type {Map<string, {update: (now: number) => void}>} */
+  rows = new Map();
+
+  /** @param {any} first */
+  row(first) {
+    const id = first.id;
+    const [status, fresh, skew, keys, detail, freshDetail] = ['span', 'span', 'span', 'span', 'small', 'small'].map((tag) => el(tag));
+    status.className = fresh.className = 'standing';
+    const name = el('button', { class: 'link', text: first.own ? 'this machine' : shortId(id), title: id, attrs: { type: 'button', 'aria-label': `Entries of machine ${shortId(id)}` }, on: { click: () => this.does.look(id) } });
+    const manager = el('small', {});
+    const releaseButton = el('button', { class: 'small', text: 'Release…', attrs: { type: 'button', 'aria-label': `Release machine ${shortId(id)}` }, on: { click: () => this.release(id) } });
+    /** @param {string} label @param {...Node} children */
+    const cell = (label, ...children) => el('td', { attrs: { 'data-label': label } }, ...children);
+    const node = el('tr', {}, el('th', { attrs: { scope: 'row', 'data-label': 'Machine' } }, name, manager), cell('Status', status, detail), cell('Freshness', fresh, freshDetail), cell('Clock', skew), cell('Keys used', keys), cell('', releaseButton));
+    let machine = first;
+    this.rows.set(id, { update: (now) => {
+      const linked = link(machine, now);
+      const current = currency(machine, now);
+      setStanding(status, linked);
+      setStanding(fresh, current);
+      setText(detail, linked.detail);
+      setText(freshDetail, current.detail);
+      const words = skewWords(machine.skew_ms);
+      setText(skew, words.bad ? `! ${words.text}` : words.text);
+      skew.dataset.tone = words.bad ? 'bad' : 'none';
+      setText(keys, count(machine.keys_used));
+      setText(manager, !machine.own ? (machine.duplicate ? '! duplicate identity' : '') : machine.manager ? `manager ${shortId(machine.manager)}` : 'no manager yet');
+      setHidden(releaseButton, machine.link === 'unclaimed' || (machine.own && !machine.manager));
+      const looked = this.model.looksAt?.machine === id;
+      if (looked) name.setAttribute('aria-current', 'true');
+      else name.removeAttribute('aria-current');
+    } });
+    return { node, update: (/** @type {any} */ next) => { machine = next; } };
+  }
+
+  /** @param {string} id */
+  async release(id) {
+    const own = this.model.machines.get(id)?.own;
+    const text = own
+      ? 'Its manager can no longer read or write it. The machine goes on with a new, empty document.'
+      : 'What this manager holds of it is deleted. The machine goes on with a new document that this manager cannot read.';
+    const title = own ? 'Release this machine from its manager?' : `Release machine ${shortId(id)}?`;
+    if (await confirmed({ title, text, action: 'Release', run: () => release(id) })) {
+      say(`Machine ${shortId(id)} is released.`);
+      byId('machines-title').scrollIntoView();
+    }
+  }
+
+  /** @param {number} now */
+  renderClaims(now) {
+    const claims = this.model.claims.values().filter((claim) => ['pending', 'answered'].includes(claim.state) || now - claim.begun_ms < ENDED_CLAIM_MS).reverse();
+    setHidden(byId('claims'), claims.length === 0);
+    keyed(byId('claims-list'), claims, ({ claim }) => String(claim), (claim) => this.claimCard(claim));
+    const pending = claims.find((claim) => claim.state === 'pending');
+    if (pending && this.announced !== pending.claim) {
+      this.announced = pending.claim;
+      say(`A claim is waiting. PIN ${[...pending.pin].join(' ')}.`);
+    }
+  }
+
+  /** @type {number|null} */
+  announced = null;
+
+  /** @param {any} first */
+  claimCard(first) {
+    const title = el('h3');
+    const pin = el('p', { class: 'pin' }, el('span', { class: 'unseen', text: `PIN ${[...first.pin].join(' ')}` }), el('span', { text: `${first.pin.slice(0, 3)} ${first.pin.slice(3)}`, attrs: { 'aria-hidden': 'true' } }));
+    const text = el('p');
+    const error = el('p', { class: 'error', attrs: { role: 'alert' } });
+    const yes = el('button', { text: 'The same: confirm', attrs: { type: 'button' } });
+    const no = el('button', { class: 'danger', text: 'Not the same: decline', attrs: { type: 'button' } });
+    const buttons = el('div', { class: 'buttons' }, no, yes);
+    const node = el('li', {}, title, pin, text, error, buttons);
+    const answer = async (/** @type {boolean} */ same) => {
+      setText(error, '');
+      try {
+        await answerClaim(first.claim, same);
+      } catch (refused) {
+        setText(error, `${/** @type {Error} */ (refused).message}.`);
+      }
+    };
+    yes.addEventListener('click', () => answer(true));
+    no.addEventListener('click', () => answer(false));
+    const manager = this.model.node?.role === 'manager';
+    return { node, update: (/** @type {any} */ claim) => {
+      const other = manager ? `machine${claim.machine ? ` ${shortId(claim.machine)}` : ''}` : `manager${claim.manager ? ` ${shortId(claim.manager)}` : ''}`;
+      /** @type {Record<string, [string, string]>} */
+      const words = {
+        pending: [manager ? `Claiming a ${other}` : 'A manager claims this machine', `Compare this PIN with the one that the ${manager ? 'machine' : 'manager'} shows. Confirm only if all six digits are the same; both sides have to.`],
+        answered: ['Waiting for the other side', `The ${manager ? 'machine' : 'manager'} has to confirm too, within a minute.`],
+        claimed: ['Claimed', `${manager ? `The ${other} is this manager's now.` : `This machine belongs to ${other} now.`} (${clock(claim.begun_ms)})`],
+        refused: ['Declined', `Nothing was changed. (${clock(claim.begun_ms)})`],
+        failed: ['The claim failed', `${claim.reason ?? 'Nothing was changed.'} (${clock(claim.begun_ms)})`],
+      };
+      const [head, said] = words[claim.state] ?? [claim.state, ''];
+      setText(title, head);
+      setText(text, said);
+      node.dataset.state = claim.state;
+      setHidden(buttons, claim.state !== 'pending');
+      setHidden(pin, !['pending', 'answered'].includes(claim.state));
+    } };
+  }
+}
+
+/** The node itself. @param {any} node @param {number} now */
+export function renderNode(node, now) {
+  const facts = [
+    ['Role', node.role], ['Id', node.id], ['Ticket', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
+    ['Connected peers', node.peers.length === 0 ? 'none' : node.peers.map(shortId).join(', ')],
+    ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, refused: ${count(node.http.refused)}`],
+  ];
+  renderFacts(byId('node-facts'), facts);
+  renderFacts(byId('node-metrics'), Object.entries(node.metrics).map(([name, value]) => [name.replaceAll('_', ' '), count(value)]));
+}
+
+/** @param {HTMLElement} list @param {string[][]} facts */
+function renderFacts(list, facts) {
+  keyed(list, facts, ([name]) => name, ([name]) => {
+    const said = el('span', { class: name === 'Id' || name === 'Ticket' ? 'mono' : '' });
+    const held = el('dd', {}, said);
+    if (name === 'Id' || name === 'Ticket') held.append(' ', copyButton(said, name.toLowerCase()));
+    return { node: el('div', {}, el('dt', { text: name }), held), update: ([, next]) => setText(said, next) };
+  });
+}
