@@ -15,7 +15,7 @@ use groundswell::{Cursor, Name, Path, Pattern};
 pub(crate) use kv::{Claim, Claims, Following, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role};
 pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
 
-use crate::{builtin::Builtin, peer_name::PeerName};
+use crate::{builtin::Builtin, peer_name::PeerName, web::Listen};
 
 /// Real-time replicated state between peers: keys that a machine and its manager share, and state that
 /// one publishes and any number follow.
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Status(Status),
     Doctor(Doctor),
     Demo(Demo),
+    Completions(Completions),
+    Man(Man),
 }
 
 /// Run the node of a data directory until SIGINT or SIGTERM.
@@ -86,6 +88,8 @@ Examples:
   groundswell up --data ./shop --offline
   groundswell up --data ./machine --role machine
   groundswell up --secret
+  groundswell up --http 127.0.0.1:8080
+  groundswell up --http 192.168.1.5:8080 --http-public kiosk.lan
   groundswell up --bind 127.0.0.1:0 --offline --json | head -1")]
 pub(crate) struct Up {
     /// What the node is in the key-value store. A data directory keeps its role, so that it need be said
@@ -104,6 +108,46 @@ pub(crate) struct Up {
     /// What is published from here on is secret until it is made public, or peers are allowed.
     #[arg(long)]
     pub(crate) secret: bool,
+
+    /// Serve the HTTP interface and the dashboard on this address; port 0, or none, takes the last one, if it is
+    /// free [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDR", value_parser = bind_address)]
+    pub(crate) http: Option<SocketAddr>,
+
+    /// Let other computers use the HTTP interface, under this name or address of this device; more than one with commas.
+    ///
+    /// It is plain HTTP: whoever can read the traffic can read the token, all keys and all values, and with the token do
+    /// all that you can do with this node. Say it behind a server that adds TLS, or on a network whose every participant
+    /// may have that.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "http", value_parser = host_name)]
+    pub(crate) http_public: Vec<String>,
+
+    /// Serve no HTTP interface and no dashboard.
+    #[arg(long, conflicts_with_all = ["http", "http_public"])]
+    pub(crate) no_http: bool,
+}
+
+impl Up {
+    /// Where the HTTP interface is to be, if there is to be one.
+    pub(crate) fn listen(&self) -> Option<Listen> {
+        let default = Listen::default();
+        let listen = Listen { addr: self.http.unwrap_or(default.addr), public: self.http_public.clone() };
+        (!self.no_http).then_some(listen)
+    }
+}
+
+/// A host's name or address, without a port.
+fn host_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if text.is_empty() || !text.bytes().all(fits) || (text.contains(':') && !is_address) {
+        return Err("a name is kiosk.lan or 192.168.1.5, without a port".to_owned());
+    }
+    Ok(match text.parse() {
+        // As it stands in a URL.
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => text.to_owned(),
+    })
 }
 
 /// An address with its port, or without.
@@ -153,21 +197,33 @@ pub(crate) struct Give {
     help: Option<bool>,
 }
 
-/// Publish the default state of a lake (no lines, 0, null) on a path, before any wave.
+/// Open the dashboard of the node that runs; with a path, publish the default state of a lake there.
+///
+/// The dashboard is opened by a link that is good for once, within five minutes; where there is no browser or no
+/// terminal, the link is printed. With PATH and --lake, the default state (no lines, 0, null) is published, before any
+/// wave.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
-  groundswell open /log/today --lake log")]
+  groundswell open                            the dashboard
+  groundswell open --no-browser               a link to it
+  groundswell open /log/today --lake log      a path")]
 pub(crate) struct Open {
     /// Where to publish, such as /log/today.
-    pub(crate) path: Path,
+    #[arg(requires = "lake")]
+    pub(crate) path: Option<Path>,
 
-    #[command(flatten)]
-    pub(crate) kind: Kind,
+    /// The kind of state.
+    #[arg(long, value_name = "LAKE", requires = "path")]
+    pub(crate) lake: Option<Builtin>,
 
     /// The agent that publishes.
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub(crate) agent: Name,
+
+    /// Print the link to the dashboard, and open no browser.
+    #[arg(long, conflicts_with = "path")]
+    pub(crate) no_browser: bool,
 }
 
 /// Follow a state: print what it is, then each change. It waits for what is not there yet.
@@ -272,7 +328,7 @@ pub(crate) struct Status {}
 /// Show it all in one process: vending machines and their manager, over real connections.
 ///
 /// Machines are claimed, report stock, balance and temperature, publish their sales, and follow the prices that the
-/// manager sets; one is switched off and on again. Nothing has to be set up, and nothing is left behind. It ends
+/// manager sets; one is switched off and on again. The manager's dashboard shows it live. Nothing has to be set up, and nothing is left behind. It ends
 /// with a summary, and with status 1 if what the two sides have differs.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
@@ -288,6 +344,32 @@ pub(crate) struct Demo {
     /// End after so many seconds [default: at Ctrl-C; 30 where the output is no terminal].
     #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seconds: Option<u64>,
+
+    /// Print the link to the dashboard, and open no browser.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+}
+
+/// Print the completions of a shell, to be kept where it looks for them.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell completions bash > ~/.local/share/bash-completion/completions/groundswell
+  groundswell completions zsh > ~/.zfunc/_groundswell
+  groundswell completions fish > ~/.config/fish/completions/groundswell.fish")]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write man pages of the tool and of each of its commands into a directory.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell man ~/.local/share/man/man1")]
+pub(crate) struct Man {
+    /// The directory. It is made where it is missing.
+    pub(crate) dir: PathBuf,
 }
 
 /// The most machines of a demo: each is a node of its own, with files, threads and a socket.
@@ -351,6 +433,24 @@ mod tests {
         }
         for text in ["localhost:7", "7", "", "127.0.0.1:", "127.0.0.1:70000"] {
             assert!(bind_address(text).unwrap_err().contains("127.0.0.1:4433"), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_computers_come_in_only_under_a_name() {
+        let listen = |more: &[&str]| match Args::try_parse_from([&["groundswell", "up"], more].concat())?.command {
+            Command::Up(up) => Ok::<_, clap::Error>(up.listen()),
+            other => panic!("{other:?}"),
+        };
+        assert!(listen(&["--no-http"]).unwrap().is_none());
+        assert!(listen(&[]).unwrap().unwrap().addr.ip().is_loopback());
+        let public = listen(&["--http", "0.0.0.0:80", "--http-public", "kiosk.lan,fe80::1"]).unwrap().unwrap();
+        assert_eq!((public.addr.port(), public.public), (80, vec!["kiosk.lan".to_owned(), "[fe80::1]".to_owned()]));
+        for wrong in [&["--http-public", "a"][..], &["--no-http", "--http", "127.0.0.1"], &["--http", "localhost"]] {
+            assert!(listen(wrong).is_err(), "{wrong:?}");
+        }
+        for name in ["", "a b", "kiosk.lan:80", "http://kiosk.lan", "a/b"] {
+            assert!(host_name(name).is_err(), "{name}");
         }
     }
 

@@ -81,6 +81,9 @@ pub(crate) trait ToolLake: Lake<Wave: Clone> + Sized {
     /// Parses a wave as it is written on the command line; or why it is none.
     fn parse_wave(text: &str) -> Result<Self::Wave, String>;
 
+    /// A wave from its JSON; or why it is none.
+    fn wave(json: &RawValue) -> Result<Self::Wave, String>;
+
     /// A wave as JSON.
     fn wave_json(wave: &Self::Wave) -> serde_json::Result<Box<RawValue>>;
 
@@ -97,6 +100,10 @@ impl ToolLake for Log {
 
     fn parse_wave(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
+    }
+
+    fn wave(json: &RawValue) -> Result<String, String> {
+        serde_json::from_str(json.get()).map_err(|error| format!("a wave of a log is a string ({error})"))
     }
 
     fn wave_json(wave: &String) -> serde_json::Result<Box<RawValue>> {
@@ -118,6 +125,11 @@ impl ToolLake for Sum {
     fn parse_wave(text: &str) -> Result<i64, String> {
         let refused = |error| format!("{text:?} is no whole number of 64 bits ({error})");
         text.trim().parse().map_err(refused)
+    }
+
+    fn wave(json: &RawValue) -> Result<i64, String> {
+        serde_json::from_str(json.get())
+            .map_err(|error| format!("a wave of a sum is a whole number of 64 bits ({error})"))
     }
 
     fn wave_json(wave: &i64) -> serde_json::Result<Box<RawValue>> {
@@ -143,6 +155,10 @@ impl ToolLake for Json {
             )
         };
         text.parse().map_err(refused)
+    }
+
+    fn wave(json: &RawValue) -> Result<JsonPatch, String> {
+        Self::parse_wave(json.get())
     }
 
     fn wave_json(wave: &JsonPatch) -> serde_json::Result<Box<RawValue>> {

@@ -8,6 +8,8 @@ mod doctor;
 mod give;
 mod kv;
 mod machines;
+mod open;
+mod pages;
 mod paths;
 mod read;
 mod status;
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::{
-    args::{Args, Command},
+    args::{Args, Command, Open},
     control::{client, protocol::Request},
     data_dir,
     error::ToolError,
@@ -33,7 +35,11 @@ pub(crate) async fn run(args: Args) -> Result<(), ToolError> {
     match args.command {
         Command::Up(up) => up::run(up, data.dir()?, &mut output).await,
         Command::Give(give) => give::run(give, data.dir()?, &mut output).await,
-        Command::Open(open) => paths::open(open, data.dir()?, &mut output).await,
+        Command::Open(Open { path: Some(path), lake: Some(lake), agent, .. }) => {
+            paths::open(path, lake, agent, data.dir()?, &mut output).await
+        }
+        // A path and its lake are given together, or neither is.
+        Command::Open(open) => open::dashboard(open.no_browser, &data.dir()?, &mut output).await,
         Command::Surf(surf) => surf::run(surf, data.dir()?, &mut output).await,
         Command::Read(read) => read::run(read, data.dir()?, &mut output).await,
         Command::Quit(quit) => paths::quit(quit, data.dir()?, &mut output).await,
@@ -54,6 +60,8 @@ pub(crate) async fn run(args: Args) -> Result<(), ToolError> {
         Command::Doctor(_) => doctor::run(data.dir()?, &mut output).await,
         Command::Status(_) => status::run(data.dir()?, &mut output).await,
         Command::Demo(demo) => demo::run(demo, &mut output).await,
+        Command::Completions(completions) => pages::completions(completions.shell, &mut output).await,
+        Command::Man(man) => pages::man(&man.dir, &mut output).await,
     }
 }
 

@@ -1,10 +1,11 @@
 //! Why a command failed, said in one line that says what to do next.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use groundswell::{
     ClaimError, ClaimFailure, ClaimRefusal, CursorError, DeclareError, GiveError, KeyError, KvError, KvOpenError,
-    ManageError, Name, OpenError, Path, PathError, ReadError, ShutdownError, StorageError, SurfError, TicketError,
+    ManageError, Name, OpenError, Path, PathError, ReadError, ShutdownError, Source, StorageError, SurfError,
+    TicketError,
 };
 
 use crate::builtin::Builtin;
@@ -37,6 +38,20 @@ pub(crate) enum ToolError {
     /// The node refused, in these words.
     #[error("{0}")]
     Said(String),
+    #[error(
+        "{0} is not an address of loopback, so that other computers could get in: listen on 127.0.0.1, or name this device as they do with --http-public, whose help says what that means"
+    )]
+    NotLoopback(SocketAddr),
+    #[error(
+        "cannot serve the HTTP interface on {addr}: {source}; choose another with --http ADDR, or none with --no-http"
+    )]
+    HttpListen { addr: SocketAddr, source: io::Error },
+    #[error("this node serves no HTTP interface: start it without --no-http")]
+    NoHttp,
+    #[error(transparent)]
+    Http(#[from] groundswell_web::AppError),
+    #[error(transparent)]
+    Serve(#[from] groundswell_web::ServeError),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("cannot read standard input: {0}")]
@@ -63,8 +78,11 @@ pub(crate) enum ToolError {
     HasEnded { path: Path },
     #[error("{0} found: see what the doctor says of each")]
     Problems(String),
-    #[error("{path} of agent {agent} on {peer} is not followed here: `groundswell status` lists what is")]
-    NotFollowed { peer: String, agent: Name, path: Path },
+    #[error(
+        "{path} of agent {agent} on {peer} is not followed here: `groundswell status` lists what is",
+        path = .0.path, agent = .0.agent, peer = .0.peer
+    )]
+    NotFollowed(Source),
     #[error("there is no state on {0} here: `groundswell status` lists what there is")]
     NothingToRead(String),
     #[error("{path} is not available at that peer (yet): leave out --no-wait to wait for it")]

@@ -1,9 +1,10 @@
-//! `groundswell`: the command-line tool. Each command but `up` and `demo` speaks to the node that
+//! `groundswell`: the command-line tool. Each command but `up`, `demo`, `completions` and `man` speaks to the node that
 //! runs in a data directory; the node is `up`.
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod browser;
 mod builtin;
 mod bytes;
 mod commands;
@@ -16,6 +17,7 @@ mod peer_name;
 mod registry;
 mod stop;
 mod store;
+mod web;
 
 use std::process::ExitCode;
 

@@ -2,9 +2,10 @@
 //!
 //! The tool declares exact paths, when a command first names them and, after a restart, from
 //! what is stored. So any mix of lakes fits on one agent. What is done to whole paths is in
-//! `registry/paths.rs`.
+//! `registry/paths.rs`; how the HTTP interface sees it all in `registry/web.rs`.
 
 mod paths;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -220,6 +221,11 @@ impl Registry {
         if keep { Ok(()) } else { Ok(self.node.agent(self.follower.as_str())?.quit(source).await?) }
     }
 
+    /// The handle to follow a path of whatever peer, for a part of this program that follows it itself.
+    pub(crate) async fn replicas<L: ToolLake>(&self, path: &Path) -> Result<Subscriptions<L>, ToolError> {
+        self.subscriptions(&mut *self.tables.lock().await, &self.follower, path).await
+    }
+
     /// The handle to follow a path of whatever peer, declared if it is not yet.
     async fn subscriptions<L: ToolLake>(
         &self,
@@ -231,12 +237,30 @@ impl Registry {
         if let Some(declared) = L::table(tables).subscriptions.get(&key) {
             return Ok(declared.clone());
         }
-        if let Some(held) = tables.followed_as(&key) {
+        if let Some(held) = tables.followed_as(&key)
+            && !self.quits_own(tables, &key, held).await?
+        {
             return Err(ToolError::FollowedAs { path: key.1, held });
         }
         let declared = self.node.agent(agent.as_str())?.subscriptions::<L>(path.as_str()).await?;
         L::table(tables).subscriptions.insert(key, declared.clone());
         Ok(declared)
+    }
+
+    /// Who has looked at this node's own path has followed it. When it is another lake, that is over; unless other
+    /// peers' states are followed under the path too.
+    async fn quits_own(&self, tables: &mut Tables, key: &(Name, Path), held: Builtin) -> Result<bool, ToolError> {
+        let sources: Vec<Source> = for_lake!(held, L => {
+            let declared = L::table(tables).subscriptions.get(key);
+            declared.map(|declared| declared.read().into_keys().collect()).unwrap_or_default()
+        });
+        if sources.iter().any(|source| source.peer != self.node.id()) {
+            return Ok(false);
+        }
+        for own in &sources {
+            self.node.agent(key.0.as_str())?.quit(own).await?;
+        }
+        Ok(tables.followed_as(key).is_none())
     }
 
     /// Stops following a source, and drops its replica.
@@ -356,6 +380,13 @@ impl Tables {
     fn published_as(&mut self, key: &(Name, Path)) -> Option<Builtin> {
         let one = self.log.published(key).or_else(|| self.sum.published(key));
         one.or_else(|| self.json.published(key))
+    }
+
+    /// A source stays followed when the commands that follow it end.
+    fn keep(&mut self, source: &Source) {
+        if let Some(surfs) = self.surfs.get_mut(source) {
+            surfs.keep = true;
+        }
     }
 
     /// As which lake an agent follows a path, if it does.

@@ -1,6 +1,7 @@
 //! The node's part in the key-value store: a machine, a manager, or none.
 
 use groundswell::{KvError, KvOpenError, KvSpace, Machine, MachineState, Manager, Node, OpenError, PeerId, SpaceName};
+use groundswell_web::Subject;
 
 use crate::{
     args::Role,
@@ -40,6 +41,15 @@ impl Store {
             Self::Peer => "peer",
             Self::Machine(_) => "machine",
             Self::Manager(_) => "manager",
+        }
+    }
+
+    /// What the HTTP interface is of.
+    pub(crate) fn subject(&self, node: &Node) -> Subject {
+        match self {
+            Self::Peer => node.clone().into(),
+            Self::Machine(machine) => machine.clone().into(),
+            Self::Manager(manager) => manager.clone().into(),
         }
     }
 

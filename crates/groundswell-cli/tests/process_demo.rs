@@ -4,6 +4,9 @@
 mod common;
 
 use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -48,7 +51,13 @@ fn the_demo_ends_by_itself_and_both_sides_have_the_same() {
     assert_eq!((&summary["restarts"], &summary["restarts_survived"]), (&1.into(), &1.into()));
     assert!(summary["waves"]["given"].as_u64().unwrap() > 50, "{summary}");
     assert!(summary["store"]["events"].as_u64().unwrap() > 50, "{summary}");
-    assert!(before.iter().all(|line| line["type"] == "note" || line["type"] == "progress"), "{before:?}");
+    let known = |line: &&Value| ["dashboard", "note", "progress"].iter().any(|kind| line["type"] == *kind);
+    assert!(before.iter().all(|line| known(&line)), "{before:?}");
+    let dashboards: Vec<&Value> = before.iter().filter(|line| line["type"] == "dashboard").collect();
+    let [dashboard] = dashboards[..] else { panic!("one line: {before:?}") };
+    let http = dashboard["http"].as_str().unwrap();
+    assert!(http.starts_with("http://127.0.0.1:"), "{dashboard}");
+    assert!(dashboard["link"].as_str().unwrap().starts_with(&format!("{http}/open?code=")), "{dashboard}");
     assert!(before.iter().any(|line| line["type"] == "progress" && line["machines"].as_array().unwrap().len() == 3));
     let left: Vec<_> = std::fs::read_dir(temp.path()).unwrap().collect();
     assert!(left.is_empty(), "nothing is left behind: {left:?}");
@@ -65,12 +74,54 @@ fn the_demo_tells_people_what_happens() {
         "the manager sets",
         "byte for byte",
         "polls           none",
+        "/open?code=",
     ];
     for said in said {
         assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);
     }
     assert!(!ran.stdout.contains('\x1b'), "no control characters where there is no terminal");
     assert_eq!(ran.stderr, "");
+}
+
+/// The manager's dashboard shows the fleet, and what is followed of it, while the demo runs.
+#[test]
+fn the_demo_serves_its_dashboard() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut command = demo(&["--json"]);
+    command.env("TMPDIR", temp.path()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = Lines::of(child.stdout.take().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    let mut next = || lines.next_within(deadline - Instant::now()).expect("another line");
+    let dashboard = loop {
+        let line = next();
+        if line["type"] == "dashboard" {
+            break line;
+        }
+    };
+    while next()["waves"]["seen"].as_u64().unwrap_or(0) == 0 {}
+    let manager = fs::read_dir(temp.path()).unwrap().next().unwrap().unwrap().path().join("manager");
+    let token = fs::read_to_string(manager.join("http-token")).unwrap();
+    let host = dashboard["http"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let get = |target: &str| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("Host: {host}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n", token.trim());
+        stream.write_all(format!("GET {target} HTTP/1.1\r\n{head}\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str::<Value>(body).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    let machines = get("/api/v1/machines");
+    assert_eq!(machines["machines"].as_array().unwrap().len(), 3, "{machines}");
+    // What the demo follows itself can be read here too: there is one declaration.
+    let machine = machines["machines"][0]["id"].as_str().unwrap();
+    let sales = get(&format!("/api/v1/subscription?peer={machine}&path=/sales"));
+    assert_eq!(sales["lake"], "log", "{sales}");
+    signal("INT", child.id());
+    while next()["type"] != "summary" {}
+    assert!(wait(&mut child).success());
 }
 
 /// Without `--for` it goes on until it is interrupted, and then sums up.

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    claims::Claims,
+    claims::{AskedClaim, Claims},
     lakes::{BuiltinLakes, LakeError, Lakes},
     limits::{MAX_STREAMS, REQUESTS_PER_SECOND, STRANGE_REQUESTS_PER_SECOND},
     problem::{Kind, Problem},
@@ -79,7 +79,7 @@ impl Config {
     }
 
     /// Leaves the claims that a machine is asked to the program, which waits for them itself. Otherwise the
-    /// interface takes them, and they are answered through it alone.
+    /// interface takes them; a program that answers them too gets them by [`App::await_incoming_claim`].
     pub fn leave_claims(mut self) -> Self {
         self.take_claims = false;
         self
@@ -206,6 +206,14 @@ impl App {
     /// The code of a new one-time link, `/open?code=…`. It is valid for five minutes, once.
     pub fn new_code(&self) -> String {
         self.inner.keys.new_code()
+    }
+
+    /// Waits for the next claim that this machine is asked, for a program that answers claims beside the interface, as
+    /// one with a terminal does: the first answer counts, from whichever side. Of several who wait, one gets a claim.
+    /// `None` once the interface is shut down. With [`Config::leave_claims`], and for what is no machine, it waits until
+    /// then. Cancel safe.
+    pub async fn await_incoming_claim(&self) -> Option<AskedClaim> {
+        self.inner.claims.take().await
     }
 
     /// Ends all streams, each with the event `ended`, and the claims that wait for an answer; returns when the tasks of

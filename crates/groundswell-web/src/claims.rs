@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use groundswell::{ClaimFailure, ClaimPin, Machine, MachineState, Manager, PeerId, PeerTicket, PendingClaim};
+use groundswell::{
+    ClaimError, ClaimFailure, ClaimPin, IncomingClaim, Machine, Manager, PeerId, PeerTicket, PendingClaim,
+};
 use serde::Serialize;
 use tokio::{
     sync::{oneshot, watch},
@@ -55,6 +57,10 @@ struct Claim {
     /// Which change of all claims was this one's last.
     changed: u64,
     answer: Option<oneshot::Sender<bool>>,
+    /// What a machine is asked, until somebody beside the interface has taken it.
+    asked: Option<(ClaimPin, PeerId)>,
+    /// What became of it.
+    ended: Option<Result<PeerId, ClaimError>>,
 }
 
 const CLOSED: &str = "the interface was shut down: look at the machines whether both sides have said yes";
@@ -62,17 +68,25 @@ const CLOSED: &str = "the interface was shut down: look at the machines whether 
 /// How a claim ended.
 struct Outcome {
     state: ClaimState,
-    manager: Option<PeerId>,
+    /// With the manager, if it came to a pair.
+    ended: Result<PeerId, ClaimError>,
     reason: Option<String>,
 }
 
 impl Outcome {
-    fn failed(reason: impl ToString) -> Self {
-        Self { state: ClaimState::Failed, manager: None, reason: Some(reason.to_string()) }
+    /// What came of an answer, which was given here or not.
+    fn new(ended: Result<PeerId, ClaimError>, refused_here: bool) -> Self {
+        let (state, reason) = match &ended {
+            Ok(_) => (ClaimState::Claimed, None),
+            Err(ClaimError::Claim(ClaimFailure::DeclinedHere)) if refused_here => (ClaimState::Refused, None),
+            Err(error) => (ClaimState::Failed, Some(error.to_string())),
+        };
+        Self { state, ended, reason }
     }
 
-    fn refused() -> Self {
-        Self { state: ClaimState::Refused, manager: None, reason: None }
+    /// The interface was shut down under it.
+    fn closed() -> Self {
+        Self { state: ClaimState::Failed, ended: Err(ClaimError::ShutDown), reason: Some(CLOSED.to_owned()) }
     }
 }
 
@@ -111,11 +125,7 @@ impl Claims {
     }
 
     /// Claims the machine of a ticket, up to its PIN.
-    pub(crate) async fn begin(
-        self: &std::sync::Arc<Self>,
-        manager: &Manager,
-        ticket: &str,
-    ) -> Result<ClaimView, Problem> {
+    pub(crate) async fn begin(self: &Arc<Self>, manager: &Manager, ticket: &str) -> Result<ClaimView, Problem> {
         let ticket: PeerTicket = ticket.trim().parse()?;
         let pending = self.locked().values().filter(|claim| !claim.view.state.is_over()).count();
         if pending >= MAX_PENDING_CLAIMS {
@@ -124,7 +134,7 @@ impl Claims {
         }
         let deadline = Instant::now() + CLAIM_DEADLINE;
         let begun = manager.begin_claim(&ticket).await?;
-        let (view, answer) = self.add(begun.pin, Some(begun.machine));
+        let (view, answer) = self.add(begun.pin, begun.machine, None);
         let (claims, number, own) = (self.clone(), view.claim, manager.id());
         self.tasks.spawn(async move {
             let outcome = claims.managers_side(number, begun, answer, deadline, own).await;
@@ -143,7 +153,7 @@ impl Claims {
     ) -> Outcome {
         let said = tokio::select! {
             said = timeout_at(deadline, answer) => said,
-            () = self.closing.cancelled() => return Outcome::failed(CLOSED),
+            () = self.closing.cancelled() => return Outcome::closed(),
         };
         // Nobody has answered: then the other side knows already, and says so.
         let same = matches!(said, Ok(Ok(true)));
@@ -152,73 +162,88 @@ impl Claims {
         }
         let answered = tokio::select! {
             answered = begun.answer(same) => answered,
-            () = self.closing.cancelled() => return Outcome::failed(CLOSED),
+            () = self.closing.cancelled() => return Outcome::closed(),
         };
-        match answered {
-            Ok(_) => Outcome { state: ClaimState::Claimed, manager: Some(own), reason: None },
-            Err(groundswell::ClaimError::Claim(ClaimFailure::DeclinedHere)) if matches!(said, Ok(Ok(false))) => {
-                Outcome::refused()
-            }
-            Err(error) => Outcome::failed(error),
-        }
+        Outcome::new(answered.map(|_| own), matches!(said, Ok(Ok(false))))
     }
 
     /// Takes the claims that a machine is asked, until it or the interface is shut down.
-    pub(crate) async fn take_incoming(self: std::sync::Arc<Self>, machine: Machine) {
+    pub(crate) async fn take_incoming(self: Arc<Self>, machine: Machine) {
         loop {
             let asked = tokio::select! {
-                asked = machine.await_next_incoming_claim_request() => asked,
+                asked = machine.await_incoming_claim() => asked,
                 () = self.closing.cancelled() => return,
             };
-            let Some((pin, confirm)) = asked else { return };
-            let (view, answer) = self.add(pin, Some(machine.id()));
-            let (claims, machine) = (self.clone(), machine.clone());
+            let Some(asked) = asked else { return };
+            let (view, answer) = self.add(asked.pin, machine.id(), Some(asked.manager));
+            let claims = self.clone();
             self.tasks.spawn(async move {
-                let outcome = claims.machines_side(view.claim, &machine, confirm, answer).await;
+                let outcome = claims.machines_side(view.claim, asked, answer).await;
                 claims.end(view.claim, outcome);
             });
         }
     }
 
-    async fn machines_side(
-        &self,
-        number: u64,
-        machine: &Machine,
-        mut confirm: oneshot::Sender<bool>,
-        answer: oneshot::Receiver<bool>,
-    ) -> Outcome {
-        const OVER: &str = "the claim has ended before it was answered here: claim again";
+    async fn machines_side(&self, number: u64, mut asked: IncomingClaim, answer: oneshot::Receiver<bool>) -> Outcome {
         let same = tokio::select! {
             said = answer => said.unwrap_or(false),
-            () = confirm.closed() => return Outcome::failed(OVER),
-            () = self.closing.cancelled() => return Outcome::failed(CLOSED),
+            error = asked.over() => return Outcome::new(Err(error), false),
+            () = self.closing.cancelled() => return Outcome::closed(),
         };
-        if confirm.send(same).is_err() {
-            return Outcome::failed(OVER);
+        if same {
+            self.change(number, |view| view.state = ClaimState::Answered);
         }
-        if !same {
-            return Outcome::refused();
-        }
-        self.change(number, |view| view.state = ClaimState::Answered);
-        let mut status = machine.status_changes();
-        let claimed = async {
-            loop {
-                status.borrow_and_update();
-                if let MachineState::Claimed { manager } = machine.get_machine_state() {
-                    return Some(manager);
-                }
-                if status.changed().await.is_err() {
-                    return None;
-                }
+        let answered = tokio::select! {
+            answered = asked.answer(same) => answered,
+            () = self.closing.cancelled() => return Outcome::closed(),
+        };
+        Outcome::new(answered, !same)
+    }
+
+    /// Waits for a claim that this machine is asked, and that nobody has answered or taken.
+    pub(crate) async fn take(self: &Arc<Self>) -> Option<AskedClaim> {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            if let Some(taken) = self.take_now() {
+                return Some(taken);
             }
-        };
-        let claimed = tokio::select! {
-            claimed = timeout_at(Instant::now() + CLAIM_DEADLINE, claimed) => claimed.ok().flatten(),
-            () = self.closing.cancelled() => None,
-        };
-        match claimed {
-            Some(manager) => Outcome { state: ClaimState::Claimed, manager: Some(manager), reason: None },
-            None => Outcome::failed("it was not confirmed at the manager in time: claim again"),
+            tokio::select! {
+                // The sender lives as long as this table.
+                _ = changes.changed() => {}
+                () = self.closing.cancelled() => return None,
+            }
+        }
+    }
+
+    fn take_now(self: &Arc<Self>) -> Option<AskedClaim> {
+        let mut table = self.locked();
+        let mut open = table.values_mut().filter(|claim| claim.view.state == ClaimState::Pending);
+        let claim = open.find(|claim| claim.asked.is_some())?;
+        let (pin, manager) = claim.asked.take()?;
+        Some(AskedClaim { pin, manager, number: claim.view.claim, claims: self.clone() })
+    }
+
+    /// Says whether the PINs are the same, if nobody has said it before.
+    fn say(&self, number: u64, same: bool) {
+        let answer = self.locked().get_mut(&number).and_then(|claim| claim.answer.take());
+        // One that is over meanwhile says so itself.
+        let _ = answer.map(|answer| answer.send(same));
+    }
+
+    /// Waits for the end of a claim.
+    async fn ended(&self, number: u64) -> Result<PeerId, ClaimError> {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            match self.locked().get(&number).map(|claim| claim.ended.clone()) {
+                Some(Some(ended)) => return ended,
+                Some(None) => {}
+                // It ended so long ago that it is forgotten.
+                None => return Err(ClaimError::ShutDown),
+            }
+            // The sender lives as long as this table.
+            let _ = changes.changed().await;
         }
     }
 
@@ -247,7 +272,8 @@ impl Claims {
         }
     }
 
-    fn add(&self, pin: ClaimPin, machine: Option<PeerId>) -> (ClaimView, oneshot::Receiver<bool>) {
+    /// A claim of a machine; with the manager, if it is this one that is asked.
+    fn add(&self, pin: ClaimPin, machine: PeerId, asked_by: Option<PeerId>) -> (ClaimView, oneshot::Receiver<bool>) {
         let mut table = self.locked();
         while table.len() >= MAX_CLAIMS + MAX_PENDING_CLAIMS {
             let Some(oldest) = table.values().find(|claim| claim.view.state.is_over()) else { break };
@@ -259,13 +285,15 @@ impl Claims {
             claim,
             state: ClaimState::Pending,
             pin: pin.to_string(),
-            machine: machine.map(|machine| machine.to_string()),
-            manager: None,
+            machine: Some(machine.to_string()),
+            manager: asked_by.map(|manager| manager.to_string()),
             begun_ms: now_ms(),
             reason: None,
         };
         let (answer, answered) = oneshot::channel();
-        table.insert(claim, Claim { view: view.clone(), changed: self.count(), answer: Some(answer) });
+        let asked = asked_by.map(|manager| (pin, manager));
+        let (view_kept, changed) = (view.clone(), self.count());
+        table.insert(claim, Claim { view: view_kept, changed, answer: Some(answer), asked, ended: None });
         drop(table);
         self.changes.send_modify(|_| {});
         (view, answered)
@@ -273,11 +301,18 @@ impl Claims {
 
     fn end(&self, number: u64, outcome: Outcome) {
         tracing::info!(claim = number, state = ?outcome.state, reason = outcome.reason, "a claim has ended");
-        self.change(number, |view| {
-            view.state = outcome.state;
-            view.manager = outcome.manager.map(|manager| manager.to_string());
-            view.reason = outcome.reason;
-        });
+        let mut table = self.locked();
+        if let Some(claim) = table.get_mut(&number) {
+            claim.view.state = outcome.state;
+            if let Ok(manager) = &outcome.ended {
+                claim.view.manager = Some(manager.to_string());
+            }
+            claim.view.reason = outcome.reason;
+            claim.ended = Some(outcome.ended);
+            claim.changed = self.count();
+        }
+        drop(table);
+        self.changes.send_modify(|_| {});
     }
 
     fn change(&self, number: u64, change: impl FnOnce(&mut ClaimView)) {
@@ -303,6 +338,46 @@ impl Claims {
 
     fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Claim>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A claim that this machine is asked, for a program that answers claims beside the interface: see
+/// [`App::await_incoming_claim`](crate::App::await_incoming_claim). One that is dropped before anybody has answered it is
+/// declined.
+pub struct AskedClaim {
+    /// The PIN, that the manager shows too if nobody is in between.
+    pub pin: ClaimPin,
+    /// The manager who claims.
+    pub manager: PeerId,
+    number: u64,
+    claims: Arc<Claims>,
+}
+
+impl std::fmt::Debug for AskedClaim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (pin, manager) = (&self.pin, &self.manager);
+        f.debug_struct("AskedClaim").field("pin", pin).field("manager", manager).finish_non_exhaustive()
+    }
+}
+
+impl AskedClaim {
+    /// Waits for the end of the claim, whoever has answered it: through the interface, it may be. It returns the
+    /// manager. Cancel safe.
+    pub async fn ended(&mut self) -> Result<PeerId, ClaimError> {
+        self.claims.ended(self.number).await
+    }
+
+    /// Says whether the PINs are the same, and waits for the end of the claim, a minute at most. An answer that was given
+    /// before, through the interface, stands. Dropping the future does not take the answer back.
+    pub async fn answer(self, same: bool) -> Result<PeerId, ClaimError> {
+        self.claims.say(self.number, same);
+        self.claims.ended(self.number).await
+    }
+}
+
+impl Drop for AskedClaim {
+    fn drop(&mut self) {
+        self.claims.say(self.number, false);
     }
 }
 

@@ -40,6 +40,7 @@ mod topics;
 mod views;
 
 pub use app::{App, AppError, Config};
+pub use claims::AskedClaim;
 pub use server::{ServeError, Server, ShutdownError};
 pub use subject::Subject;
 pub use token::TokenError;

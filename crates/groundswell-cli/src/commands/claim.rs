@@ -74,10 +74,19 @@ async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output)
                 } else {
                     tokio::select! {
                         said = person() => said?,
-                        // It is over before anybody has answered.
+                        // It is over before anybody has answered here: who has answered elsewhere has made a pair.
                         answer = answers.next() => match answer? {
                             Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
-                            _ => return Err(ToolError::Answer("a claim that ends without a reason".to_owned())),
+                            Answer::Line(line) => {
+                                let claimed: Claimed = serde_json::from_slice(line)
+                                    .map_err(|error| ToolError::Answer(error.to_string()))?;
+                                // After the question, which nobody answers any more.
+                                output.line(format!("\n{}", done(&claimed.other))).await?;
+                                return output.flush().await;
+                            }
+                            Answer::Done => {
+                                return Err(ToolError::Answer("a claim that ends without a reason".to_owned()));
+                            }
                         },
                         () = stop.asked() => return Err(interrupted(false)),
                     }

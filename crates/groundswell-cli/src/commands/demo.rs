@@ -74,6 +74,7 @@ pub(super) async fn run(demo: Demo, output: &mut Output) -> Result<(), ToolError
     // Held here, so that nothing is left behind however the demo ends.
     let dir = temp_dir()?;
     let mut office = Office::start(&dir.path().join("manager"), books.clone()).await?;
+    screen.dashboard(office.web(), demo.no_browser).await?;
     let mut vendors = JoinSet::new();
     for (number, plug) in plugs.iter().enumerate() {
         let vendor = Vendor::start(number, dir.path().join(format!("machine-{number}")), books.clone()).await?;

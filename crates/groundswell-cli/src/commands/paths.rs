@@ -2,20 +2,27 @@
 
 use std::path::PathBuf;
 
+use groundswell::{Name, Path};
 use serde_json::Value;
 
 use super::answer;
 use crate::{
-    args::{Copy, Fork, Kill, Open, Quit, Rule, Wipe},
+    args::{Copy, Fork, Kill, Quit, Rule, Wipe},
+    builtin::Builtin,
     control::protocol::{Given, PathRule, Request},
     error::ToolError,
     output::Output,
 };
 
 /// Publishes the default rock, and prints the aeon.
-pub(super) async fn open(open: Open, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    let path = open.path.clone();
-    let request = Request::Open { path: open.path, lake: open.kind.lake, agent: open.agent };
+pub(super) async fn open(
+    path: Path,
+    lake: Builtin,
+    agent: Name,
+    dir: PathBuf,
+    output: &mut Output,
+) -> Result<(), ToolError> {
+    let request = Request::Open { path: path.clone(), lake, agent };
     answer(&dir, &request, output, |given: Given| format!("{path} is open at aeon {}", given.aeon)).await
 }
 

@@ -1,6 +1,6 @@
 //! `up`: runs the node.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use groundswell::Node;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::{
     registry::Registry,
     stop::Stop,
     store::Store,
+    web::Web,
 };
 
 /// The line that says that commands are served from now on.
@@ -22,6 +23,8 @@ struct Ready {
     ready: bool,
     id: String,
     ticket: String,
+    /// Where the HTTP interface is; null where there is none.
+    http: Option<String>,
 }
 
 /// Runs the node until it is asked to stop.
@@ -41,19 +44,35 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
     let store = Store::open(&node, &dir, up.role).await?;
     let role = store.role();
     let started = Started { offline: up.offline, bind: up.bind };
-    let registry = Registry::restore(node.clone(), store, started).await?;
+    let subject = store.subject(&node);
+    let registry = Arc::new(Registry::restore(node.clone(), store, started).await?);
     for problem in registry.standing_still() {
         say_warning(output.is_json(), &problem.said);
     }
     let server = Server::bind(&dir)?;
+    let web = match up.listen() {
+        Some(listen) => match Web::start(subject, Some(registry.clone()), &dir, &listen).await {
+            Ok(web) => Some(Arc::new(web)),
+            Err(error) => {
+                // Why it does not start is what counts.
+                let _ = node.shutdown().await;
+                return Err(error);
+            }
+        },
+        None => None,
+    };
     let closing = CancellationToken::new();
-    let serving = tokio::spawn(server.run(Arc::new(registry), closing.clone()));
+    let serving = tokio::spawn(server.run(registry, web.clone(), closing.clone()));
     // A node whose first words no one reads runs on.
-    let _ = say_ready(&node, role, &dir, output).await;
+    let _ = say_ready(&node, role, &dir, web.as_deref(), output).await;
     stop.asked().await;
     // The socket goes before the data directory is let go of: the next node's is not ours to remove.
     closing.cancel();
     let clients = serving.await;
+    // Pages are told that it ends while the node is still there.
+    if let Some(web) = &web {
+        web.shutdown().await;
+    }
     let ended = node.shutdown().await;
     if let Ok(clients) = clients {
         clients.end().await;
@@ -61,17 +80,38 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
     Ok(ended?)
 }
 
-async fn say_ready(node: &Node, role: &str, dir: &std::path::Path, output: &mut Output) -> Result<(), ToolError> {
+async fn say_ready(
+    node: &Node,
+    role: &str,
+    dir: &std::path::Path,
+    web: Option<&Web>,
+    output: &mut Output,
+) -> Result<(), ToolError> {
     let (id, ticket) = (node.id().to_string(), node.ticket().to_string());
     let what = if role == "peer" { "node" } else { role };
     if output.is_json() {
-        output.object(&Ready { ready: true, id, ticket }).await?;
+        output.object(&Ready { ready: true, id, ticket, http: web.map(Web::address) }).await?;
     } else {
         output.line(format!("The {what} {id} is up. Its ticket:\n\n  {ticket}\n")).await?;
+        if let Some(web) = web {
+            output.line(dashboard(web, dir)).await?;
+        }
         output.line(next_steps(role, dir)).await?;
         output.line("\nCtrl-C stops the node.").await?;
     }
     output.flush().await
+}
+
+/// Where the dashboard is. The link goes to a person alone, and not into a file.
+fn dashboard(web: &Web, dir: &std::path::Path) -> String {
+    let again = format!("`groundswell --data {} open`", dir.display());
+    if std::io::stdout().is_terminal() {
+        return format!(
+            "See it in a browser; the link is good for once, within five minutes ({again} makes another):\n\n  {}\n",
+            web.link()
+        );
+    }
+    format!("Its HTTP interface is {}; {again} opens the dashboard.\n", web.address())
 }
 
 /// What a person may want to do next, in another terminal.

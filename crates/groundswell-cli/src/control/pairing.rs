@@ -3,7 +3,7 @@
 
 use std::io;
 
-use groundswell::{ClaimError, KvError, PeerId};
+use groundswell::{ClaimError, KvError, Machine, PeerId};
 
 use super::{
     protocol::{Claimed, MAX_ANSWER_BYTES, Other, ShownPin},
@@ -29,10 +29,30 @@ pub(super) async fn claim(session: &mut Session, ticket: &str) -> Result<(), End
     end(session, claim.answer(same), Other::machine).await
 }
 
-/// Waits for a claim of this machine, and answers it.
+/// Waits for a claim of this machine, and answers it. Where there is an HTTP interface, the claim is on the dashboard
+/// too, and the first answer counts.
 pub(super) async fn claims(session: &mut Session) -> Result<(), Ending> {
-    let registry = session.registry.clone();
+    let (registry, web) = (session.registry.clone(), session.web.clone());
     let machine = registry.store().machine("`claims`")?;
+    let Some(web) = web else { return claims_here_alone(session, machine).await };
+    let claim = tokio::select! {
+        claim = web.app().await_incoming_claim() => claim,
+        () = session.lines.gone() => return Err(gone()),
+    };
+    let mut claim = claim.ok_or(KvError::ShutDown)?;
+    let shown = ShownPin::new(claim.pin, Other::manager(claim.manager));
+    let same = tokio::select! {
+        biased;
+        ended = claim.ended() => {
+            let manager = ended?;
+            return session.answers.line(&Claimed { claimed: true, other: Other::manager(manager) }).await;
+        }
+        same = ask(session, &shown) => same?,
+    };
+    end(session, claim.answer(same), Other::manager).await
+}
+
+async fn claims_here_alone(session: &mut Session, machine: &Machine) -> Result<(), Ending> {
     let claim = tokio::select! {
         claim = machine.await_incoming_claim() => claim,
         () = session.lines.gone() => return Err(gone()),

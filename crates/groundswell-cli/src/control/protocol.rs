@@ -73,6 +73,8 @@ pub(crate) enum Request {
     Release { machine: Option<String> },
     /// Do something with keys and values.
     Kv { place: KvPlace, ask: KvAsk },
+    /// Make a link that opens the dashboard.
+    Dashboard,
     /// Print what the node is doing.
     Status,
     /// Print that, and how the node was started.
@@ -132,6 +134,15 @@ pub(crate) struct Given {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HasQuit {
     pub(crate) quit: bool,
+}
+
+/// The answer to a question for the dashboard.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Dashboard {
+    /// Where the HTTP interface is.
+    pub(crate) http: String,
+    /// The link that opens the dashboard once, within five minutes.
+    pub(crate) link: String,
 }
 
 /// The answer to a kill.

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::session::Session;
-use crate::{data_dir, error::ToolError, registry::Registry};
+use crate::{data_dir, error::ToolError, registry::Registry, web::Web};
 
 /// The most commands that may talk to the node at once. Each holds two buffers of 64 KiB and
 /// a wave at most.
@@ -59,7 +59,12 @@ impl Server {
 
     /// Serves clients until `closing` is set. Then the socket is gone, and those that are there
     /// come to their end.
-    pub(crate) async fn run(self, registry: Arc<Registry>, closing: CancellationToken) -> LastClients {
+    pub(crate) async fn run(
+        self,
+        registry: Arc<Registry>,
+        web: Option<Arc<Web>>,
+        closing: CancellationToken,
+    ) -> LastClients {
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
@@ -84,7 +89,7 @@ impl Server {
                 refuse(stream);
                 continue;
             };
-            let session = Session::new(stream, registry.clone(), closing.clone());
+            let session = Session::new(stream, registry.clone(), web.clone(), closing.clone());
             let cut = cut.clone();
             tasks.spawn(async move {
                 tokio::select! {

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     give, kv, pairing,
     protocol::{
-        Condition, DONE, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, PathAccess, PathRule, Readers,
-        Released, Request,
+        Condition, DONE, Dashboard, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, PathAccess,
+        PathRule, Readers, Released, Request,
     },
     read, surf,
 };
@@ -27,6 +27,7 @@ use crate::{
     lines::{LineError, Lines},
     registry::Registry,
     store::Store,
+    web::Web,
 };
 
 /// How much of an answer is gathered before it is sent (64 KiB).
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     pub(super) lines: Lines<OwnedReadHalf>,
     pub(super) answers: Answering,
     pub(super) registry: Arc<Registry>,
+    /// The HTTP interface, if there is one.
+    pub(super) web: Option<Arc<Web>>,
     /// Set when the node is about to stop.
     pub(super) closing: CancellationToken,
 }
@@ -77,10 +80,15 @@ impl Answering {
 }
 
 impl Session {
-    pub(super) fn new(stream: UnixStream, registry: Arc<Registry>, closing: CancellationToken) -> Self {
+    pub(super) fn new(
+        stream: UnixStream,
+        registry: Arc<Registry>,
+        web: Option<Arc<Web>>,
+        closing: CancellationToken,
+    ) -> Self {
         let (reader, writer) = stream.into_split();
         let answers = Answering(BufWriter::with_capacity(ANSWER_BUFFER_BYTES, writer));
-        Self { lines: Lines::of_socket(reader), answers, registry, closing }
+        Self { lines: Lines::of_socket(reader), answers, registry, web, closing }
     }
 
     /// Reads the request and answers it.
@@ -167,6 +175,11 @@ impl Session {
                 self.answers.line(&Released { released: true, other }).await
             }
             Request::Kv { place, ask } => kv::kv(self, place, ask).await,
+            Request::Dashboard => {
+                let web = self.web.as_ref().ok_or(ToolError::NoHttp)?;
+                let opened = Dashboard { http: web.address(), link: web.link() };
+                self.answers.line(&opened).await
+            }
             Request::Status => {
                 let status = self.registry.status();
                 self.answers.line(&status).await

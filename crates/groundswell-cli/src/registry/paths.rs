@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use groundswell::{Access, Aeon, Frequency, ManageError, Name, Path, PeerId, Publications, Rule, Source};
+use groundswell_web::lakes::Tide;
 use tokio::sync::RwLockReadGuard;
 
 use super::{Kills, Registry, Tables};
@@ -10,14 +11,6 @@ use crate::{
     control::protocol::{Change, Horizon},
     error::ToolError,
 };
-
-/// What is kept here under a path.
-pub(crate) enum Tide {
-    /// What this node publishes.
-    Own { agent: Name, path: Path },
-    /// What it follows of another.
-    Replica(Source),
-}
 
 impl Registry {
     /// What is kept under a path: of this node itself, or of the peer of this name.
@@ -167,13 +160,12 @@ impl Registry {
 }
 
 pub(super) fn not_followed(source: &Source) -> ToolError {
-    let (agent, path) = (source.agent.clone(), source.path.clone());
-    ToolError::NotFollowed { peer: source.peer.to_string(), agent, path }
+    ToolError::NotFollowed(source.clone())
 }
 
 impl Tables {
     /// As which lake an agent follows a source, if it does.
-    fn lake_of(&mut self, agent: &Name, source: &Source) -> Option<Builtin> {
+    pub(super) fn lake_of(&mut self, agent: &Name, source: &Source) -> Option<Builtin> {
         let key = (agent.clone(), source.path.clone());
         Builtin::value_variants().iter().copied().find(|lake| {
             for_lake!(lake, L => {

@@ -144,6 +144,8 @@ pub struct Node {
     pub dir: PathBuf,
     pub id: String,
     pub ticket: String,
+    /// Where its HTTP interface is, if it has one.
+    pub http: Option<String>,
 }
 
 impl Node {
@@ -181,7 +183,8 @@ impl Node {
         };
         assert_eq!(ready["ready"], true);
         let text = |field: &str| ready[field].as_str().expect("a text").to_owned();
-        Self { child, dir: dir.to_owned(), id: text("id"), ticket: text("ticket") }
+        let http = ready["http"].as_str().map(str::to_owned);
+        Self { child, dir: dir.to_owned(), id: text("id"), ticket: text("ticket"), http }
     }
 
     /// A command to this node, with `--json`.

@@ -19,7 +19,14 @@ use super::{
     ledger::{PATHS, Seen},
     machine::{BALANCE, GOODS, STOCK, TEMPERATURE, Vendor, price_key},
 };
-use crate::{builtin::ToolLake, error::ToolError};
+use crate::{
+    builtin::ToolLake,
+    control::protocol::Started,
+    error::ToolError,
+    registry::Registry,
+    store::Store,
+    web::{Listen, Web},
+};
 
 /// How long the streams may take to end when the node has ended.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
@@ -28,6 +35,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 pub(super) struct Office {
     node: Node,
     manager: Manager,
+    web: Web,
     sales: Subscriptions<Log>,
     till: Subscriptions<Sum>,
     machines: Vec<Followed>,
@@ -77,15 +85,19 @@ impl Office {
     pub(super) async fn start(dir: &Path, books: Arc<Books>) -> Result<Self, ToolError> {
         let node = Node::builder().data_dir(dir).offline().bind(super::LOOPBACK).spawn().await?;
         let manager = Manager::builder().node(node.clone()).spawn().await?;
-        let agent = node.agent("main")?;
-        let sales = agent.subscriptions(PATHS[0]).await?;
-        let till = agent.subscriptions(PATHS[1]).await?;
+        let store = Store::Manager(manager.clone());
+        let started = Started { offline: true, bind: Some(super::LOOPBACK) };
+        // The dashboard shows what is followed here, by the same declarations.
+        let registry = Arc::new(Registry::restore(node.clone(), store, started).await?);
+        let sales = registry.replicas(&groundswell::Path::new(PATHS[0])?).await?;
+        let till = registry.replicas(&groundswell::Path::new(PATHS[1])?).await?;
+        let web = Web::start(manager.clone().into(), Some(registry), dir, &Listen::default()).await?;
         let board = Arc::<Board>::default();
         let mut streams = JoinSet::new();
         // One stream over all machines, those that are claimed later included.
         let fleet = manager.subscribe_all_kv_entries(KvFilter::All).await?;
         streams.spawn(follow_fleet(fleet, board.clone(), books.clone()));
-        Ok(Self { node, manager, sales, till, machines: Vec::new(), board, books, streams })
+        Ok(Self { node, manager, web, sales, till, machines: Vec::new(), board, books, streams })
     }
 
     /// Claims a machine, whose two persons look at the PINs here, and follows all that it has.
@@ -106,6 +118,11 @@ impl Office {
         self.streams.spawn(follow(self.till.surf(till.clone()).await?, self.books.clone(), number, 1));
         self.machines.push(Followed { id, sales, till });
         Ok(())
+    }
+
+    /// The dashboard.
+    pub(super) fn web(&self) -> &Web {
+        &self.web
     }
 
     /// How many machines are this manager's.
@@ -170,8 +187,9 @@ impl Office {
         Ok(differences)
     }
 
-    /// Ends the node, then the streams.
+    /// Ends the dashboard, the node, then the streams.
     pub(super) async fn end(mut self) {
+        self.web.shutdown().await;
         // What is temporary is not worth a complaint.
         let _ = self.node.shutdown().await;
         let ended = async { while self.streams.join_next().await.is_some() {} };

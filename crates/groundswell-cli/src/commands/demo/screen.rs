@@ -15,8 +15,10 @@ use super::{
     summary::{LatencyMs, Summary},
 };
 use crate::{
+    browser,
     error::ToolError,
     output::{Output, shorten},
+    web::Web,
 };
 
 /// How often the table is drawn, and how often a line is written.
@@ -61,6 +63,23 @@ impl<'a> Screen<'a> {
     /// How often it is worth drawing.
     pub(super) fn pace(&self) -> Duration {
         if self.mode == Mode::Table { REDRAW } else { LINE }
+    }
+
+    /// Where the dashboard is; on a terminal it is opened, where there is a browser and it is wanted.
+    pub(super) async fn dashboard(&mut self, web: &Web, no_browser: bool) -> Result<(), ToolError> {
+        let (http, link) = (web.address(), web.link());
+        match self.mode {
+            Mode::Objects => {
+                self.output.object(&json!({ "type": "dashboard", "http": http, "link": link })).await?;
+            }
+            _ => self.output.line(format!("the dashboard, once: {link}")).await?,
+        }
+        self.output.flush().await?;
+        if self.mode == Mode::Table && !no_browser {
+            // The link that is shown stays good.
+            browser::open(&web.link());
+        }
+        Ok(())
     }
 
     /// Something has happened.
