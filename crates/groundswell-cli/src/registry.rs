@@ -237,30 +237,12 @@ impl Registry {
         if let Some(declared) = L::table(tables).subscriptions.get(&key) {
             return Ok(declared.clone());
         }
-        if let Some(held) = tables.followed_as(&key)
-            && !self.quits_own(tables, &key, held).await?
-        {
+        if let Some(held) = tables.followed_as(&key) {
             return Err(ToolError::FollowedAs { path: key.1, held });
         }
         let declared = self.node.agent(agent.as_str())?.subscriptions::<L>(path.as_str()).await?;
         L::table(tables).subscriptions.insert(key, declared.clone());
         Ok(declared)
-    }
-
-    /// Who has looked at this node's own path has followed it. When it is another lake, that is over; unless other
-    /// peers' states are followed under the path too.
-    async fn quits_own(&self, tables: &mut Tables, key: &(Name, Path), held: Builtin) -> Result<bool, ToolError> {
-        let sources: Vec<Source> = for_lake!(held, L => {
-            let declared = L::table(tables).subscriptions.get(key);
-            declared.map(|declared| declared.read().into_keys().collect()).unwrap_or_default()
-        });
-        if sources.iter().any(|source| source.peer != self.node.id()) {
-            return Ok(false);
-        }
-        for own in &sources {
-            self.node.agent(key.0.as_str())?.quit(own).await?;
-        }
-        Ok(tables.followed_as(key).is_none())
     }
 
     /// Stops following a source, and drops its replica.
