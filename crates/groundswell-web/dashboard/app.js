@@ -2,6 +2,7 @@
 // drawn once a frame, only where it changed.
 
 import { probe, readNode, readPath, Refused, STREAM } from './api.js';
+import { keepChoice, keptChoice } from './choice.js';
 import { byId, say, setHidden } from './dom.js';
 import { oncePerFrame } from './frame.js';
 import { Model } from './model.js';
@@ -72,6 +73,11 @@ let role = null;
 function hear(event, followed) {
   model.apply(event, followed, Date.now());
   if (event.type === 'node' && event.node.role !== role) begin(event.node);
+  if (wanted && event.type === 'machine' && event.machine.id === wanted.machine) {
+    const { machine, space } = wanted;
+    wanted = null;
+    look(machine, space);
+  }
   // A machine that is looked at alone may be released: then all the others are.
   if (event.type === 'gone' && model.looksAt?.machine === event.machine) look('*', '');
   if (event.type === 'ended' && event.topic !== undefined && FAILURES.includes(event.reason)) {
@@ -101,7 +107,18 @@ function begin(node) {
   document.body.dataset.role = node.role;
   const machine = node.role === 'manager' ? '*' : node.id;
   model.lookAt(node.role === 'peer' ? null : { machine, space: '' });
+  const kept = keptChoice(node.id);
+  if (kept?.path && !model.path) model.lookAtPath(kept.path);
+  // A machine may have been released since: it is looked at when the list says that it is there.
+  wanted = kept && kept.machine !== null && kept.machine !== machine ? { machine: kept.machine, space: kept.space } : null;
   stream.follow(topics());
+}
+
+/** What was looked at before the page was loaded again. @type {{machine: string, space: string}|null} */
+let wanted = null;
+
+function keep() {
+  keepChoice({ node: model.node.id, machine: model.looksAt?.machine ?? null, space: model.looksAt?.space ?? '', path: model.path?.subject ?? null });
 }
 
 /** @returns {import('./topics.js').Topic[]} */
@@ -118,6 +135,7 @@ function topics() {
 function look(machine, space) {
   if (model.looksAt?.machine === machine && model.looksAt.space === space) return;
   model.lookAt({ machine, space });
+  keep();
   stream.follow(topics());
   draw();
 }
@@ -131,6 +149,7 @@ async function remove(row) {
 /** Looks at this path. @param {import('./rock.js').PathState['subject']} subject */
 function view(subject) {
   model.lookAtPath(subject);
+  keep();
   stream.follow(topics());
   draw();
   byId('rock').scrollIntoView();

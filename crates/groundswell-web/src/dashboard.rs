@@ -38,10 +38,11 @@ macro_rules! file {
 static PAGE: File = file!("index.html", "text/html; charset=utf-8");
 
 /// The files that the page asks for, below `assets/`: all of the folder but the page and the tests.
-static ASSETS: [File; 22] = [
+static ASSETS: [File; 23] = [
     file!("api.js", "text/javascript; charset=utf-8"),
     file!("app.js", "text/javascript; charset=utf-8"),
     file!("bytes.js", "text/javascript; charset=utf-8"),
+    file!("choice.js", "text/javascript; charset=utf-8"),
     file!("confirm.js", "text/javascript; charset=utf-8"),
     file!("dom.js", "text/javascript; charset=utf-8"),
     file!("entries.js", "text/javascript; charset=utf-8"),
