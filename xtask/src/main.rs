@@ -7,6 +7,7 @@
 
 mod code;
 mod policy;
+mod screenshot;
 mod soak;
 mod test;
 mod tidy;
@@ -26,6 +27,8 @@ usage: cargo xtask NAME
   policy   one version of each load-bearing crate, and accepted licences only
   tools    installs what tests need beyond the toolchain
   web      the tests of the dashboard's page and of the client in TypeScript
+  screenshot
+           takes the picture of the dashboard that the README shows
   help     this text
 ";
 
@@ -43,6 +46,7 @@ fn run(arguments: &[&str]) -> ExitCode {
         ["policy"] => policy::run(&root()),
         ["tools"] => tools::run(&root()),
         ["web"] => web::run(&root()),
+        ["screenshot"] => screenshot::run(&root()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -15,14 +15,33 @@ const PACKAGES: &[Package] = &[
     ("npm", || on_path("npm")),
     ("chromium", || on_path("chromium")),
     ("chromium-driver", || on_path("chromedriver")),
+    // What the dashboard is drawn with where it is there: the picture of the README is.
+    ("fonts-inter", || Path::new("/usr/share/fonts/opentype/inter").exists()),
 ];
 
-/// Installs the missing packages with apt-get. Being unable to is no failure: it is said.
-pub(crate) fn run(_root: &Path) -> Result<(), String> {
+/// What the tests of the page in a browser take from npm: axe-core, by its lock file.
+const BROWSER_TESTS: &str = "crates/groundswell-web/dashboard/tests/browser";
+
+/// Installs what is missing. Being unable to is no failure: it is said.
+pub(crate) fn run(root: &Path) -> Result<(), String> {
+    install_packages();
+    let place = root.join(BROWSER_TESTS);
+    if on_path("npm") && !place.join("node_modules/axe-core/axe.min.js").exists() {
+        println!("-- {BROWSER_TESTS}: npm ci");
+        let done = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(place).status();
+        if !done.is_ok_and(|status| status.success()) {
+            println!("cannot install axe-core: the test that needs it will say that it is skipped");
+        }
+    }
+    Ok(())
+}
+
+/// Installs the missing packages with apt-get.
+fn install_packages() {
     let missing: Vec<&str> = PACKAGES.iter().filter(|(_, there)| !there()).map(|(name, _)| *name).collect();
     if missing.is_empty() {
-        println!("everything is installed");
-        return Ok(());
+        println!("every package is installed");
+        return;
     }
     println!("installing {}", missing.join(", "));
     let apt = |arguments: &[&str]| {
@@ -34,10 +53,9 @@ pub(crate) fn run(_root: &Path) -> Result<(), String> {
     install.extend(&missing);
     // The lists of a fresh machine are empty until they are fetched.
     if apt(&install) || (apt(&["update"]) && apt(&install)) {
-        return Ok(());
+        return;
     }
     println!("cannot install them (not root, or no apt-get): tests that need them will say that they are skipped");
-    Ok(())
 }
 
 /// Whether there is such a program; some are not on the path of everyone.

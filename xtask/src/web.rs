@@ -1,5 +1,5 @@
-//! `cargo xtask web`: the tests of what is written for browsers: the dashboard's logic, the page in
-//! a headless Chromium, and the client in TypeScript. They need Node.js, which `tools` installs.
+//! `cargo xtask web`: the tests of what is written for browsers and runs without one: the dashboard's logic, and the client
+//! in TypeScript. They need Node.js, which `tools` installs. The page in a browser is tested by `process_browser*.rs`.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,8 +11,6 @@ const STEPS: &[(&str, &[&str])] = &[
     ("crates/groundswell-web/dashboard", &["node", "--test", "tests/"]),
     ("clients/typescript", &["npm", "ci", "--no-audit", "--no-fund"]),
     ("clients/typescript", &["npm", "test"]),
-    ("crates/groundswell-web/dashboard/tests/browser", &["npm", "ci", "--no-audit", "--no-fund"]),
-    ("crates/groundswell-web/dashboard/tests/browser", &["npm", "test"]),
 ];
 
 pub(crate) fn run(root: &Path) -> Result<(), String> {
@@ -24,10 +22,6 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     }
     for (place, command) in STEPS {
         println!("-- {place}: {}", command.join(" "));
-        if place.ends_with("browser") && !on_path("chromedriver") {
-            println!("SKIPPED: Chromium and its driver are not installed, and could not be");
-            continue;
-        }
         let (program, arguments) = command.split_first().ok_or("an empty command")?;
         finish(Command::new(program).args(arguments).current_dir(root.join(place)))?;
     }

@@ -22,7 +22,7 @@ const PICTURE: &str = "GROUNDSWELL_PICTURE";
 /// The most that it may have, in bytes: everyone who clones the repository gets it.
 const PICTURE_BYTES: u64 = 300_000;
 /// How much of the plots is to be drawn before it is taken, in milliseconds.
-const DRAWN_MS: u32 = 75_000;
+const DRAWN_MS: u32 = 50_000;
 
 /// The demo, and the link of its dashboard. It is interrupted when this is dropped.
 struct Demo {
@@ -81,6 +81,8 @@ fn the_demo_can_be_seen() {
         browser.until("!document.querySelector('#notice').textContent");
     }
     browser.run("document.activeElement.blur(); scrollTo(0, 0)");
+    browser.size((DESKTOP.0, 940));
+    browser.run("scrollTo(0, 0)");
     let shown = |name: &str| Browser::pictures().join(format!("{name}.png"));
     browser.picture(&shown("demo"));
     if let Some(path) = wanted {

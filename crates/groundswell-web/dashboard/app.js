@@ -22,11 +22,6 @@ const TICK = 1000;
 /** A rock that can't be washed here is read at most so often, in milliseconds. */
 const READ_EVERY = 1000;
 
-/** After so long a topic that failed, which the rest of the stream outlives, is followed again, in milliseconds. */
-const FOLLOW_AGAIN = 5000;
-/** Why a topic may end that is there still. */
-const FAILURES = ['failed', 'storage', 'other'];
-
 const model = new Model();
 const stream = new Stream(STREAM, {
   open: (url) => new EventSource(url),
@@ -80,10 +75,6 @@ function hear(event, followed) {
   }
   // A machine that is looked at alone may be released: then all the others are.
   if (event.type === 'gone' && model.looksAt?.machine === event.machine) look('*', '');
-  if (event.type === 'ended' && event.topic !== undefined && FAILURES.includes(event.reason)) {
-    clearTimeout(again);
-    again = setTimeout(() => stream.follow(topics()), FOLLOW_AGAIN);
-  }
   // What was looked at before it was published, is published.
   const { path } = model;
   const isPublished = event.type === 'publication' && path?.subject.kind === 'publication' && path.word === 'no-state';
@@ -93,9 +84,6 @@ function hear(event, followed) {
   }
   draw();
 }
-
-/** @type {ReturnType<typeof setTimeout>|undefined} */
-let again;
 
 /** @param {any} node The node has this role, the first time or after a restart. */
 function begin(node) {

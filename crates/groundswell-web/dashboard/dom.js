@@ -73,6 +73,12 @@ export function setOptions(select, options, chosen) {
   if (select.value !== chosen) select.value = chosen;
 }
 
+/** The mark of a node: one colour of its own, so that an eye finds the same node again. Its id stands beside it. @param {HTMLElement} node @param {string} id */
+export function markId(node, id) {
+  node.classList.add('marked');
+  node.style.setProperty('--hue', String((parseInt(id.slice(0, 6), 16) * 137) % 360));
+}
+
 /** Says something to those who can't see it happen. @param {string} text */
 export function say(text) {
   setText(byId('said'), text);

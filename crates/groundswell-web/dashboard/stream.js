@@ -10,6 +10,10 @@ const LONGEST_WAIT = 5_000;
 const HELLO_MS = 10_000;
 /** After so many missing heartbeats the node is gone. */
 const MISSED = 3;
+/** After so long a topic that failed, which the rest of the stream outlives, is followed again, in milliseconds. */
+const FOLLOW_AGAIN = 5000;
+/** Why a topic may end that is there still. */
+const FAILURES = ['failed', 'storage', 'other'];
 
 /** The names of all events: an EventSource has to be asked for each. */
 const NAMES = [
@@ -64,6 +68,7 @@ export class Stream {
     this.incomplete = new Set();
     this.timer = null;
     this.watch = null;
+    this.again = null;
     this.heard = 0;
   }
 
@@ -98,6 +103,7 @@ export class Stream {
     this.source?.close();
     this.source = null;
     this.needs.clearTimer(this.watch);
+    this.needs.clearTimer(this.again);
   }
 
   connect() {
@@ -142,7 +148,13 @@ export class Stream {
     if (event.type === 'ended' && event.topic === undefined) {
       this.ended = event.reason;
       this.lose();
-    } else if (this.incomplete.size > 0 && topics[event.topic]) {
+      return;
+    }
+    if (event.type === 'ended' && FAILURES.includes(event.reason)) {
+      this.needs.clearTimer(this.again);
+      this.again = this.needs.setTimer(() => this.connect(), FOLLOW_AGAIN);
+    }
+    if (this.incomplete.size > 0 && topics[event.topic]) {
       // The node's own topic ends its first view as the others do.
       if (completes(topics[event.topic], event)) this.incomplete.delete(event.topic);
       if (this.incomplete.size === 0) this.complete();

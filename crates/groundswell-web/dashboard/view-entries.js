@@ -1,7 +1,7 @@
 // The table of entries: of ten thousand rows, those that can be seen. A row belongs to its entry for as long as it is
 // there, so that what has the focus never turns into another entry.
 
-import { byId, el, setHidden, setOptions, setText } from './dom.js';
+import { byId, el, markId, setHidden, setOptions, setText } from './dom.js';
 import { clock, count, endWords, shortId } from './words.js';
 
 /** How many rows are there beyond what can be seen, above and below. */
@@ -145,7 +145,9 @@ export class EntriesView {
     setBytes(key, first.keyText, first.keyHex, false);
     if (first.keyText === '') key.append(el('i', { text: 'the empty key' }));
     key.title = first.keyText;
-    setText(of, shortId(first.machine));
+    const whose = el('span', { class: 'mono', text: shortId(first.machine) });
+    markId(whose, first.machine);
+    of.append(whose);
     of.title = first.machine;
     let version = -1;
     let at = -1;

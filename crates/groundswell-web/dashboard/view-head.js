@@ -1,7 +1,14 @@
 // Who the node is, whether the page is right, and what is out of reach.
 
 import { byId, el, keyed, setHidden, setText } from './dom.js';
-import { clock, endWords, shortId, span } from './words.js';
+import { clock, count, endWords, shortId, span } from './words.js';
+
+/** What somebody new is to know of the page, by the role of the node. @type {Record<string, string>} */
+const LEADS = {
+  manager: 'This manager shares keys and values with each machine that it has claimed. What either side writes is here as soon as it is written.',
+  machine: 'This machine shares its keys and values with the manager that claims it. What either side writes is here as soon as it is written.',
+  peer: 'This node gives states to others and follows theirs, on paths. Each change is here as soon as it is given.',
+};
 
 /** How long the page says that it was not right, in milliseconds. */
 const BACK_MS = 30_000;
@@ -32,11 +39,37 @@ export class HeadView {
     const { node } = this.model;
     if (node) {
       setText(byId('who'), `${node.role} ${shortId(node.id)}`);
+      setText(byId('lead'), LEADS[node.role] ?? '');
       const title = `${this.title()}${node.role} ${shortId(node.id)} – Groundswell`;
       if (document.title !== title) document.title = title;
     }
     this.renderConnection(now);
     this.renderNotices(now);
+    this.renderTiles();
+  }
+
+  /** How it stands, in figures. */
+  renderTiles() {
+    const { node, machines, entries, looksAt, subscriptions, publications } = this.model;
+    const all = machines.values();
+    const own = all.find((machine) => machine.own);
+    const online = all.filter((machine) => machine.link === 'online').length;
+    setText(byId('tile-link-name'), own ? 'Manager' : 'Machines online');
+    setText(byId('tile-link'), own ? (own.link === 'unclaimed' ? 'none' : own.link) : of(online, all.length));
+    const behind = all.length - all.filter((machine) => machine.current).length;
+    const fresh = behind === 0 ? 'all caught up' : `${count(behind)} not caught up`;
+    setText(byId('tile-link-note'), own ? (own.manager ? shortId(own.manager) : 'not claimed yet') : all.length === 0 ? 'none is claimed yet' : fresh);
+    setText(byId('tile-entries'), count(entries.count));
+    const whose = !looksAt ? '' : looksAt.machine === '*' ? 'of all machines' : looksAt.machine === node?.id ? 'of this machine' : `of machine ${shortId(looksAt.machine)}`;
+    setText(byId('tile-entries-note'), looksAt?.space ? `${whose}, space ${looksAt.space}` : whose);
+    const [given, held] = [publications.values(), subscriptions.values()];
+    const gives = given.length > 0 && held.length === 0;
+    const sources = new Set(held.map((replica) => replica.source.peer)).size;
+    const readers = given.reduce((sum, publication) => sum + publication.readers, 0);
+    setText(byId('tile-replicas-name'), gives ? 'Publications' : 'Replicas live');
+    setText(byId('tile-replicas'), gives ? count(given.length) : of(held.filter((replica) => replica.freshness === 'live').length, held.length));
+    const followed = held.length === 0 ? 'no path is followed' : `paths of ${count(sources)} ${sources === 1 ? 'node' : 'nodes'}`;
+    setText(byId('tile-replicas-note'), gives ? `read by ${count(readers)}` : followed);
   }
 
   /** What the title of the page begins with, for who looks at another one. */
@@ -97,3 +130,6 @@ export class HeadView {
     });
   }
 }
+
+/** @param {number} some @param {number} all */
+const of = (some, all) => (all === 0 ? '0' : `${count(some)} of ${count(all)}`);

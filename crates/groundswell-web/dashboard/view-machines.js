@@ -2,7 +2,7 @@
 
 import { answerClaim, beginClaim, release } from './api.js';
 import { confirmed } from './confirm.js';
-import { byId, copyButton, el, keyed, say, setHidden, setStanding, setText } from './dom.js';
+import { byId, copyButton, el, keyed, markId, say, setHidden, setStanding, setText } from './dom.js';
 import { clock, count, currency, link, shortId, skewWords } from './words.js';
 
 /** How long a claim that has ended is shown, in milliseconds. */
@@ -43,9 +43,8 @@ export class MachinesView {
     const { model } = this;
     const machines = model.machines.values();
     const clockNow = now - (model.offset ?? 0);
-    const online = machines.filter((machine) => machine.link === 'online').length;
     const own = machines.some((machine) => machine.own);
-    setText(byId('machines-summary'), own ? 'This machine, and the manager that has claimed it.' : `${count(online)} of ${count(machines.length)} online.`);
+    setText(byId('machines-summary'), own ? 'This machine, and the manager that has claimed it.' : machines.length > 1 ? 'Choose one to see its entries alone.' : '');
     keyed(byId('machines-body'), machines, ({ id }) => id, (machine) => this.row(machine));
     for (const [id, { update }] of this.rows) {
       if (model.machines.get(id)) update(clockNow);
@@ -67,9 +66,10 @@ export class MachinesView {
     status.className = fresh.className = 'standing';
     const name = el('button', { class: 'link', text: first.own ? 'this machine' : shortId(id), title: id, attrs: { type: 'button', 'aria-label': `Entries of machine ${shortId(id)}` }, on: { click: () => this.does.look(id) } });
     const manager = el('small', {});
+    markId(name, id);
     const releaseButton = el('button', { class: 'small', text: 'Release…', attrs: { type: 'button', 'aria-label': `Release machine ${shortId(id)}` }, on: { click: () => this.release(id) } });
     /** @param {string} label @param {...Node} children */
-    const cell = (label, ...children) => el('td', { attrs: { 'data-label': label } }, ...children);
+    const cell = (label, ...children) => el('td', { class: label === 'Clock' || label === 'Keys used' ? 'amount' : '', attrs: { 'data-label': label } }, ...children);
     const node = el('tr', {}, el('th', { attrs: { scope: 'row', 'data-label': 'Machine' } }, name, manager), cell('Status', status, detail), cell('Freshness', fresh, freshDetail), cell('Clock', skew), cell('Keys used', keys), cell('', releaseButton));
     let machine = first;
     this.rows.set(id, { update: (now) => {
@@ -169,7 +169,7 @@ export class MachinesView {
 /** The node itself. @param {any} node @param {number} now */
 export function renderNode(node, now) {
   const facts = [
-    ['Role', node.role], ['Id', node.id], ['Ticket', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
+    ['Id', node.id], ['Ticket', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
     ['Connected peers', node.peers.length === 0 ? 'none' : node.peers.map(shortId).join(', ')],
     ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, refused: ${count(node.http.refused)}`],
   ];
@@ -183,6 +183,6 @@ function renderFacts(list, facts) {
     const said = el('span', { class: name === 'Id' || name === 'Ticket' ? 'mono' : '' });
     const held = el('dd', {}, said);
     if (name === 'Id' || name === 'Ticket') held.append(' ', copyButton(said, name.toLowerCase()));
-    return { node: el('div', {}, el('dt', { text: name }), held), update: ([, next]) => setText(said, next) };
+    return { node: el('div', { class: name === 'Id' || name === 'Ticket' ? 'long' : '' }, el('dt', { text: name }), held), update: ([, next]) => setText(said, next) };
   });
 }

@@ -80,6 +80,11 @@ export function lagWords(lag) {
   return lag === 0 ? 'none' : span(lag);
 }
 
+/** Who reads a publication, and how many waves the slowest of them is behind, where the node tells. @param {any} item @returns {string} */
+export function readersWords(item) {
+  return typeof item.lag === 'number' && item.lag > 0 ? `${count(item.readers)}, ${count(item.lag)} behind` : count(item.readers);
+}
+
 /** @param {any} rule @returns {string} */
 export function ruleWords(rule) {
   if (!rule) return '–';

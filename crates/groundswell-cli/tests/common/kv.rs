@@ -57,10 +57,13 @@ pub fn online(machine: &Node, manager: &Node) {
         let pair = machine.status()["manager"].clone();
         pair["link"] == "online" && pair["current"] == true
     });
-    until("the manager to be online", || {
-        let pair = manager.machine_status(&machine.id);
-        pair["link"] == "online" && pair["current"] == true
-    });
+    until("the manager to be online", || online_at(manager, &machine.id));
+}
+
+/// Whether a manager is connected to a machine and has all that it has.
+pub fn online_at(manager: &Node, machine: &str) -> bool {
+    let pair = manager.machine_status(machine);
+    pair["link"] == "online" && pair["current"] == true
 }
 
 impl Node {

@@ -170,6 +170,19 @@ test('other topics go on from where the stream was', () => {
   assert.notEqual(stream.status.state, 'live', 'a word of the closed stream counts no more');
 });
 
+test('a topic that failed is followed again, one that is over is not', () => {
+  const { stream, seen, pass, last } = world();
+  stream.follow([{ kind: 'node' }, KV]);
+  bring(last(), 'a');
+  last().tell({ type: 'ended', topic: 1, reason: 'released' });
+  pass(9_000);
+  assert.equal(seen.sources.length, 1);
+  last().tell({ type: 'ended', topic: 1, reason: 'failed' });
+  pass(6_000);
+  assert.equal(seen.sources.length, 2);
+  assert.equal(last().url.searchParams.get('from'), 'a');
+});
+
 test('a page that nobody looks at gives its connection back', () => {
   const { stream, seen, pass, timers, last } = world();
   stream.follow([{ kind: 'node' }, KV]);
