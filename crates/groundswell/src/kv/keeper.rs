@@ -328,7 +328,7 @@ impl Keeper {
         let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
         let mut shown = Vec::with_capacity(staged.len());
         if result.is_ok() {
-            dropped.iter().for_each(|number| drop(self.desks.remove(number)));
+            self.desks.retain(|number, _| !dropped.contains(number));
             for (number, staged) in staged {
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
