@@ -62,6 +62,14 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The journal of the key-value store is not beside its tables. It may hold writes that were acknowledged.
+    #[error(
+        "{path} is missing, and may hold writes that were acknowledged: put it back, or restore the directory from a backup; if it is lost, an empty file in its place goes on without them"
+    )]
+    JournalMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The directory is that of the other role.
     #[error(
         "the documents in {dir} are those of the other role, machine or manager: use another directory for this one"

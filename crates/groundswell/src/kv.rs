@@ -200,8 +200,7 @@ impl Kv {
         }
         if ours == KvAuthor::Machine && kv.own().is_none() {
             let identity = kv.new_identity(Standing::Unclaimed);
-            let row = Row::Document { number: identity.number, row: identity.row() };
-            let written = kv.keeper.rows(vec![row]).await;
+            let written = kv.keeper.rows(Row::begin(identity.number, identity.row()).to_vec()).await;
             written.map_err(|error| KvOpenError::Documents(error.to_string()))?;
             kv.begin(&identity).await;
             *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));

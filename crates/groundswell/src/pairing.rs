@@ -140,7 +140,10 @@ impl Claims {
             loop {
                 tokio::select! {
                     () = watched.kv.released.notified() => {
-                        *lock(&watched.of_release) = lock(&watched.pairing).released();
+                        let mut pairing = lock(&watched.pairing);
+                        let outputs = pairing.released();
+                        lock(&watched.of_release).extend(outputs);
+                        drop(pairing);
                         watched.released.notify_one();
                     }
                     () = watched.kv.closing.cancelled() => return,
@@ -188,7 +191,12 @@ impl Claims {
         let peer = connection.remote_id();
         let manager = PeerKey(*peer.as_bytes());
         let secrets = ClaimSecrets { keying, nonce: rand::random() };
-        let begun = lock(&self.pairing).claim(self.now_ms(), manager, secrets, &first);
+        let begun = {
+            let mut pairing = lock(&self.pairing);
+            // What an earlier release had to say is over; what one says from now on is for this claim.
+            lock(&self.of_release).clear();
+            pairing.claim(self.now_ms(), manager, secrets, &first)
+        };
         let (id, nonce) = match begun {
             Ok(begun) => begun,
             Err(refusal) => {
@@ -200,7 +208,6 @@ impl Claims {
         };
         // Whatever happens here, the next claim finds the way free.
         let _under_way = UnderWay { claims: self.clone(), id };
-        lock(&self.of_release).clear();
         say(&mut send, &nonce).await;
         let mut answer: Option<oneshot::Receiver<bool>> = None;
         let over = watch::Sender::new(None);
@@ -217,7 +224,13 @@ impl Claims {
                 said = until_answered(&mut answer) => lock(&self.pairing).handle(id, MachineInput::Answer(said)),
                 () = until(deadline) => lock(&self.pairing).tick(self.now_ms()),
                 () = self.released.notified() => std::mem::take(&mut *lock(&self.of_release)),
-                () = self.kv.closing.cancelled() => lock(&self.pairing).handle(id, MachineInput::Answer(false)),
+                () = self.kv.closing.cancelled() => {
+                    // Who has said yes here already takes nothing back: the claim ends with the machine.
+                    let mut pairing = lock(&self.pairing);
+                    let mut outputs = pairing.handle(id, MachineInput::Answer(false));
+                    outputs.extend(pairing.handle(id, MachineInput::Disconnected));
+                    outputs
+                }
             };
             let mut outputs: std::collections::VecDeque<MachineOutput> = outputs.into();
             while let Some(output) = outputs.pop_front() {
@@ -531,7 +544,7 @@ impl Driven {
             return Ok(());
         }
         let identity = kv.identity_of(row.clone());
-        let mut rows = vec![Row::Document { number: identity.number, row }];
+        let mut rows = Row::begin(identity.number, row).to_vec();
         if let Some(before) = &before {
             rows.push(Row::Drop { number: before.identity().number });
         }
@@ -557,7 +570,7 @@ pub(crate) async fn release(kv: &Arc<Kv>, machine: PeerId) -> Result<(), crate::
     if identity.peer().is_some() {
         let row = DocumentRow { standing: Standing::Releasing { peer: machine }, ..identity.row() };
         let releasing = kv.identity_of(row.clone());
-        rows.push(Row::Document { number: releasing.number, row });
+        rows.extend(Row::begin(releasing.number, row));
         telling = Some(releasing);
     }
     kv.keeper.rows(rows).await?;

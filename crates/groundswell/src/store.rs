@@ -131,7 +131,7 @@ type Rows<K, V> = Vec<(K, V)>;
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 /// Every error of redb becomes a [`StorageError`] with its text.
-fn failed(error: impl Into<redb::Error>) -> StorageError {
+pub(crate) fn failed(error: impl Into<redb::Error>) -> StorageError {
     match error.into() {
         // A file that ends too soon, or is none of redb's, is no fault of the disk.
         redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
@@ -143,7 +143,7 @@ fn failed(error: impl Into<redb::Error>) -> StorageError {
 }
 
 /// redb asserts what it reads; a damaged file can make it panic instead of err.
-fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
 }
 

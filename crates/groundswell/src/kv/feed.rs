@@ -118,19 +118,24 @@ async fn note_missing(kv: &Arc<Kv>, keys: HashMap<Place, u64>) {
 
 /// What of this is not in storage, and whose it is.
 fn look_at(kv: &Kv, keys: HashMap<Place, u64>) -> (Vec<Row>, Vec<Arc<Document>>) {
-    let (mut rows, mut documents) = (Vec::new(), Vec::new());
+    let (mut wanted, mut places) = (Vec::new(), Vec::new());
     for ((namespace, author, key), counter) in keys {
         let Some(document) = kv.of_namespace(namespace) else { continue };
         let identity = document.identity();
         let author = AUTHORS.into_iter().find(|one| identity.author(*one) == Some(author));
         let Some(author) = author else { continue };
-        match kv.storage.entry(identity.number, author, key) {
-            Ok(Some(held)) if held.counter >= counter => {}
-            Ok(_) => {
-                rows.push(Row::Missing { number: identity.number, author, key, counter });
-                documents.push(document);
-            }
-            Err(error) => warn!(%error, "a reconciled key cannot be looked at"),
+        places.push((identity.number, author, key));
+        wanted.push((document, counter));
+    }
+    let held = kv.storage.held(&places).unwrap_or_else(|error| {
+        warn!(%error, "what was reconciled cannot be looked at, and is asked for as if it were missing");
+        vec![None; places.len()]
+    });
+    let (mut rows, mut documents) = (Vec::new(), Vec::new());
+    for (((number, author, key), (document, counter)), held) in places.into_iter().zip(wanted).zip(held) {
+        if held.is_none_or(|held| held < counter) {
+            rows.push(Row::Missing { number, author, key, counter });
+            documents.push(document);
         }
     }
     (rows, documents)

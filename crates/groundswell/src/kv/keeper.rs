@@ -5,12 +5,14 @@
 //! nothing but commands.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-use groundswell_core::kv::{AuthorCounter, Change, Clock, Envelope, KvAuthor, KvEntry, KvKey, SpaceName, TooManyKeys};
+use groundswell_core::kv::{
+    AuthorCounter, Change, Clock, Envelope, KvAuthor, KvEntry, KvKey, SpaceName, Stamp, TooManyKeys,
+};
 use groundswell_core::limits::MAX_KV_KEYS;
 use iroh_docs::Author;
 use tokio::sync::{mpsc, oneshot};
@@ -112,6 +114,8 @@ struct Batch {
     rows: Vec<Row>,
     answers: Vec<Answer>,
     staged: HashMap<u64, Staged>,
+    /// Documents that go: nothing more is written for them.
+    dropped: HashSet<u64>,
 }
 
 /// What a batch does to one document.
@@ -119,8 +123,9 @@ struct Staged {
     document: Arc<Document>,
     entries: Vec<Opened>,
     heads: [u64; 2],
-    /// Whether the keys that are written in this batch have a value, and how many are new.
-    live: HashMap<[u8; 32], bool>,
+    /// The winners of the keys that are written in this batch, by stamp and author, whether they have a value, and
+    /// how many are new.
+    live: HashMap<[u8; 32], (Stamp, KvAuthor, bool)>,
     new_keys: usize,
 }
 
@@ -194,7 +199,8 @@ impl Keeper {
                 }
             }
             Command::Take { document, identity, entries, upto, reply } => {
-                if identity.replaced.is_cancelled() {
+                let goes = batch.dropped.contains(&identity.number) || !self.desks.contains_key(&identity.number);
+                if identity.replaced.is_cancelled() || goes {
                     let _ = reply.send(Err(StorageError::new("the pairing has ended")));
                     return;
                 }
@@ -204,6 +210,10 @@ impl Keeper {
                 }));
             }
             Command::Rows { rows, reply } => {
+                batch.dropped.extend(rows.iter().filter_map(|row| match row {
+                    Row::Drop { number } => Some(*number),
+                    _ => None,
+                }));
                 batch.rows.extend(rows);
                 if let Some(reply) = reply {
                     batch.answers.push(Box::new(move |result| {
@@ -233,9 +243,12 @@ impl Keeper {
             return Err(KvError::NotClaimed);
         }
         let number = identity.number;
+        if batch.dropped.contains(&number) {
+            return Err(KvError::NotClaimed);
+        }
         let document_key = groundswell_core::kv::document_key(&space, &key);
         let staged = staged(&mut batch.staged, document, number);
-        let before = staged.live.get(&document_key).copied();
+        let before = staged.live.get(&document_key).map(|(.., live)| *live);
         let (winner, used) = document.with_view(|view| (view.winner(&space, &key), view.keys_used()));
         let live = before.or(winner.map(|winner| !winner.deleted));
         match &change {
@@ -247,13 +260,8 @@ impl Keeper {
         }
         let desk = self.desks.get_mut(&number).ok_or(KvError::NotClaimed)?;
         let timestamp = (self.wall_clock)();
-        let envelope = Envelope {
-            space,
-            key: key.clone(),
-            stamp: next_stamp(desk, number, timestamp, &mut batch.rows),
-            timestamp,
-            change: change.clone(),
-        };
+        let stamp = next_stamp(desk, number, timestamp, &mut batch.rows);
+        let envelope = Envelope { space, key: key.clone(), stamp, timestamp, change: change.clone() };
         let counter = next_counter(desk, number, document.ours, &mut batch.rows);
         let refused = |error: &dyn std::fmt::Display| KvError::Entry(error.to_string().into());
         let bytes = envelope.encode(self.max_value_bytes).map_err(|error| refused(&error))?;
@@ -261,7 +269,7 @@ impl Keeper {
         let entry = entry.map_err(|error| refused(&error))?;
         batch.rows.push(Row::Entry { number, entry: entry.clone() });
         staged.new_keys += usize::from(live.is_none());
-        staged.live.insert(document_key, matches!(change, Change::Put(_)));
+        staged.live.insert(document_key, (stamp, document.ours, matches!(change, Change::Put(_))));
         staged.heads[index(document.ours)] = counter;
         staged.entries.push((entry, envelope));
         Ok(match change {
@@ -288,7 +296,14 @@ impl Keeper {
                     desk.counter = AuthorCounter::restore(entry.counter.saturating_add(1));
                 }
             }
-            staged.live.insert(entry.key, matches!(envelope.change, Change::Put(_)));
+            let rank = (envelope.stamp, entry.author);
+            let stands = staged.live.get(&entry.key).map(|(stamp, author, _)| (*stamp, *author)).or_else(|| {
+                let winner = document.with_view(|view| view.winner(&envelope.space, &envelope.key));
+                winner.map(|winner| (winner.stamp, winner.author))
+            });
+            if stands.is_none_or(|stands| stands < rank) {
+                staged.live.insert(entry.key, (rank.0, rank.1, matches!(envelope.change, Change::Put(_))));
+            }
             batch.rows.push(Row::Entry { number, entry: entry.clone() });
             staged.entries.push((entry, envelope));
         }
@@ -300,7 +315,7 @@ impl Keeper {
 
     /// Makes the batch durable, shows it, and answers.
     fn finish(&mut self, batch: Batch) {
-        let Batch { mut rows, answers, staged } = batch;
+        let Batch { mut rows, answers, staged, dropped } = batch;
         for (number, staged) in &staged {
             let before = *staged.document.heads.borrow();
             for author in super::storage::AUTHORS {
@@ -313,6 +328,7 @@ impl Keeper {
         let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
         let mut shown = Vec::with_capacity(staged.len());
         if result.is_ok() {
+            self.desks.retain(|number, _| !dropped.contains(number));
             for (number, staged) in staged {
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
@@ -337,7 +353,7 @@ impl Keeper {
             desk.clock.observe(old.clock.last());
         }
         let spaces: Vec<SpaceName> = document.with_view(|view| view.spaces().cloned().collect());
-        let mut rows = vec![Row::Document { number, row: identity.row() }];
+        let mut rows = Row::begin(number, identity.row()).to_vec();
         let mut opened = Vec::new();
         let mut head = 0;
         for space in spaces {
@@ -383,7 +399,7 @@ fn staged<'a>(all: &'a mut HashMap<u64, Staged>, document: &Arc<Document>, numbe
 }
 
 /// The next stamp; what it needs to be reserved becomes durable together with the entry.
-fn next_stamp(desk: &mut Desk, number: u64, wall_ms: u64, rows: &mut Vec<Row>) -> groundswell_core::kv::Stamp {
+fn next_stamp(desk: &mut Desk, number: u64, wall_ms: u64, rows: &mut Vec<Row>) -> Stamp {
     loop {
         if let Some(stamp) = desk.clock.now(wall_ms) {
             return stamp;

@@ -13,35 +13,32 @@ mod applier;
 mod journal;
 mod tables;
 
-use std::{
-    ops::Bound,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Mutex,
-};
+use std::{ops::Bound, path::Path, sync::Mutex};
 
 use groundswell_core::{
     encoding::{decode, encode},
     kv::{KvAuthor, Stamp},
 };
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use super::sealed::Sealed;
 use crate::{
-    error::{OpenError, StorageError, panic_message},
+    error::{OpenError, StorageError},
     limits::READ_ENTRIES_BYTES,
+    store::{failed, guarded},
     sync::lock,
 };
 use applier::Applier;
-use journal::Journal;
+use journal::{HALF_BYTES, Journal};
 use tables::{
     CLOCKS, DOCUMENTS, ENTRIES, LOG, MARKS, META, META_APPLIED, META_FORMAT, META_ROLE, MISSING, create_all,
     open_database, set_meta,
 };
 pub(crate) use tables::{DocumentRow, Mark, Role, Row, Standing};
 
-/// The format of the tables and the journal. A newer one is refused; 1 had no journal, and is raised.
-const FORMAT: u64 = 2;
+/// The format of the tables and the journal. A newer one is refused. Older ones are raised: 1 had no journal, and that
+/// of 2 had digests without a key.
+const FORMAT: u64 = 3;
 
 /// What is stored of one document, at its opening.
 pub(crate) struct Loaded {
@@ -60,15 +57,6 @@ pub(crate) struct Storage {
 }
 
 type Result<T, E = StorageError> = std::result::Result<T, E>;
-
-fn failed(error: impl Into<redb::Error>) -> StorageError {
-    StorageError::new(error.into())
-}
-
-/// redb asserts what it reads; a damaged file can make it panic instead of err.
-fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
-}
 
 pub(crate) fn index(author: KvAuthor) -> usize {
     match author {
@@ -89,32 +77,50 @@ pub(crate) type MissingKey = (KvAuthor, [u8; 32]);
 impl Storage {
     /// Opens the files, or makes them. A data directory keeps the role that it had first.
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, OpenError> {
-        let damaged = |error: StorageError| OpenError::of_storage(path, error);
-        let database = guarded(|| open_database(path)).map_err(damaged)?;
-        applier::transaction(&database, create_all).map_err(damaged)?;
-        match meta(&database, META_FORMAT).map_err(damaged)? {
-            Some(FORMAT) => {}
-            None | Some(1) => {
-                applier::transaction(&database, |txn| set_meta(txn, META_FORMAT, FORMAT)).map_err(damaged)?;
-            }
-            Some(found) => {
-                let found = u32::try_from(found).unwrap_or(u32::MAX);
-                return Err(OpenError::NewerFormat { dir: path.to_owned(), found, known: FORMAT as u32 });
-            }
-        }
-        match meta(&database, META_ROLE).map_err(damaged)? {
-            None => {
-                applier::transaction(&database, |txn| set_meta(txn, META_ROLE, role as u64)).map_err(damaged)?;
-            }
-            Some(found) if found == role as u64 => {}
-            Some(_) => return Err(OpenError::OtherRole { dir: path.parent().unwrap_or(path).to_owned() }),
-        }
+        Self::open_sized(path, role, HALF_BYTES)
+    }
+
+    fn open_sized(path: &Path, role: Role, half_bytes: usize) -> Result<Self, OpenError> {
+        let of_tables = |error: StorageError| OpenError::of_storage(path, error);
         let journal_path = path.with_extension("journal");
         let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-        let (mut journal, records) = Journal::open(&journal_path).map_err(of_journal)?;
-        let applied = applier::replay(&database, records).map_err(of_journal)?;
-        journal.begin_after(applied);
-        let applier = Applier::start(path, &journal_path, database, applied).map_err(damaged)?;
+        let database = guarded(|| open_database(path)).map_err(of_tables)?;
+        let format = meta(&database, META_FORMAT).map_err(of_tables)?;
+        if let Some(found) = format.filter(|format| *format > FORMAT) {
+            let found = u32::try_from(found).unwrap_or(u32::MAX);
+            return Err(OpenError::NewerFormat { dir: path.to_owned(), found, known: FORMAT as u32 });
+        }
+        if meta(&database, META_ROLE).map_err(of_tables)?.is_some_and(|found| found != role as u64) {
+            return Err(OpenError::OtherRole { dir: path.parent().unwrap_or(path).to_owned() });
+        }
+        applier::transaction(&database, create_all).map_err(of_tables)?;
+        // Nothing was acknowledged before the first record.
+        let is_used = meta(&database, META_APPLIED).map_err(of_tables)?.is_some_and(|applied| applied > 0);
+        let length = std::fs::metadata(&journal_path).ok().map(|file| file.len());
+        match (format, length) {
+            // An empty file is somebody's word that the journal is lost.
+            (None | Some(1), None) | (_, Some(0)) => Journal::create(&journal_path, half_bytes).map_err(of_journal)?,
+            (_, None) if is_used => return Err(OpenError::JournalMissing { path: journal_path }),
+            (_, None) => Journal::create(&journal_path, half_bytes).map_err(of_journal)?,
+            (Some(2), Some(_)) => {
+                if let Some(found) = Journal::read_format_2(&journal_path).map_err(of_journal)? {
+                    applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
+                    Journal::create(&journal_path, half_bytes).map_err(of_journal)?;
+                }
+            }
+            (_, Some(_)) => {}
+        }
+        if format != Some(FORMAT) {
+            let raise = |txn: &_| {
+                set_meta(txn, META_FORMAT, FORMAT)?;
+                set_meta(txn, META_ROLE, role as u64)
+            };
+            applier::transaction(&database, raise).map_err(of_tables)?;
+        }
+        let (mut journal, found) = Journal::open(&journal_path, half_bytes).map_err(of_journal)?;
+        let applied = applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
+        journal.go_on_after(applied);
+        let applier = Applier::start(path, &journal_path, half_bytes, database, applied).map_err(of_tables)?;
         Ok(Self {
             journal: Mutex::new(journal),
             applier,
@@ -124,7 +130,8 @@ impl Storage {
     }
 
     /// Makes changes durable, all or none. After a failure what was acknowledged stands, and the next
-    /// write tries to mend what failed.
+    /// write tries to mend what failed. What was refused may be there after a crash all the same, unless
+    /// a later write was not.
     pub(crate) fn write(&self, rows: Vec<Row>) -> Result<()> {
         #[cfg(test)]
         if self.failing.load(std::sync::atomic::Ordering::SeqCst) {
@@ -141,16 +148,16 @@ impl Storage {
         let record = encode(&rows).map_err(StorageError::new)?;
         let mut journal = lock(&self.journal);
         // A table that can't be written would let the journal grow without bound.
-        journal.begin_after(self.applier.mend()?);
+        journal.go_on_after(self.applier.mend()?);
         journal.mend().map_err(StorageError::of_disk)?;
-        if !Journal::has_place_for(&record) {
+        if !journal.has_place_for(&record) {
             let number = journal.next_number();
             self.applier.through(number, rows)?;
-            journal.restart_after(number);
+            journal.go_on_after(number);
             return Ok(());
         }
         if !journal.fits(&record) {
-            self.applier.turn(journal.half())?;
+            self.applier.flush(journal.needed_of_other())?;
             journal.turn();
         }
         let number = journal.append(&record).map_err(StorageError::of_disk)?;
@@ -258,6 +265,19 @@ impl Storage {
         })
     }
 
+    /// The counters of those of these entries that are here, all from one look.
+    pub(crate) fn held(&self, entries: &[(u64, KvAuthor, [u8; 32])]) -> Result<Vec<Option<u64>>> {
+        self.reading(|txn| {
+            let table = txn.open_table(ENTRIES).map_err(failed)?;
+            let held = entries.iter().map(|(number, author, key)| {
+                let row = table.get((*number, number_of(*author), *key)).map_err(failed)?;
+                let entry = row.map(|row| Sealed::from_stored(*author, *key, row.value()).map_err(StorageError::new));
+                Ok(entry.transpose()?.map(|entry| entry.counter))
+            });
+            held.collect()
+        })
+    }
+
     /// The entries whose values are not here yet, after this one, as many as this at most.
     pub(crate) fn missing_after(
         &self,
@@ -285,7 +305,10 @@ impl Storage {
 fn meta(database: &redb::Database, key: &str) -> Result<Option<u64>> {
     guarded(|| {
         let txn = database.begin_read().map_err(failed)?;
-        let table = txn.open_table(META).map_err(failed)?;
+        let table = match txn.open_table(META) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table.map_err(failed)?,
+        };
         Ok(table.get(key).map_err(failed)?.map(|value| value.value()))
     })
 }

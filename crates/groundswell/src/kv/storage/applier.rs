@@ -19,13 +19,14 @@ use groundswell_core::encoding::decode;
 use redb::{Database, Durability, WriteTransaction};
 
 use super::{
-    META_APPLIED, Result, Row, failed, guarded,
-    journal::{Journal, Record},
+    META_APPLIED, Result, Row,
+    journal::{Found, Journal, Record},
     meta, open_database, set_meta,
     tables::apply,
 };
 use crate::{
     error::StorageError,
+    store::{failed, guarded},
     sync::{lock, read, write},
 };
 
@@ -33,7 +34,7 @@ use crate::{
 const QUEUE: usize = 1_024;
 
 /// How long it gathers records before it brings them in together (2 ms): one transaction for many, and no
-/// waking of the thread for each. Who reads waits so long at most, and no writer does.
+/// waking of the thread for each. Who wants to read ends it at once.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// How many rows are brought into the tables in one transaction.
@@ -44,8 +45,8 @@ enum Task {
     Apply { number: u64, rows: Vec<Row> },
     /// This is not, since it is too large for it: makes everything durable in the tables.
     Through { number: u64, rows: Vec<Row>, reply: SyncSender<Result<()>> },
-    /// A half of the journal is full: makes everything durable in the tables, and frees it.
-    Free { half: usize },
+    /// A half of the journal is full: makes everything durable in the tables.
+    Flush,
     /// The tables have failed: tries them again.
     Mend { reply: SyncSender<Result<()>> },
     /// Makes everything durable in the tables, and closes them.
@@ -56,8 +57,10 @@ enum Task {
 struct Progress {
     /// The newest record that is in them.
     applied: u64,
-    /// Which halves of the journal hold nothing that is needed, or are the one that is written.
-    free: [bool; 2],
+    /// The newest record that is in them and flushed: the journal need not have it any more.
+    durable: u64,
+    /// Somebody waits for what was gathered.
+    hurry: bool,
     failed: Option<StorageError>,
     closed: bool,
 }
@@ -65,19 +68,26 @@ struct Progress {
 struct Tables {
     path: PathBuf,
     journal: PathBuf,
+    half_bytes: usize,
     database: RwLock<Option<Database>>,
     progress: Mutex<Progress>,
+    /// Told when the tables are further.
     changed: Condvar,
+    /// Told when somebody hurries.
+    hurried: Condvar,
+    /// The newest record that the applier was told of: with those before it, what was acknowledged.
+    told: AtomicU64,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
+    /// The file as it was when it was durable last, for a test that asks for it.
+    #[cfg(test)]
+    on_disk: Mutex<Option<Vec<u8>>>,
 }
 
 /// The way to the applier.
 pub(super) struct Applier {
     tables: Arc<Tables>,
     tasks: SyncSender<Task>,
-    /// The newest record that the applier was told of.
-    told: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -90,21 +100,29 @@ pub(super) fn transaction(database: &Database, work: impl FnOnce(&WriteTransacti
     })
 }
 
-/// Brings what the tables lack of the journal into them, durably; up to which record they are now.
-pub(super) fn replay(database: &Database, records: Vec<Record>) -> Result<u64> {
+/// Brings what the tables lack of the journal into them, durably; up to which record they are now. Records after the
+/// newest that is wanted are left out: nobody was told of them.
+pub(super) fn replay(database: &Database, found: Found, newest: u64) -> Result<u64> {
     let applied = meta(database, META_APPLIED)?.unwrap_or_default();
     let mut upto = applied;
     let mut lacking = Vec::new();
-    for record in records.into_iter().filter(|record| record.number > applied) {
+    let wanted = |record: &Record| record.number > applied && record.number <= newest;
+    for record in found.records.into_iter().filter(wanted) {
         if record.number != upto + 1 {
             let Record { number, .. } = record;
             return Err(StorageError::new(format!(
-                "the tables end with record {upto} and the journal goes on with {number}: they are not of the same \
-                 time; restore both from one backup"
+                "the tables end with record {upto} and the journal goes on with {number}: what is between is damaged, or \
+                 they are not of the same time; restore both from one backup"
             )));
         }
         upto = record.number;
         lacking.extend(decode::<Vec<Row>>(&record.body).map_err(StorageError::new)?);
+    }
+    if let Some(beyond) = found.beyond.filter(|beyond| *beyond > upto && *beyond <= newest) {
+        return Err(StorageError::new(format!(
+            "the journal is readable up to record {upto} and has record {beyond}: what is between was acknowledged, and is \
+             damaged; check the disk, and restore the journal and the tables from one backup"
+        )));
     }
     transaction(database, |txn| {
         apply(txn, &lacking)?;
@@ -115,27 +133,39 @@ pub(super) fn replay(database: &Database, records: Vec<Record>) -> Result<u64> {
 
 impl Applier {
     /// Starts the thread. It ends when it is told to close, or when who may tell it anything is gone.
-    pub(super) fn start(path: &Path, journal: &Path, database: Database, applied: u64) -> Result<Self> {
+    pub(super) fn start(
+        path: &Path,
+        journal: &Path,
+        half_bytes: usize,
+        database: Database,
+        applied: u64,
+    ) -> Result<Self> {
+        let progress = Progress { applied, durable: applied, hurry: false, failed: None, closed: false };
         let tables = Arc::new(Tables {
             path: path.to_owned(),
             journal: journal.to_owned(),
+            half_bytes,
             database: RwLock::new(Some(database)),
-            progress: Mutex::new(Progress { applied, free: [true; 2], failed: None, closed: false }),
+            progress: Mutex::new(progress),
             changed: Condvar::new(),
+            hurried: Condvar::new(),
+            told: AtomicU64::new(applied),
             #[cfg(test)]
             failing: std::sync::atomic::AtomicBool::new(false),
+            #[cfg(test)]
+            on_disk: Mutex::default(),
         });
         let (tasks, receiver) = sync_channel(QUEUE);
         let worker = tables.clone();
         let thread = std::thread::Builder::new().name("groundswell-tables".to_owned());
         let thread = thread.spawn(move || worker.run(&receiver)).map_err(StorageError::of_disk)?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { tables, tasks, told: AtomicU64::new(applied), thread })
+        Ok(Self { tables, tasks, thread })
     }
 
     /// Tells of a record that is in the journal.
     pub(super) fn apply(&self, number: u64, rows: Vec<Row>) {
-        self.told.store(number, Ordering::SeqCst);
+        self.tables.told.store(number, Ordering::SeqCst);
         // A thread that has ended is met by whoever reads or writes next.
         let _ = self.tasks.send(Task::Apply { number, rows });
     }
@@ -144,24 +174,18 @@ impl Applier {
     pub(super) fn through(&self, number: u64, rows: Vec<Row>) -> Result<()> {
         let result = self.ask(|reply| Task::Through { number, rows, reply });
         // The last flush can fail after everything was written.
-        if result.is_err() && self.mend().is_ok_and(|applied| applied >= number) {
-            return Ok(());
+        if result.is_err() && !self.mend().is_ok_and(|applied| applied >= number) {
+            return result;
         }
-        result
+        self.tables.told.fetch_max(number, Ordering::SeqCst);
+        Ok(())
     }
 
-    /// Waits until the other half of the journal can be written anew, and has this one freed.
-    pub(super) fn turn(&self, full: usize) -> Result<()> {
-        lock(&self.tables.progress).free[full] = false;
-        let _ = self.tasks.send(Task::Free { half: full });
-        let mut progress = lock(&self.tables.progress);
-        while !progress.free[1 - full] {
-            if let Some(error) = progress.problem() {
-                return Err(error);
-            }
-            progress = self.tables.wait(progress);
-        }
-        Ok(())
+    /// Has everything made durable in the tables that they were told of, and waits until this record is.
+    pub(super) fn flush(&self, needed: u64) -> Result<()> {
+        // A thread that has ended is met below.
+        let _ = self.tasks.send(Task::Flush);
+        self.tables.wait_for(|progress| progress.durable >= needed)
     }
 
     /// Makes sure that the tables can be written; up to which record they are, at least.
@@ -177,7 +201,7 @@ impl Applier {
         }
         self.ask(|reply| Task::Mend { reply })?;
         let applied = lock(&self.tables.progress).applied;
-        self.told.fetch_max(applied, Ordering::SeqCst);
+        self.tables.told.fetch_max(applied, Ordering::SeqCst);
         Ok(applied)
     }
 
@@ -190,16 +214,8 @@ impl Applier {
     /// Reads the tables, with everything that was acknowledged before.
     pub(super) fn reading<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         self.mend()?;
-        let told = self.told.load(Ordering::SeqCst);
-        {
-            let mut progress = lock(&self.tables.progress);
-            while progress.applied < told {
-                if let Some(error) = progress.problem() {
-                    return Err(error);
-                }
-                progress = self.tables.wait(progress);
-            }
-        }
+        let told = self.tables.told.load(Ordering::SeqCst);
+        self.tables.wait_for(|progress| progress.applied >= told)?;
         let database = read(&self.tables.database);
         work(database.as_ref().ok_or_else(closed)?)
     }
@@ -218,6 +234,17 @@ impl Applier {
     #[cfg(test)]
     pub(super) fn fail(&self, fail: bool) {
         self.tables.failing.store(fail, Ordering::SeqCst);
+    }
+
+    /// From now on, what of the tables' file is durable.
+    #[cfg(test)]
+    pub(super) fn on_disk(&self) -> Vec<u8> {
+        if lock(&self.tables.on_disk).is_none() {
+            *lock(&self.tables.on_disk) = Some(Vec::new());
+            self.ask(|reply| Task::Mend { reply }).unwrap();
+            self.tables.keep();
+        }
+        lock(&self.tables.on_disk).clone().unwrap_or_default()
     }
 }
 
@@ -246,7 +273,7 @@ impl Tables {
             let result = match task {
                 Task::Apply { number, rows } => {
                     let (mut upto, mut all) = (number, rows);
-                    std::thread::sleep(GATHER);
+                    self.gather();
                     while all.len() < MAX_ROWS {
                         match tasks.try_recv() {
                             Ok(Task::Apply { number, rows }) => {
@@ -267,7 +294,7 @@ impl Tables {
                     let _ = reply.send(result);
                     Ok(())
                 }
-                Task::Free { half } => self.make_durable().map(|()| lock(&self.progress).free[half] = true),
+                Task::Flush => self.make_durable(),
                 Task::Mend { reply } => {
                     let _ = reply.send(self.mend());
                     Ok(())
@@ -295,14 +322,20 @@ impl Tables {
             apply(txn, rows)?;
             set_meta(txn, META_APPLIED, number)
         })?;
-        lock(&self.progress).applied = number;
+        let mut progress = lock(&self.progress);
+        progress.applied = number;
+        if matches!(durability, Durability::Immediate) {
+            progress.durable = number;
+        }
         Ok(())
     }
 
     fn make_durable(&self) -> Result<()> {
         self.check()?;
         let applied = lock(&self.progress).applied;
-        self.commit(Durability::Immediate, |txn| set_meta(txn, META_APPLIED, applied))
+        self.commit(Durability::Immediate, |txn| set_meta(txn, META_APPLIED, applied))?;
+        lock(&self.progress).durable = applied;
+        Ok(())
     }
 
     fn commit(&self, durability: Durability, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
@@ -313,7 +346,12 @@ impl Tables {
             txn.set_durability(durability).map_err(failed)?;
             work(&txn)?;
             txn.commit().map_err(failed)
-        })
+        })?;
+        #[cfg(test)]
+        if matches!(durability, Durability::Immediate) {
+            self.keep();
+        }
+        Ok(())
     }
 
     /// What has failed stays failed until it is mended: the journal has what is missed meanwhile.
@@ -338,14 +376,23 @@ impl Tables {
         // Closed first: the file is locked by who has it open.
         drop(database.take());
         let opened = guarded(|| open_database(&self.path))?;
-        let applied = replay(&opened, Journal::read(&self.journal)?)?;
+        // A record that was refused to its caller may stand at the end of the journal.
+        let told = self.told.load(Ordering::SeqCst);
+        let applied = replay(&opened, Journal::read(&self.journal, self.half_bytes)?, told)?;
+        if applied < told {
+            return Err(StorageError::new(format!(
+                "the journal ends with record {applied}, and {told} was acknowledged: restore the journal and the tables \
+                 from one backup"
+            )));
+        }
         *database = Some(opened);
         drop(database);
+        #[cfg(test)]
+        self.keep();
         let mut progress = lock(&self.progress);
         progress.applied = applied;
+        progress.durable = applied;
         progress.failed = None;
-        // Everything is durable, and what comes next goes where the journal stands.
-        progress.free = [true; 2];
         drop(progress);
         self.changed.notify_all();
         tracing::info!("the tables are well again");
@@ -363,8 +410,33 @@ impl Tables {
         self.changed.notify_all();
     }
 
-    fn wait<'a>(&self, progress: std::sync::MutexGuard<'a, Progress>) -> std::sync::MutexGuard<'a, Progress> {
-        self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Waits for more to bring in, unless somebody waits for what there is.
+    fn gather(&self) {
+        let progress = lock(&self.progress);
+        let waited = self.hurried.wait_timeout_while(progress, GATHER, |progress| !progress.hurry);
+        waited.unwrap_or_else(std::sync::PoisonError::into_inner).0.hurry = false;
+    }
+
+    /// Waits until the tables are so far, or can't be written.
+    fn wait_for(&self, so_far: impl Fn(&Progress) -> bool) -> Result<()> {
+        let mut progress = lock(&self.progress);
+        while !so_far(&progress) {
+            if let Some(error) = progress.problem() {
+                return Err(error);
+            }
+            progress.hurry = true;
+            self.hurried.notify_one();
+            progress = self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Keeps a copy of what is on the disk, for a test that has asked for it.
+    #[cfg(test)]
+    fn keep(&self) {
+        if let Some(on_disk) = &mut *lock(&self.on_disk) {
+            *on_disk = std::fs::read(&self.path).unwrap();
+        }
     }
 
     fn end(&self) {

@@ -4,6 +4,10 @@
 //! transaction of the tables writes pages, and lets the file system note how the file has grown. A half
 //! is written anew once everything in it is durable in the tables. A record begins a block, so that
 //! a write that is torn by a power cut harms no record before it.
+//!
+//! Numbers follow one another within a half. A record whose digest is wrong is the end, unless a newer
+//! one stands behind it: then the disk has lost something that was acknowledged, and it is said. Digests
+//! have a key of the file's own, so that no value can hold what would pass for a record.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,8 +22,11 @@ use crate::{error::StorageError, identity::private};
 /// those of the journal the less the rarer they are.
 pub(super) const HALF_BYTES: usize = 8 * 1024 * 1024;
 
-/// What disks write whole (4 KiB).
-const BLOCK_BYTES: usize = 4096;
+/// What disks write whole (4 KiB). The file begins with one block that is written once, at its making.
+pub(super) const BLOCK_BYTES: usize = 4096;
+
+/// How the file begins: a name, a key, and a digest of both.
+const MAGIC: [u8; 16] = *b"groundswell\0jrn3";
 
 /// A record's header: the length of its body, its number, and a digest of both and of the body.
 const HEADER_BYTES: usize = 4 + 8 + DIGEST_BYTES;
@@ -35,69 +42,125 @@ pub(super) struct Record {
     pub(super) body: Vec<u8>,
 }
 
+/// What a journal holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Up to the end of both halves, in the order of their numbers.
+    pub(super) records: Vec<Record>,
+    /// The newest record behind what should be the end of a half: what is between is damaged, unless it
+    /// is older than what is wanted.
+    pub(super) beyond: Option<u64>,
+}
+
+/// With what the digests of a file are made.
+#[derive(Debug, Clone, Copy)]
+enum Digests {
+    /// Of format 2, whose file had no first block.
+    Format2,
+    Keyed([u8; 32]),
+}
+
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: JournalFile,
+    digests: Digests,
+    half_bytes: usize,
     half: usize,
     /// Where the next record goes in its half.
     offset: usize,
     /// The number of the newest record.
     number: u64,
+    /// The newest record of each half that may still be needed.
+    newest: [u64; 2],
     /// A record may be at the end that was refused to its caller.
     torn: bool,
     buffer: Vec<u8>,
-}
-
-fn digest(number: u64, body: &[u8]) -> [u8; DIGEST_BYTES] {
-    let mut hasher = blake3::Hasher::new_derive_key("groundswell kv v2: a record of the journal");
-    hasher.update(&number.to_le_bytes()).update(body);
-    let mut digest = [0; DIGEST_BYTES];
-    hasher.finalize_xof().fill(&mut digest);
-    digest
 }
 
 fn blocks(bytes: usize) -> usize {
     bytes.next_multiple_of(BLOCK_BYTES)
 }
 
+impl Digests {
+    fn of(self, number: u64, body: &[u8]) -> [u8; DIGEST_BYTES] {
+        let mut hasher = match self {
+            Self::Format2 => blake3::Hasher::new_derive_key("groundswell kv v2: a record of the journal"),
+            Self::Keyed(key) => blake3::Hasher::new_keyed(&key),
+        };
+        hasher.update(&number.to_le_bytes()).update(body);
+        let mut digest = [0; DIGEST_BYTES];
+        hasher.finalize_xof().fill(&mut digest);
+        digest
+    }
+}
+
 impl Journal {
-    /// Opens the file, or makes it, and reads what it holds, in the order of the numbers.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Record>)> {
-        let file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path);
+    /// Makes a new file in the place of what there is, whole or not at all.
+    pub(super) fn create(path: &Path, half_bytes: usize) -> Result<()> {
+        create(path, half_bytes).map_err(StorageError::of_disk)
+    }
+
+    /// Opens the file, and reads what it holds.
+    pub(super) fn open(path: &Path, half_bytes: usize) -> Result<(Self, Found)> {
+        let file = private(OpenOptions::new().read(true).write(true)).open(path);
         let mut file = file.map_err(StorageError::of_disk)?;
-        let records = prepare(&mut file, path).map_err(StorageError::of_disk)?;
-        let journal = Self { file, half: 0, offset: 0, number: 0, torn: false, buffer: Vec::new() };
-        Ok((journal, records))
+        let (digests, found) = look_through(&mut file, half_bytes)?;
+        let file = JournalFile::new(file);
+        let journal = Self {
+            file,
+            digests,
+            half_bytes,
+            half: 0,
+            offset: 0,
+            number: 0,
+            newest: [0; 2],
+            torn: false,
+            buffer: Vec::new(),
+        };
+        Ok((journal, found))
     }
 
     /// What a journal holds, read beside the one who writes it.
-    pub(super) fn read(path: &Path) -> Result<Vec<Record>> {
+    pub(super) fn read(path: &Path, half_bytes: usize) -> Result<Found> {
         let mut file = File::open(path).map_err(StorageError::of_disk)?;
-        read_all(&mut file).map(|bytes| records(&bytes)).map_err(StorageError::of_disk)
+        Ok(look_through(&mut file, half_bytes)?.1)
     }
 
-    /// Goes on with numbers after this one.
-    pub(super) fn begin_after(&mut self, number: u64) {
-        self.number = self.number.max(number);
+    /// What a file of format 2 holds; `None` if it is none.
+    pub(super) fn read_format_2(path: &Path) -> Result<Option<Found>> {
+        let mut file = File::open(path).map_err(StorageError::of_disk)?;
+        let bytes = read_all(&mut file, 2 * HALF_BYTES).map_err(StorageError::of_disk)?;
+        let is_newer = bytes.get(..MAGIC.len()) == Some(&MAGIC);
+        Ok((!is_newer).then(|| find(&bytes, HALF_BYTES, Digests::Format2)))
+    }
+
+    /// Everything up to this number is durable in the tables, which may know of records that did not go
+    /// through the journal: goes on after it. Where a number is left out, the half begins anew, since numbers
+    /// follow one another within it.
+    pub(super) fn go_on_after(&mut self, number: u64) {
+        if number > self.number {
+            self.number = number;
+            self.offset = 0;
+        }
     }
 
     pub(super) fn next_number(&self) -> u64 {
         self.number + 1
     }
 
-    /// The half that is written now.
-    pub(super) fn half(&self) -> usize {
-        self.half
-    }
-
     /// Whether a half can hold it at all.
-    pub(super) fn has_place_for(body: &[u8]) -> bool {
-        HEADER_BYTES + body.len() <= HALF_BYTES
+    pub(super) fn has_place_for(&self, body: &[u8]) -> bool {
+        HEADER_BYTES + body.len() <= self.half_bytes
     }
 
     /// Whether it fits into the rest of this half.
     pub(super) fn fits(&self, body: &[u8]) -> bool {
-        self.offset + HEADER_BYTES + body.len() <= HALF_BYTES
+        self.offset + HEADER_BYTES + body.len() <= self.half_bytes
+    }
+
+    /// What has to be durable in the tables before the other half may be written anew.
+    pub(super) fn needed_of_other(&self) -> u64 {
+        self.newest[1 - self.half]
     }
 
     /// Goes on in the other half, which holds nothing that is still needed.
@@ -106,16 +169,10 @@ impl Journal {
         self.offset = 0;
     }
 
-    /// Everything up to this number is durable elsewhere: goes on at the beginning of this half.
-    pub(super) fn restart_after(&mut self, number: u64) {
-        self.offset = 0;
-        self.begin_after(number);
-    }
-
     /// Takes back a record that was refused to its caller, and may have come to the disk all the same.
     pub(super) fn mend(&mut self) -> io::Result<()> {
         if self.torn {
-            self.write(self.offset, &[0; BLOCK_BYTES])?;
+            self.write(&[0; BLOCK_BYTES])?;
             self.torn = false;
         }
         Ok(())
@@ -129,11 +186,11 @@ impl Journal {
         // A body is shorter than a half.
         buffer.extend((body.len() as u32).to_le_bytes());
         buffer.extend(number.to_le_bytes());
-        buffer.extend(digest(number, body));
+        buffer.extend(self.digests.of(number, body));
         buffer.extend(body);
         buffer.resize(blocks(buffer.len()), 0);
         self.torn = true;
-        self.write(self.offset, &buffer)?;
+        self.write(&buffer)?;
         self.torn = false;
         let bytes = buffer.len();
         if bytes <= KEPT_BYTES {
@@ -141,60 +198,209 @@ impl Journal {
         }
         self.offset += bytes;
         self.number = number;
+        self.newest[self.half] = number;
         Ok(number)
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start((self.half * HALF_BYTES + offset) as u64))?;
-        self.file.write_all(bytes)?;
-        self.file.sync_data()
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let place = BLOCK_BYTES + self.half * self.half_bytes + self.offset;
+        self.file.write(place as u64, bytes)?;
+        self.file.sync()
+    }
+
+    /// How and when its file fails.
+    #[cfg(test)]
+    pub(super) fn faults(&mut self) -> &mut faults::Faults {
+        &mut self.file.faults
     }
 }
 
-/// Gives the file its size, so that no later flush has to note how it grew; what is in it already.
-fn prepare(file: &mut File, path: &Path) -> io::Result<Vec<Record>> {
-    let bytes = read_all(file)?;
-    if bytes.len() < 2 * HALF_BYTES {
-        file.seek(SeekFrom::End(0))?;
-        file.write_all(&vec![0; 2 * HALF_BYTES - bytes.len()])?;
-        file.sync_all()?;
-        if let Some(dir) = path.parent() {
-            File::open(dir)?.sync_all()?;
+/// The file under a journal.
+#[derive(Debug)]
+struct JournalFile {
+    file: File,
+    #[cfg(test)]
+    faults: faults::Faults,
+}
+
+impl JournalFile {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            #[cfg(test)]
+            faults: faults::Faults::default(),
         }
     }
-    Ok(records(&bytes))
+
+    fn write(&mut self, place: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(place))?;
+        #[cfg(test)]
+        if let Some(written) = self.faults.at_write(bytes.len()) {
+            self.file.write_all(&bytes[..written])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.at_sync()?;
+        self.file.sync_data()?;
+        #[cfg(test)]
+        self.faults.synced(&mut self.file);
+        Ok(())
+    }
 }
 
-fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(2 * HALF_BYTES);
+/// Writes the file under another name first, with its whole size, so that no later flush has to note how it grew.
+fn create(path: &Path, half_bytes: usize) -> io::Result<()> {
+    let draft = path.with_extension("journal-draft");
+    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&draft)?;
+    let key: [u8; 32] = rand::random();
+    let mut bytes = Vec::with_capacity(BLOCK_BYTES + 2 * half_bytes);
+    bytes.extend(MAGIC);
+    bytes.extend(key);
+    bytes.extend(of_first_block(&key));
+    bytes.resize(BLOCK_BYTES + 2 * half_bytes, 0);
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+fn of_first_block(key: &[u8; 32]) -> [u8; DIGEST_BYTES] {
+    Digests::Keyed(*key).of(0, &MAGIC)
+}
+
+fn read_all(file: &mut File, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(most);
     file.seek(SeekFrom::Start(0))?;
-    file.take(2 * HALF_BYTES as u64).read_to_end(&mut bytes)?;
+    file.take(most as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn records(bytes: &[u8]) -> Vec<Record> {
-    let mut records: Vec<Record> = bytes.chunks(HALF_BYTES).flat_map(of_half).collect();
-    records.sort_by_key(|record| record.number);
-    records
+fn look_through(file: &mut File, half_bytes: usize) -> Result<(Digests, Found)> {
+    let bytes = read_all(file, BLOCK_BYTES + 2 * half_bytes).map_err(StorageError::of_disk)?;
+    let (first, halves) = bytes.split_at(bytes.len().min(BLOCK_BYTES));
+    let rest = first.strip_prefix(&MAGIC).and_then(|rest| rest.split_first_chunk::<32>());
+    let key = rest.filter(|(key, digest)| digest.starts_with(&of_first_block(key))).map(|(key, _)| *key);
+    let Some(key) = key.filter(|_| halves.len() == 2 * half_bytes) else {
+        return Err(StorageError::new("its beginning or its end is not that of a journal"));
+    };
+    let digests = Digests::Keyed(key);
+    Ok((digests, find(halves, half_bytes, digests)))
 }
 
-/// The records of a half, up to the first that is torn, or left from an earlier turn.
-fn of_half(mut rest: &[u8]) -> Vec<Record> {
+fn find(bytes: &[u8], half_bytes: usize, digests: Digests) -> Found {
+    let halves: Vec<_> = bytes.chunks(half_bytes).map(|half| of_half(half, digests)).collect();
     let mut records: Vec<Record> = Vec::new();
-    while let Some((header, after)) = rest.split_first_chunk::<HEADER_BYTES>() {
-        let (length, header) = header.split_at(4);
-        let (number, expected) = header.split_at(8);
-        let length = length.iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
-        let number = number.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        let Some(body) = after.get(..length) else { break };
-        let follows = records.last().is_none_or(|before| number == before.number + 1);
-        if length == 0 || !follows || digest(number, body) != expected {
+    let mut rests = Vec::new();
+    for (of_half, rest) in halves {
+        records.extend(of_half);
+        rests.push(rest);
+    }
+    records.sort_by_key(|record| record.number);
+    let newest = records.last().map_or(0, |record| record.number);
+    // What is left from an earlier turn is older than what is in front of it, or in the other half. Nothing that
+    // is newer can be newer by more than there are blocks.
+    let blocks = (bytes.len() / BLOCK_BYTES) as u64;
+    let could_be = |number: u64| number > newest && number - newest <= blocks;
+    let at = |rest: &[u8]| {
+        Some(header_at(rest)?.number).filter(|number| could_be(*number) && record_at(rest, digests).is_some())
+    };
+    let places = rests.into_iter().flat_map(|rest| (0..rest.len()).step_by(BLOCK_BYTES).map(|place| &rest[place..]));
+    let beyond = places.filter_map(at).max();
+    Found { records, beyond }
+}
+
+/// The records of a half, up to the first that is torn, or left from an earlier turn; and what is behind them.
+fn of_half(mut rest: &[u8], digests: Digests) -> (Vec<Record>, &[u8]) {
+    let mut records: Vec<Record> = Vec::new();
+    while let Some((number, body)) = record_at(rest, digests) {
+        if records.last().is_some_and(|before| number != before.number + 1) {
             break;
         }
         records.push(Record { number, body: body.to_vec() });
-        rest = rest.get(blocks(HEADER_BYTES + length)..).unwrap_or_default();
+        rest = rest.get(blocks(HEADER_BYTES + body.len())..).unwrap_or_default();
     }
-    records
+    (records, rest)
+}
+
+/// What seems to stand at the beginning of these bytes.
+struct Header<'a> {
+    number: u64,
+    digest: &'a [u8; DIGEST_BYTES],
+    body: &'a [u8],
+}
+
+fn header_at(bytes: &[u8]) -> Option<Header<'_>> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (number, rest) = rest.split_first_chunk::<8>()?;
+    let (digest, rest) = rest.split_first_chunk::<DIGEST_BYTES>()?;
+    let body = rest.get(..u32::from_le_bytes(*length) as usize).filter(|body| !body.is_empty())?;
+    Some(Header { number: u64::from_le_bytes(*number), digest, body })
+}
+
+/// The whole record that stands there.
+fn record_at(bytes: &[u8], digests: Digests) -> Option<(u64, &[u8])> {
+    let Header { number, digest, body } = header_at(bytes)?;
+    (digests.of(number, body) == *digest).then_some((number, body))
+}
+
+/// A journal's file that fails as a test says, and what of it has come to the disk.
+#[cfg(test)]
+pub(super) mod faults {
+    use std::{
+        fs::File,
+        io::{self, Read, Seek, SeekFrom},
+        path::Path,
+    };
+
+    use super::{Digests, HALF_BYTES, blocks};
+
+    /// Makes a file as format 2 had it, with these records in its first half.
+    pub(in super::super) fn write_format_2(path: &Path, bodies: &[Vec<u8>]) {
+        let mut bytes = Vec::new();
+        for (number, body) in (1u64..).zip(bodies) {
+            bytes.extend((body.len() as u32).to_le_bytes());
+            bytes.extend(number.to_le_bytes());
+            bytes.extend(Digests::Format2.of(number, body));
+            bytes.extend(body);
+            bytes.resize(blocks(bytes.len()), 0);
+        }
+        bytes.resize(2 * HALF_BYTES, 0);
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[derive(Debug, Default)]
+    pub(in super::super) struct Faults {
+        /// The next write fails after so many bytes.
+        pub(in super::super) write: Option<usize>,
+        /// The next flush fails; what was written may come to the disk or not.
+        pub(in super::super) sync: bool,
+        /// Whether to keep what has come to the disk.
+        pub(in super::super) keep: bool,
+        /// The file as it was at the last flush.
+        pub(in super::super) on_disk: Vec<u8>,
+    }
+
+    impl Faults {
+        pub(super) fn at_write(&mut self, bytes: usize) -> Option<usize> {
+            self.write.take().map(|written| written.min(bytes))
+        }
+
+        pub(super) fn at_sync(&mut self) -> io::Result<()> {
+            if std::mem::take(&mut self.sync) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+
+        pub(super) fn synced(&mut self, file: &mut File) {
+            if self.keep {
+                self.on_disk.clear();
+                file.seek(SeekFrom::Start(0)).unwrap();
+                file.read_to_end(&mut self.on_disk).unwrap();
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -204,89 +410,168 @@ mod tests {
 
     use super::*;
 
-    fn bodies(records: &[Record]) -> Vec<&[u8]> {
-        records.iter().map(|record| &record.body[..]).collect()
+    const HALF: usize = 16 * BLOCK_BYTES;
+
+    struct Place(TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            let place = Self(TempDir::new().unwrap());
+            Journal::create(&place.path(), HALF).unwrap();
+            place
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.0.path().join("kv.journal")
+        }
+
+        fn open(&self) -> (Journal, Found) {
+            Journal::open(&self.path(), HALF).unwrap()
+        }
+
+        fn found(&self) -> Found {
+            Journal::read(&self.path(), HALF).unwrap()
+        }
+    }
+
+    fn bodies(found: &Found) -> Vec<&[u8]> {
+        found.records.iter().map(|record| &record.body[..]).collect()
     }
 
     #[test]
     fn what_was_appended_is_found_in_order_over_both_halves() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("journal");
-        let (mut journal, records) = Journal::open(&path).unwrap();
-        assert_eq!(records, []);
-        journal.begin_after(7);
+        let place = Place::new();
+        let (mut journal, found) = place.open();
+        assert_eq!(found, Found::default());
+        journal.go_on_after(7);
         assert_eq!(journal.append(b"eight").unwrap(), 8);
         assert_eq!(journal.append(&vec![9; 3 * BLOCK_BYTES]).unwrap(), 9);
+        assert_eq!(journal.needed_of_other(), 0);
         journal.turn();
+        assert_eq!(journal.needed_of_other(), 9);
         assert_eq!(journal.append(b"ten").unwrap(), 10);
-        let found = Journal::read(&path).unwrap();
-        assert_eq!(found.iter().map(|record| record.number).collect::<Vec<_>>(), [8, 9, 10]);
+        let found = place.found();
+        assert_eq!(found.records.iter().map(|record| record.number).collect::<Vec<_>>(), [8, 9, 10]);
         assert_eq!(bodies(&found), [&b"eight"[..], &vec![9; 3 * BLOCK_BYTES][..], b"ten"]);
-        // The first half again: what was there of old does not count after what is new.
+        // The first half again: what there was of old does not count after what is new.
         journal.turn();
         assert_eq!(journal.append(b"eleven").unwrap(), 11);
         drop(journal);
-        let (_, found) = Journal::open(&path).unwrap();
+        let (_, found) = place.open();
         assert_eq!(bodies(&found), [&b"ten"[..], b"eleven"]);
+        assert_eq!(found.beyond, None);
     }
 
     #[test]
     fn a_half_is_filled_to_its_end_and_not_beyond() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("journal");
-        let (mut journal, _) = Journal::open(&path).unwrap();
-        let whole = vec![1; HALF_BYTES - HEADER_BYTES];
-        assert!(Journal::has_place_for(&whole) && !Journal::has_place_for(&vec![1; whole.len() + 1]));
+        let place = Place::new();
+        let (mut journal, _) = place.open();
+        let whole = vec![1; HALF - HEADER_BYTES];
+        assert!(journal.has_place_for(&whole) && !journal.has_place_for(&vec![1; whole.len() + 1]));
         assert!(journal.fits(&whole));
         journal.append(&whole).unwrap();
         assert!(!journal.fits(b""));
         journal.turn();
         journal.append(b"next").unwrap();
-        assert_eq!(bodies(&Journal::read(&path).unwrap()), [&whole[..], b"next"]);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 * HALF_BYTES as u64);
+        assert_eq!(bodies(&place.found()), [&whole[..], b"next"]);
+        assert_eq!(std::fs::metadata(place.path()).unwrap().len(), (BLOCK_BYTES + 2 * HALF) as u64);
+    }
+
+    #[test]
+    fn a_number_that_is_left_out_begins_the_half_anew() {
+        let place = Place::new();
+        let (mut journal, _) = place.open();
+        journal.append(b"one").unwrap();
+        journal.append(b"two").unwrap();
+        journal.go_on_after(2);
+        journal.append(b"three").unwrap();
+        journal.go_on_after(4);
+        journal.append(b"five").unwrap();
+        journal.append(b"six").unwrap();
+        assert_eq!(bodies(&place.found()), [&b"five"[..], b"six"]);
+    }
+
+    #[test]
+    fn what_is_no_journal_is_refused() {
+        let place = Place::new();
+        let whole = std::fs::read(place.path()).unwrap();
+        let mut other_key = whole.clone();
+        other_key[20] ^= 1;
+        for bytes in [&whole[..whole.len() - 1], &other_key, b"", b"something else"] {
+            std::fs::write(place.path(), bytes).unwrap();
+            let error = Journal::open(&place.path(), HALF).unwrap_err();
+            assert!(error.to_string().contains("not that of a journal"), "{error}");
+        }
+    }
+
+    /// A value that holds the bytes of a record of another journal is no record of this one.
+    #[test]
+    fn no_value_passes_for_a_record() {
+        let (place, other) = (Place::new(), Place::new());
+        let (mut forger, _) = other.open();
+        forger.go_on_after(1);
+        forger.append(b"forged").unwrap();
+        let forged = std::fs::read(other.path()).unwrap()[BLOCK_BYTES..][..BLOCK_BYTES].to_vec();
+        let (mut journal, _) = place.open();
+        let mut value = vec![0; BLOCK_BYTES - HEADER_BYTES];
+        value.extend(forged);
+        journal.append(&value).unwrap();
+        journal.turn();
+        journal.turn();
+        journal.append(b"short").unwrap();
+        // The forged record stands right after the newest one, with a number that would follow.
+        let found = place.found();
+        assert_eq!((bodies(&found), found.beyond), (vec![&b"short"[..]], None));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         /// A write that is torn at any byte, or a byte of it that is wrong, takes nothing from what
-        /// was appended before.
+        /// was appended before; a byte that is wrong before the end is said.
         #[test]
         fn a_torn_record_harms_none_before_it(
-            sizes in proptest::collection::vec(1usize..6_000, 1..6),
+            sizes in proptest::collection::vec(1usize..6_000, 2..6),
             torn in 1usize..9_000,
             at in any::<prop::sample::Index>(),
             flip in any::<bool>(),
         ) {
-            let dir = TempDir::new().unwrap();
-            let path = dir.path().join("journal");
-            let (mut journal, _) = Journal::open(&path).unwrap();
+            let place = Place::new();
+            let (mut journal, _) = place.open();
             let kept: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(n, size)| vec![n as u8; *size]).collect();
             for body in &kept {
                 journal.append(body).unwrap();
             }
-            let start = journal.offset;
+            let start = BLOCK_BYTES + journal.offset;
             journal.append(&vec![0xee; torn]).unwrap();
             drop(journal);
-            let mut bytes = std::fs::read(&path).unwrap();
-            let place = start + at.index(HEADER_BYTES + torn);
+            let whole = std::fs::read(place.path()).unwrap();
+            let mut bytes = whole.clone();
+            let hit = start + at.index(HEADER_BYTES + torn);
             if flip {
-                bytes[place] ^= 0x10;
+                bytes[hit] ^= 0x10;
             } else {
                 // From here on the blocks have not come to the disk.
-                bytes[place..start + blocks(HEADER_BYTES + torn)].fill(0);
+                bytes[hit..start + blocks(HEADER_BYTES + torn)].fill(0);
             }
-            std::fs::write(&path, &bytes).unwrap();
-            let (_, found) = Journal::open(&path).unwrap();
+            std::fs::write(place.path(), &bytes).unwrap();
+            let found = place.found();
             prop_assert_eq!(bodies(&found), kept.iter().map(|body| &body[..]).collect::<Vec<_>>());
+            prop_assert_eq!(found.beyond, None);
+            let mut bytes = whole;
+            bytes[BLOCK_BYTES + at.index(HEADER_BYTES + kept[0].len())] ^= 0x10;
+            std::fs::write(place.path(), &bytes).unwrap();
+            let found = place.found();
+            prop_assert_eq!((found.records.len(), found.beyond), (0, Some(kept.len() as u64 + 1)));
         }
 
         /// Whatever is in the file, reading it ends, and panics nowhere.
         #[test]
         fn any_bytes_can_be_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..20_000)) {
-            let _ = records(&bytes);
-            bytes.splice(0..0, [0xff; 12]);
-            let _ = records(&bytes);
+            for digests in [Digests::Format2, Digests::Keyed([1; 32])] {
+                let _ = find(&bytes, HALF, digests);
+                bytes.splice(0..0, [0xff; 12]);
+            }
         }
     }
 }

@@ -9,8 +9,10 @@ use groundswell_core::{
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
 use serde::{Deserialize, Serialize};
 
-use super::{Result, failed, number_of};
-use crate::{error::StorageError, identity::private, kv::sealed::Sealed, limits::KV_CACHE_BYTES, source::PeerId};
+use super::{Result, number_of};
+use crate::{
+    error::StorageError, identity::private, kv::sealed::Sealed, limits::KV_CACHE_BYTES, source::PeerId, store::failed,
+};
 
 /// The node's own numbers by name.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -106,12 +108,19 @@ pub(crate) enum Row {
     },
 }
 
+impl Row {
+    /// A document begins, with nothing of one that had its number before.
+    pub(crate) fn begin(number: u64, row: DocumentRow) -> [Self; 2] {
+        [Self::Drop { number }, Self::Document { number, row }]
+    }
+}
+
 pub(super) fn open_database(path: &Path) -> Result<Database> {
     let mut builder = Database::builder();
     builder.set_cache_size(KV_CACHE_BYTES);
     let mut options = OpenOptions::new();
     let file = private(options.read(true).write(true).create(true).truncate(false)).open(path);
-    let backend = FileBackend::new(file.map_err(StorageError::new)?).map_err(failed)?;
+    let backend = FileBackend::new(file.map_err(StorageError::of_disk)?).map_err(failed)?;
     builder.create_with_backend(backend).map_err(failed)
 }
 

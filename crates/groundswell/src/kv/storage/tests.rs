@@ -1,9 +1,10 @@
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use groundswell_core::kv::Stamp;
+use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{journal::HALF_BYTES, *};
+use super::{journal::BLOCK_BYTES, *};
 use crate::store::rows::tests::golden;
 
 const AUTHOR: KvAuthor = KvAuthor::Machine;
@@ -33,6 +34,10 @@ impl Place {
 
     fn tables(&self) -> PathBuf {
         self.0.path().join("kv.redb")
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.tables().with_extension("journal")
     }
 
     fn open(&self) -> Storage {
@@ -135,7 +140,7 @@ fn a_torn_end_of_the_journal_is_left_out() {
     fs::write(place.tables(), &durable).unwrap();
     let path = place.tables().with_extension("journal");
     let mut journal = fs::read(&path).unwrap();
-    journal[2 * 4096 + 100] ^= 1;
+    journal[3 * 4096 + 100] ^= 1;
     fs::write(&path, &journal).unwrap();
     let storage = place.open();
     assert_eq!(counters(&storage), [1, 2]);
@@ -206,23 +211,189 @@ fn a_closed_storage_says_so() {
     assert_eq!(counters(&place.open()), [1]);
 }
 
-/// The format before this one had no journal, and counted its transactions.
+fn set_format(place: &Place, format: u64) {
+    let database = open_database(&place.tables()).unwrap();
+    applier::transaction(&database, |txn| set_meta(txn, META_FORMAT, format)).unwrap();
+}
+
+/// Format 1 had no journal, and counted its transactions.
 #[test]
-fn format_1_is_raised_and_a_newer_one_is_refused() {
+fn format_1_is_raised_and_a_newer_one_is_refused_untouched() {
     let place = Place::new();
-    let set = |format: u64| {
-        let database = open_database(&place.tables()).unwrap();
-        applier::transaction(&database, |txn| set_meta(txn, META_FORMAT, format)).unwrap();
-    };
     let storage = place.open();
     storage.write(vec![entry(1)]).unwrap();
     storage.close();
-    fs::remove_file(place.tables().with_extension("journal")).unwrap();
-    set(1);
+    fs::remove_file(place.journal()).unwrap();
+    set_format(&place, 1);
     let storage = place.open();
     assert_eq!(counters(&storage), [1]);
     storage.close();
-    set(FORMAT + 1);
+    set_format(&place, FORMAT + 1);
+    fs::remove_file(place.journal()).unwrap();
     let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
-    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 4, known: 3, .. }), "{error}");
+    assert!(!place.journal().exists(), "nothing is written for a format that is not known");
+}
+
+/// The journal of format 2 had no key, and no first block: what it holds comes into the tables, and a new one begins.
+#[test]
+fn the_journal_of_format_2_is_brought_in_and_raised() {
+    let place = Place::new();
+    drop(place.open());
+    let bodies: Vec<Vec<u8>> = (1..=3).map(|counter| encode(&vec![entry(counter)]).unwrap()).collect();
+    journal::faults::write_format_2(&place.journal(), &bodies);
+    set_format(&place, 2);
+    let storage = place.open();
+    assert_eq!(counters(&storage), [1, 2, 3]);
+    storage.write(vec![entry(4)]).unwrap();
+    drop(storage);
+    // A crash between the new journal and the word of it changes nothing.
+    set_format(&place, 2);
+    assert_eq!(counters(&place.open()), [1, 2, 3, 4]);
+}
+
+/// A journal that is missing may hold acknowledged writes. An empty file in its place is somebody's word that it is lost.
+#[test]
+fn a_missing_journal_is_refused_until_somebody_says_that_it_is_lost() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    storage.close();
+    fs::remove_file(place.journal()).unwrap();
+    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
+    assert!(matches!(&error, OpenError::JournalMissing { path } if *path == place.journal()), "{error}");
+    fs::write(place.journal(), b"").unwrap();
+    let storage = place.open();
+    storage.write(vec![entry(2)]).unwrap();
+    drop(storage);
+    assert_eq!(counters(&place.open()), [1, 2]);
+}
+
+/// The disk has lost a record before the end: that is said, and nothing is opened without it.
+#[test]
+fn damage_before_the_end_of_the_journal_is_said() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.close();
+    let durable = fs::read(place.tables()).unwrap();
+    let storage = place.open();
+    for counter in 1..=3 {
+        storage.write(vec![entry(counter)]).unwrap();
+    }
+    drop(storage);
+    let whole = fs::read(place.tables()).unwrap();
+    let mut journal = fs::read(place.journal()).unwrap();
+    journal[2 * 4096 + 100] ^= 1;
+    fs::write(place.journal(), &journal).unwrap();
+    fs::write(place.tables(), &durable).unwrap();
+    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
+    assert!(matches!(&error, OpenError::Damaged { reason, .. } if reason.contains("was acknowledged")), "{error}");
+    // Tables that have it need no journal for it.
+    fs::write(place.tables(), &whole).unwrap();
+    assert_eq!(counters(&place.open()), [1, 2, 3]);
+}
+
+/// What happens to a storage, one after another.
+#[derive(Debug, Clone)]
+enum Deed {
+    Write {
+        bytes: usize,
+    },
+    /// The journal's file takes so many bytes of the next write, and then fails.
+    FailWrite {
+        after: usize,
+    },
+    /// It takes all of it, and the flush fails.
+    FailSync,
+    Tables {
+        fail: bool,
+    },
+    Read,
+    /// The process ends; of what was not flushed these blocks have come to the disk, and the tables are as
+    /// they were when they were durable last, or as they are.
+    Crash {
+        blocks: u64,
+        durable_tables: bool,
+    },
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let deed = prop_oneof![
+        8 => (1usize..30_000).prop_map(|bytes| Deed::Write { bytes }),
+        1 => Just(Deed::Write { bytes: 80_000 }),
+        1 => (0usize..30_000).prop_map(|after| Deed::FailWrite { after }),
+        1 => Just(Deed::FailSync),
+        1 => any::<bool>().prop_map(|fail| Deed::Tables { fail }),
+        1 => Just(Deed::Read),
+        1 => (any::<u64>(), any::<bool>()).prop_map(|(blocks, durable_tables)| Deed::Crash { blocks, durable_tables }),
+    ];
+    prop::collection::vec(deed, 1..60)
+}
+
+/// A half of 16 blocks.
+const SMALL_HALF: usize = 16 * BLOCK_BYTES;
+
+fn open_small(place: &Place) -> Storage {
+    let storage = Storage::open_sized(&place.tables(), Role::Machine, SMALL_HALF).unwrap();
+    storage.applier.on_disk();
+    let mut journal = lock(&storage.journal);
+    journal.faults().keep = true;
+    journal.faults().on_disk = fs::read(place.journal()).unwrap();
+    drop(journal);
+    storage
+}
+
+/// What a crash leaves.
+fn crash(place: &Place, storage: Storage, blocks: u64, durable_tables: bool) -> Storage {
+    let journal = fs::read(place.journal()).unwrap();
+    let mut left = lock(&storage.journal).faults().on_disk.clone();
+    for (block, bytes) in journal.chunks(BLOCK_BYTES).enumerate() {
+        if blocks >> (block % 64) & 1 == 1 {
+            left[block * BLOCK_BYTES..][..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+    let durable = storage.applier.on_disk();
+    let cached = fs::read(place.tables()).unwrap();
+    // Its thread ends; what that writes is undone below.
+    drop(storage);
+    fs::write(place.journal(), left).unwrap();
+    fs::write(place.tables(), if durable_tables { durable } else { cached }).unwrap();
+    open_small(place)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever fails, and whenever it crashes: everything that was acknowledged is there; nothing is there that nobody
+    /// wrote; and what was read once stays.
+    #[test]
+    fn what_was_acknowledged_survives_all_failures_and_crashes(deeds in deeds()) {
+        let place = Place::new();
+        let mut storage = open_small(&place);
+        let (mut next, mut acknowledged, mut seen) = (0, BTreeSet::new(), BTreeSet::new());
+        for deed in deeds.into_iter().chain([Deed::Crash { blocks: 0, durable_tables: true }, Deed::Read]) {
+            match deed {
+                Deed::Write { bytes } => {
+                    next += 1;
+                    let Row::Entry { number, entry } = entry(next) else { unreachable!() };
+                    let entry = Sealed { envelope: vec![next as u8; bytes].into(), ..entry };
+                    if storage.write(vec![Row::Entry { number, entry }]).is_ok() {
+                        acknowledged.insert(next);
+                    }
+                }
+                Deed::FailWrite { after } => lock(&storage.journal).faults().write = Some(after),
+                Deed::FailSync => lock(&storage.journal).faults().sync = true,
+                Deed::Tables { fail } => storage.applier.fail(fail),
+                Deed::Crash { blocks, durable_tables } => storage = crash(&place, storage, blocks, durable_tables),
+                Deed::Read => {
+                    storage.applier.fail(false);
+                    let found: BTreeSet<u64> = counters(&storage).into_iter().collect();
+                    prop_assert!(found.is_superset(&acknowledged), "lost {:?}", acknowledged.difference(&found));
+                    prop_assert!(found.is_superset(&seen), "undone {:?}", seen.difference(&found));
+                    prop_assert!(found.iter().all(|counter| *counter <= next));
+                    seen = found;
+                }
+            }
+        }
+    }
 }
