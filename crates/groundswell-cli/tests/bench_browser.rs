@@ -118,7 +118,8 @@ fn an_event_is_on_the_screen_within_50_ms_of_its_write() {
         }
         writers.join_all().await.into_iter().sum::<usize>()
     });
-    browser.until("[...document.querySelectorAll('#entries-body .value')].every((one) => one.textContent === 'the last')");
+    browser
+        .until("[...document.querySelectorAll('#entries-body .value')].every((one) => one.textContent === 'the last')");
     let lags = lags(&browser);
     let (median, p99, worst) = (quantile(&lags, 50), quantile(&lags, 99), lags[lags.len() - 1]);
     println!(
@@ -140,7 +141,8 @@ fn ten_thousand_entries_are_there_in_a_second_and_change_in_place() {
         let machine = machine(&world.dir("machine")).await;
         claim(&machine, &manager).await;
         for begin in (0..ENTRIES).step_by(500) {
-            let writes = (begin..begin + 500).map(|n| machine.set_kv_value(format!("key/{n:05}"), format!("value {n}")));
+            let writes =
+                (begin..begin + 500).map(|n| machine.set_kv_value(format!("key/{n:05}"), format!("value {n}")));
             join_all(writes).await.into_iter().for_each(|written| drop(written.unwrap()));
         }
         machine

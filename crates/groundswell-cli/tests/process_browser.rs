@@ -277,7 +277,7 @@ fn a_node_that_is_silent_for_a_minute_is_told_and_found_again() {
     browser.sees("#banner", "The node is out of reach since");
     machine.kv(None, &["set", "stock/cola", "11"]).well();
     // The minute is what is under test.
-    thread::sleep(Duration::from_secs(60));
+    thread::sleep(Duration::from_secs(60)); // time is under test: a minute of silence
     signal("CONT", manager.process());
     browser.live();
     browser.sees_entry("stock/cola", "11");
