@@ -328,7 +328,9 @@ impl Keeper {
         let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
         let mut shown = Vec::with_capacity(staged.len());
         if result.is_ok() {
-            self.desks.retain(|number, _| !dropped.contains(number));
+            for number in &dropped {
+                self.desks.remove(number);
+            }
             for (number, staged) in staged {
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
@@ -419,5 +421,98 @@ fn next_counter(desk: &mut Desk, number: u64, author: KvAuthor, rows: &mut Vec<R
         let bound = desk.counter.reserve_block();
         rows.push(Row::Mark { number, author, mark: Mark::Bound, counter: bound });
         desk.counter.reserved(bound);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use groundswell_core::kv::{Envelope, Stamp};
+    use iroh_docs::NamespaceSecret;
+    use tempfile::TempDir;
+
+    use super::{super::storage::Role, *};
+    use crate::kv::{DocumentRow, new_view};
+
+    const NUMBER: u64 = 1;
+
+    fn key() -> KvKey {
+        KvKey::new("key").unwrap()
+    }
+
+    fn keeper(dir: &TempDir) -> (Keeper, Arc<Document>) {
+        let storage = Arc::new(Storage::open(&dir.path().join("kv.redb"), Role::Machine).unwrap());
+        let (signer, theirs) = (Author::from_bytes(&[1; 32]), Author::from_bytes(&[2; 32]));
+        let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
+        let standing = Standing::Paired { peer, author: theirs.id().to_bytes() };
+        let row = DocumentRow { secret: [3; 32], standing };
+        let identity = Identity::new(NUMBER, &row, KvAuthor::Machine, signer.id());
+        let document = Document::new(KvAuthor::Machine, identity, new_view(), [0; 2]);
+        let desks = HashMap::from([(NUMBER, Desk { clock: Clock::restore(None), counter: AuthorCounter::restore(0) })]);
+        let keeper = Keeper { storage, signer, wall_clock: Arc::new(|| 1_000), max_value_bytes: 1_024, desks };
+        (keeper, document)
+    }
+
+    fn write(document: &Arc<Document>, change: Change) -> (Command, oneshot::Receiver<Result<Written, KvError>>) {
+        let (reply, answer) = oneshot::channel();
+        let (document, space) = (document.clone(), SpaceName::default());
+        (Command::Write { document, space, key: key(), change, reply }, answer)
+    }
+
+    /// An older delete of the manager's, as it comes from there.
+    fn older_delete(document: &Arc<Document>) -> Command {
+        let (stamp, change) = (Stamp { wall_ms: 1, count: 0 }, Change::Delete);
+        let envelope = Envelope { space: SpaceName::default(), key: key(), stamp, timestamp: 1, change };
+        let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
+        let secret = NamespaceSecret::from_bytes(&[3; 32]);
+        let theirs = Author::from_bytes(&[2; 32]);
+        let sealed = Sealed::sign(&secret, &theirs, KvAuthor::Manager, place, 1, bytes.into()).unwrap();
+        let (reply, _) = oneshot::channel();
+        let identity = document.identity();
+        Command::Take { document: document.clone(), identity, entries: vec![(sealed, envelope)], upto: None, reply }
+    }
+
+    /// Whether there is a value is what the winner says, and not who came last.
+    #[test]
+    fn a_delete_in_one_batch_with_an_older_delete_of_the_other_side_counts() {
+        for put_before in [true, false] {
+            let dir = TempDir::new().unwrap();
+            let (mut keeper, document) = keeper(&dir);
+            let mut batch = Batch::default();
+            let (put, mut stored) = write(&document, Change::Put("value".into()));
+            keeper.stage(put, &mut batch);
+            if put_before {
+                keeper.finish(std::mem::take(&mut batch));
+                assert!(stored.try_recv().unwrap().is_ok());
+            }
+            keeper.stage(older_delete(&document), &mut batch);
+            let (delete, mut deleted) = write(&document, Change::Delete);
+            keeper.stage(delete, &mut batch);
+            keeper.finish(batch);
+            let deleted = deleted.try_recv().unwrap();
+            assert!(matches!(deleted, Ok(Written::Deleted(true))), "put before: {put_before}");
+        }
+    }
+
+    /// A document that goes takes along what is written beside it, in the same batch and later.
+    #[test]
+    fn nothing_is_written_for_a_document_that_goes() {
+        let dir = TempDir::new().unwrap();
+        let (mut keeper, document) = keeper(&dir);
+        let mut batch = Batch::default();
+        let (before, mut stored) = write(&document, Change::Put("before".into()));
+        keeper.stage(before, &mut batch);
+        keeper.stage(Command::Rows { rows: vec![Row::Drop { number: NUMBER }], reply: None }, &mut batch);
+        let (beside, mut refused) = write(&document, Change::Put("beside".into()));
+        keeper.stage(beside, &mut batch);
+        keeper.finish(batch);
+        assert!(stored.try_recv().unwrap().is_ok());
+        assert!(matches!(refused.try_recv().unwrap(), Err(KvError::NotClaimed)));
+        let mut batch = Batch::default();
+        let (later, mut refused) = write(&document, Change::Put("later".into()));
+        keeper.stage(later, &mut batch);
+        keeper.stage(older_delete(&document), &mut batch);
+        keeper.finish(batch);
+        assert!(matches!(refused.try_recv().unwrap(), Err(KvError::NotClaimed)));
+        assert_eq!(keeper.storage.load(NUMBER).unwrap().entries, []);
     }
 }

@@ -234,3 +234,25 @@ async fn what_a_reconciliation_brought_before_a_crash_is_asked_for_after_it() {
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }
+
+/// One side has said yes when the machine is shut down: the claim ends, and nothing spins meanwhile. Here is one thread,
+/// which a task that spins would keep for itself.
+#[tokio::test]
+async fn a_shutdown_ends_a_claim_that_is_half_answered() {
+    let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let machine = Machine::builder().data_dir(machine_dir.path()).offline().bind("127.0.0.1:0".parse().unwrap());
+    let machine = machine.spawn().await.unwrap();
+    let manager = manager_at(manager_dir.path()).await;
+    let ticket = machine.ticket();
+    let (asked, claimed) = tokio::join!(machine.await_next_incoming_claim_request(), manager.begin_claim(&ticket));
+    asked.unwrap().1.send(true).unwrap();
+    let mut claimed = claimed.unwrap();
+    // The claim's task takes the answer when this one lets it.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    machine.shutdown().await.unwrap();
+    tokio::time::timeout(PATIENCE, claimed.over()).await.unwrap();
+    assert!(manager.list_machine_ids().is_empty());
+    manager.shutdown().await.unwrap();
+}

@@ -124,24 +124,34 @@ fn what_the_tables_lack_after_a_crash_comes_from_the_journal() {
     assert!(error.to_string().contains("restore both from one backup"), "{error}");
 }
 
-/// The record that was being written at a power cut is torn: it is as if it had not been written, and
-/// what is written next takes its place.
-#[test]
-fn a_torn_end_of_the_journal_is_left_out() {
-    let place = Place::new();
-    let storage = place.open();
-    storage.close();
-    let durable = fs::read(place.tables()).unwrap();
+/// Three entries that only the journal has: the tables as they were before, and as they are after.
+fn three_in_the_journal(place: &Place) -> [Vec<u8>; 2] {
+    place.open().close();
+    let before = fs::read(place.tables()).unwrap();
     let storage = place.open();
     for counter in 1..=3 {
         storage.write(vec![entry(counter)]).unwrap();
     }
     drop(storage);
-    fs::write(place.tables(), &durable).unwrap();
-    let path = place.tables().with_extension("journal");
-    let mut journal = fs::read(&path).unwrap();
-    journal[3 * 4096 + 100] ^= 1;
-    fs::write(&path, &journal).unwrap();
+    let after = fs::read(place.tables()).unwrap();
+    fs::write(place.tables(), &before).unwrap();
+    [before, after]
+}
+
+/// A byte of this record of the first half is wrong.
+fn damage(place: &Place, record: usize) {
+    let mut journal = fs::read(place.journal()).unwrap();
+    journal[record * BLOCK_BYTES + 100] ^= 1;
+    fs::write(place.journal(), &journal).unwrap();
+}
+
+/// The record that was being written at a power cut is torn: it is as if it had not been written, and
+/// what is written next takes its place.
+#[test]
+fn a_torn_end_of_the_journal_is_left_out() {
+    let place = Place::new();
+    three_in_the_journal(&place);
+    damage(&place, 3);
     let storage = place.open();
     assert_eq!(counters(&storage), [1, 2]);
     storage.write(vec![entry(4)]).unwrap();
@@ -235,6 +245,18 @@ fn format_1_is_raised_and_a_newer_one_is_refused_untouched() {
     assert!(!place.journal().exists(), "nothing is written for a format that is not known");
 }
 
+#[test]
+fn a_document_begins_with_nothing_of_an_earlier_one_of_its_number() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1), Row::Mark { number: 1, author: AUTHOR, mark: Mark::Held, counter: 1 }]).unwrap();
+    let row = DocumentRow { secret: [1; 32], standing: Standing::Unclaimed };
+    storage.write(Row::begin(1, row.clone()).to_vec()).unwrap();
+    assert_eq!(storage.documents().unwrap(), [(1, row)]);
+    let loaded = storage.load(1).unwrap();
+    assert_eq!((loaded.entries, loaded.held), (Vec::new(), [0, 0]));
+}
+
 /// The journal of format 2 had no key, and no first block: what it holds comes into the tables, and a new one begins.
 #[test]
 fn the_journal_of_format_2_is_brought_in_and_raised() {
@@ -273,19 +295,8 @@ fn a_missing_journal_is_refused_until_somebody_says_that_it_is_lost() {
 #[test]
 fn damage_before_the_end_of_the_journal_is_said() {
     let place = Place::new();
-    let storage = place.open();
-    storage.close();
-    let durable = fs::read(place.tables()).unwrap();
-    let storage = place.open();
-    for counter in 1..=3 {
-        storage.write(vec![entry(counter)]).unwrap();
-    }
-    drop(storage);
-    let whole = fs::read(place.tables()).unwrap();
-    let mut journal = fs::read(place.journal()).unwrap();
-    journal[2 * 4096 + 100] ^= 1;
-    fs::write(place.journal(), &journal).unwrap();
-    fs::write(place.tables(), &durable).unwrap();
+    let [_, whole] = three_in_the_journal(&place);
+    damage(&place, 2);
     let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
     assert!(matches!(&error, OpenError::Damaged { reason, .. } if reason.contains("was acknowledged")), "{error}");
     // Tables that have it need no journal for it.
