@@ -298,16 +298,21 @@ impl Kv {
     }
 
     /// Puts a machine's document in the place of what there was of it, which is returned.
-    pub(crate) fn put_machine(&self, peer: PeerId, document: Option<Arc<Document>>) -> Option<Arc<Document>> {
-        let before = {
-            let mut machines = write(&self.machines);
-            match document {
-                Some(document) => machines.insert(peer, document),
-                None => machines.remove(&peer),
-            }
-        };
+    pub(crate) fn put_machine(&self, peer: PeerId, document: Arc<Document>) -> Option<Arc<Document>> {
+        let before = write(&self.machines).insert(peer, document);
         self.machines_changed.send_modify(|changes| *changes += 1);
         before
+    }
+
+    /// Removes a machine that has this document; one that was claimed again meanwhile stays.
+    pub(crate) fn remove_machine(&self, peer: PeerId, document: &Arc<Document>) {
+        {
+            let mut machines = write(&self.machines);
+            if machines.get(&peer).is_some_and(|one| Arc::ptr_eq(one, document)) {
+                machines.remove(&peer);
+            }
+        }
+        self.machines_changed.send_modify(|changes| *changes += 1);
     }
 
     /// Notes a release that its machine is still to be told of.

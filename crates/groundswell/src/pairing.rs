@@ -276,11 +276,8 @@ impl Claims {
         let before = document.identity();
         let standing = Standing::Paired { peer, author: card.author };
         let row = DocumentRow { standing, ..before.row() };
-        let stored = kv.keeper.rows(vec![Row::Document { number: before.number, row: row.clone() }]).await;
+        let stored = kv.keeper.restand(&document, &before, kv.identity_again(before.number, &row)).await;
         stored.map_err(|error| error.to_string())?;
-        if before.row() != row {
-            document.set_identity(kv.identity_again(before.number, &row));
-        }
         if card.addr.id == peer {
             learn(kv, &card.addr).await;
         }
@@ -536,12 +533,8 @@ impl Driven {
         if let Some(document) = before.as_ref().filter(|one| one.identity().secret.to_bytes() == card.secret) {
             // The same document: the same manager has claimed it again.
             let identity = document.identity();
-            if identity.row() != row {
-                let rows = vec![Row::Document { number: identity.number, row: row.clone() }];
-                kv.keeper.rows(rows).await.map_err(|error| error.to_string())?;
-                document.set_identity(kv.identity_again(identity.number, &row));
-            }
-            return Ok(());
+            let stored = kv.keeper.restand(document, &identity, kv.identity_again(identity.number, &row)).await;
+            return stored.map_err(|error| error.to_string());
         }
         let identity = kv.identity_of(row.clone());
         let mut rows = Row::begin(identity.number, row).to_vec();
@@ -552,7 +545,7 @@ impl Driven {
         kv.begin(&identity).await;
         let document = Document::new(kv.ours, identity, crate::kv::new_view(), [0; 2]);
         kv.forget_releases(peer).await;
-        if let Some(before) = kv.put_machine(peer, Some(document.clone())) {
+        if let Some(before) = kv.put_machine(peer, document.clone()) {
             before.identity().replaced.cancel();
             before.end(crate::kv::KvEnded::Released);
         }
@@ -574,7 +567,7 @@ pub(crate) async fn release(kv: &Arc<Kv>, machine: PeerId) -> Result<(), crate::
         telling = Some(releasing);
     }
     kv.keeper.rows(rows).await?;
-    kv.put_machine(machine, None);
+    kv.remove_machine(machine, &document);
     identity.replaced.cancel();
     document.end(crate::kv::KvEnded::Released);
     kv.close_document(&identity).await;

@@ -11,9 +11,9 @@ use std::{
 };
 
 use groundswell_core::kv::{
-    AuthorCounter, Change, Clock, Envelope, KvAuthor, KvEntry, KvKey, SpaceName, Stamp, TooManyKeys,
+    AuthorCounter, Change, Clock, Envelope, KvAuthor, KvEntry, KvKey, KvView, SpaceName, Stamp, TooManyKeys,
 };
-use groundswell_core::limits::MAX_KV_KEYS;
+use groundswell_core::limits::{MAX_KV_KEYS, MAX_VIEW_KEYS};
 use iroh_docs::Author;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -54,10 +54,18 @@ pub(crate) enum Command {
         identity: Arc<Identity>,
         entries: Vec<Opened>,
         upto: Option<(KvAuthor, u64)>,
-        reply: oneshot::Sender<Result<(), StorageError>>,
+        reply: oneshot::Sender<Result<(), KvError>>,
     },
     /// Rows of pairing and marks.
     Rows { rows: Vec<Row>, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
+    /// The same document is shared with somebody else, or with nobody: it has this identity from now on.
+    /// One that has gone or was renewed meanwhile stays as it is, and [`KvError::NotClaimed`] is the answer.
+    Restand {
+        document: Arc<Document>,
+        before: Arc<Identity>,
+        identity: Arc<Identity>,
+        reply: oneshot::Sender<Result<(), KvError>>,
+    },
     /// The document goes on under another number and secret, with its live entries as this side's; unless
     /// it does so already.
     Renew {
@@ -96,6 +104,18 @@ impl KeeperHandle {
     pub(crate) async fn tell(&self, command: Command) {
         // A keeper that has stopped needs to be told nothing.
         let _ = self.0.send(command).await;
+    }
+
+    /// Gives a document another standing.
+    pub(crate) async fn restand(
+        &self,
+        document: &Arc<Document>,
+        before: &Arc<Identity>,
+        identity: Arc<Identity>,
+    ) -> Result<(), KvError> {
+        let (document, before) = (document.clone(), before.clone());
+        let answer = self.ask(|reply| Command::Restand { document, before, identity, reply }).await;
+        answer.unwrap_or(Err(KvError::ShutDown))
     }
 
     /// Writes rows; a keeper that has stopped is a storage that is closed.
@@ -201,12 +221,12 @@ impl Keeper {
             Command::Take { document, identity, entries, upto, reply } => {
                 let goes = batch.dropped.contains(&identity.number) || !self.desks.contains_key(&identity.number);
                 if identity.replaced.is_cancelled() || goes {
-                    let _ = reply.send(Err(StorageError::new("the pairing has ended")));
+                    let _ = reply.send(Err(KvError::NotClaimed));
                     return;
                 }
-                self.stage_take(batch, &document, &identity, entries, upto);
+                let taken = self.stage_take(batch, &document, &identity, entries, upto);
                 batch.answers.push(Box::new(move |result| {
-                    let _ = reply.send(result);
+                    let _ = reply.send(result.map_err(KvError::Storage).and(taken));
                 }));
             }
             Command::Rows { rows, reply } => {
@@ -220,6 +240,11 @@ impl Keeper {
                         let _ = reply.send(result);
                     }));
                 }
+            }
+            Command::Restand { document, before, identity, reply } => {
+                // What is staged can be the end of this document.
+                self.finish(std::mem::take(batch));
+                let _ = reply.send(self.restand(&document, &before, identity));
             }
             Command::Renew { document, before, identity, reply } => {
                 // It reads the view, so that what is staged has to be there first.
@@ -260,9 +285,9 @@ impl Keeper {
         }
         let desk = self.desks.get_mut(&number).ok_or(KvError::NotClaimed)?;
         let timestamp = (self.wall_clock)();
-        let stamp = next_stamp(desk, number, timestamp, &mut batch.rows);
+        let stamp = next_stamp(desk, number, timestamp, &mut batch.rows)?;
         let envelope = Envelope { space, key: key.clone(), stamp, timestamp, change: change.clone() };
-        let counter = next_counter(desk, number, document.ours, &mut batch.rows);
+        let counter = next_counter(desk, number, document.ours, &mut batch.rows)?;
         let refused = |error: &dyn std::fmt::Display| KvError::Entry(error.to_string().into());
         let bytes = envelope.encode(self.max_value_bytes).map_err(|error| refused(&error))?;
         let entry = Sealed::sign(&identity.secret, &self.signer, document.ours, document_key, counter, bytes.into());
@@ -285,8 +310,9 @@ impl Keeper {
         identity: &Identity,
         entries: Vec<Opened>,
         upto: Option<(KvAuthor, u64)>,
-    ) {
+    ) -> Result<(), KvError> {
         let number = identity.number;
+        let used = document.with_view(KvView::keys_used);
         let staged = staged(&mut batch.staged, document, number);
         for (entry, envelope) in entries {
             if let Some(desk) = self.desks.get_mut(&number) {
@@ -301,16 +327,30 @@ impl Keeper {
                 let winner = document.with_view(|view| view.winner(&envelope.space, &envelope.key));
                 winner.map(|winner| (winner.stamp, winner.author))
             });
+            if stands.is_none() {
+                // An honest side can't fill it: each makes no more than half of them.
+                if used + staged.new_keys >= MAX_VIEW_KEYS {
+                    return Err(KvError::TooManyKeys(TooManyKeys { limit: MAX_VIEW_KEYS }));
+                }
+                staged.new_keys += 1;
+            }
             if stands.is_none_or(|stands| stands < rank) {
                 staged.live.insert(entry.key, (rank.0, rank.1, matches!(envelope.change, Change::Put(_))));
             }
             batch.rows.push(Row::Entry { number, entry: entry.clone() });
             staged.entries.push((entry, envelope));
         }
-        if let Some((author, counter)) = upto {
+        if let Some((author, mut counter)) = upto {
+            // Of its own entries this side knows best: what it writes next is to be after its head.
+            if author == document.ours
+                && let Some(desk) = self.desks.get(&number)
+            {
+                counter = counter.min(desk.counter.reserve(0) - 1);
+            }
             let head = &mut staged.heads[index(author)];
             *head = (*head).max(counter);
         }
+        Ok(())
     }
 
     /// Makes the batch durable, shows it, and answers.
@@ -343,6 +383,19 @@ impl Keeper {
         shown.into_iter().for_each(|(shown, document)| document.tell(shown));
     }
 
+    /// Gives a document another standing, unless it has gone or was renewed before that.
+    fn restand(&self, document: &Document, before: &Identity, identity: Arc<Identity>) -> Result<(), KvError> {
+        if before.replaced.is_cancelled() || !self.desks.contains_key(&before.number) {
+            return Err(KvError::NotClaimed);
+        }
+        let (number, row) = (identity.number, identity.row());
+        if before.row() != row {
+            self.storage.write(vec![Row::Document { number, row }])?;
+            document.set_identity(identity);
+        }
+        Ok(())
+    }
+
     /// Writes the live entries of a document anew, into another that only this side knows.
     fn renew(&mut self, document: &Arc<Document>, before: &Identity, identity: Arc<Identity>) -> Result<(), KvError> {
         // Both sides may end a pairing at once.
@@ -364,11 +417,11 @@ impl Keeper {
                 let envelope = Envelope {
                     space: space.clone(),
                     key: entry.key,
-                    stamp: next_stamp(&mut desk, number, entry.timestamp, &mut rows),
+                    stamp: next_stamp(&mut desk, number, entry.timestamp, &mut rows)?,
                     timestamp: entry.timestamp,
                     change: Change::Put(entry.value),
                 };
-                head = next_counter(&mut desk, number, document.ours, &mut rows);
+                head = next_counter(&mut desk, number, document.ours, &mut rows)?;
                 let refused = |error: &dyn std::fmt::Display| KvError::Entry(error.to_string().into());
                 let bytes = envelope.encode(usize::MAX).map_err(|error| refused(&error))?;
                 let key = envelope.document_key();
@@ -401,27 +454,30 @@ fn staged<'a>(all: &'a mut HashMap<u64, Staged>, document: &Arc<Document>, numbe
 }
 
 /// The next stamp; what it needs to be reserved becomes durable together with the entry.
-fn next_stamp(desk: &mut Desk, number: u64, wall_ms: u64, rows: &mut Vec<Row>) -> Stamp {
-    loop {
-        if let Some(stamp) = desk.clock.now(wall_ms) {
-            return stamp;
-        }
-        let bound = desk.clock.reserve(wall_ms);
-        rows.push(Row::Clock { number, bound });
-        desk.clock.reserved(bound);
+fn next_stamp(desk: &mut Desk, number: u64, wall_ms: u64, rows: &mut Vec<Row>) -> Result<Stamp, KvError> {
+    if let Some(stamp) = desk.clock.now(wall_ms) {
+        return Ok(stamp);
     }
+    let bound = desk.clock.reserve(wall_ms);
+    rows.push(Row::Clock { number, bound });
+    desk.clock.reserved(bound);
+    desk.clock.now(wall_ms).ok_or_else(used_up)
 }
 
 /// The next counter, likewise.
-fn next_counter(desk: &mut Desk, number: u64, author: KvAuthor, rows: &mut Vec<Row>) -> u64 {
-    loop {
-        if let Some(counter) = desk.counter.next() {
-            return counter;
-        }
-        let bound = desk.counter.reserve_block();
-        rows.push(Row::Mark { number, author, mark: Mark::Bound, counter: bound });
-        desk.counter.reserved(bound);
+fn next_counter(desk: &mut Desk, number: u64, author: KvAuthor, rows: &mut Vec<Row>) -> Result<u64, KvError> {
+    if let Some(counter) = desk.counter.next() {
+        return Ok(counter);
     }
+    let bound = desk.counter.reserve_block();
+    rows.push(Row::Mark { number, author, mark: Mark::Bound, counter: bound });
+    desk.counter.reserved(bound);
+    desk.counter.next().ok_or_else(used_up)
+}
+
+/// Nothing that is honest leads here: 2^64 writes do not fit into a life.
+fn used_up() -> KvError {
+    KvError::Entry("the numbers of this document's entries are used up: release the machine and claim it again".into())
 }
 
 #[cfg(test)]
@@ -514,5 +570,161 @@ mod tests {
         keeper.finish(batch);
         assert!(matches!(refused.try_recv().unwrap(), Err(KvError::NotClaimed)));
         assert_eq!(keeper.storage.load(NUMBER).unwrap().entries, []);
+    }
+
+    fn restand(document: &Arc<Document>, before: Arc<Identity>) -> (Command, oneshot::Receiver<Result<(), KvError>>) {
+        let (reply, answer) = oneshot::channel();
+        let Standing::Paired { peer, .. } = before.standing else { panic!("a pair") };
+        let row = DocumentRow { standing: Standing::Released { peer }, ..before.row() };
+        let signer = Author::from_bytes(&[1; 32]).id();
+        let identity = Identity::new(before.number, &row, KvAuthor::Machine, signer);
+        (Command::Restand { document: document.clone(), before, identity, reply }, answer)
+    }
+
+    /// Another standing that is stored late does not bring back what is gone: a document that was dropped,
+    /// in the same batch or before, or one that was renewed.
+    #[test]
+    fn a_document_that_is_gone_does_not_come_back_by_its_standing() {
+        for renewed in [false, true] {
+            let dir = TempDir::new().unwrap();
+            let (mut keeper, document) = keeper(&dir);
+            let before = document.identity();
+            keeper.storage.write(Row::begin(NUMBER, before.row()).to_vec()).unwrap();
+            let mut batch = Batch::default();
+            if renewed {
+                let row = DocumentRow { secret: [4; 32], standing: Standing::Unclaimed };
+                let identity = Identity::new(NUMBER + 1, &row, KvAuthor::Machine, keeper.signer.id());
+                let (reply, _) = oneshot::channel();
+                let (document, before) = (document.clone(), before.clone());
+                keeper.stage(Command::Renew { document, before, identity, reply }, &mut batch);
+            } else {
+                keeper.stage(Command::Rows { rows: vec![Row::Drop { number: NUMBER }], reply: None }, &mut batch);
+            }
+            for _ in 0..2 {
+                let (late, mut refused) = restand(&document, before.clone());
+                keeper.stage(late, &mut batch);
+                assert!(matches!(refused.try_recv().unwrap(), Err(KvError::NotClaimed)));
+            }
+            keeper.finish(batch);
+            let left: Vec<u64> = keeper.storage.documents().unwrap().into_iter().map(|(number, _)| number).collect();
+            assert_eq!(left, if renewed { vec![NUMBER + 1] } else { vec![] });
+        }
+    }
+
+    /// And one that is not gone has it, durably, and who works for the one before ends.
+    #[test]
+    fn a_standing_is_stored_before_it_is_seen() {
+        let dir = TempDir::new().unwrap();
+        let (mut keeper, document) = keeper(&dir);
+        let before = document.identity();
+        keeper.storage.write(Row::begin(NUMBER, before.row()).to_vec()).unwrap();
+        keeper.storage.fail(true);
+        let mut batch = Batch::default();
+        let (change, mut failed) = restand(&document, before.clone());
+        keeper.stage(change, &mut batch);
+        assert!(matches!(failed.try_recv().unwrap(), Err(KvError::Storage(_))));
+        assert!(!before.replaced.is_cancelled());
+        keeper.storage.fail(false);
+        let (change, mut done) = restand(&document, before.clone());
+        keeper.stage(change, &mut batch);
+        done.try_recv().unwrap().unwrap();
+        assert!(before.replaced.is_cancelled());
+        let standing = document.identity().standing.clone();
+        assert!(matches!(standing, Standing::Released { .. }), "{standing:?}");
+        assert_eq!(keeper.storage.documents().unwrap()[0].1.standing, standing);
+    }
+
+    fn take(
+        document: &Arc<Document>,
+        entries: Vec<Opened>,
+        upto: Option<(KvAuthor, u64)>,
+    ) -> (Command, oneshot::Receiver<Result<(), KvError>>) {
+        let (reply, answer) = oneshot::channel();
+        let (document, identity) = (document.clone(), document.identity());
+        (Command::Take { document, identity, entries, upto, reply }, answer)
+    }
+
+    /// The other side says that this one has written more than it has: what it writes next is not taken for old.
+    #[test]
+    fn the_other_side_does_not_say_how_far_this_one_has_written() {
+        let dir = TempDir::new().unwrap();
+        let (mut keeper, document) = keeper(&dir);
+        let mut batch = Batch::default();
+        let (lie, mut taken) = take(&document, Vec::new(), Some((KvAuthor::Machine, u64::MAX)));
+        keeper.stage(lie, &mut batch);
+        keeper.finish(std::mem::take(&mut batch));
+        taken.try_recv().unwrap().unwrap();
+        let before = document.heads.borrow()[index(KvAuthor::Machine)];
+        let (put, mut stored) = write(&document, Change::Put("value".into()));
+        keeper.stage(put, &mut batch);
+        keeper.finish(batch);
+        assert!(stored.try_recv().unwrap().is_ok());
+        assert!(document.heads.borrow()[index(KvAuthor::Machine)] > before, "it is new to who follows the log");
+    }
+
+    /// An entry of this side's own that came back with the greatest counter of all: writes fail, and nothing hangs.
+    #[test]
+    fn counters_that_are_used_up_are_an_error() {
+        let dir = TempDir::new().unwrap();
+        let (mut keeper, document) = keeper(&dir);
+        let (stamp, change) = (Stamp { wall_ms: 1, count: 0 }, Change::Delete);
+        let envelope = Envelope { space: SpaceName::default(), key: key(), stamp, timestamp: 1, change };
+        let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
+        let secret = NamespaceSecret::from_bytes(&[3; 32]);
+        let sealed = Sealed::sign(&secret, &keeper.signer, KvAuthor::Machine, place, u64::MAX, bytes.into()).unwrap();
+        let mut batch = Batch::default();
+        let (last, mut taken) = take(&document, vec![(sealed, envelope)], None);
+        keeper.stage(last, &mut batch);
+        let (put, mut refused) = write(&document, Change::Put("value".into()));
+        keeper.stage(put, &mut batch);
+        keeper.finish(batch);
+        taken.try_recv().unwrap().unwrap();
+        assert!(matches!(refused.try_recv().unwrap(), Err(KvError::Entry(_))));
+    }
+
+    /// A side that makes more keys than two honest ones could is refused, and what it sent is not stored.
+    #[test]
+    fn keys_beyond_what_two_sides_may_make_are_refused_and_not_stored() {
+        let dir = TempDir::new().unwrap();
+        let (mut keeper, _) = keeper(&dir);
+        let (mut view, stamp) = (new_view(), Stamp { wall_ms: 1, count: 0 });
+        let envelope = |n: usize| Envelope {
+            space: SpaceName::default(),
+            key: KvKey::new(format!("{n}")).unwrap(),
+            stamp,
+            timestamp: 1,
+            change: Change::Put("value".into()),
+        };
+        // Room for one.
+        for n in 1..MAX_VIEW_KEYS {
+            view.apply(KvAuthor::Manager, envelope(n)).unwrap();
+        }
+        let theirs = Author::from_bytes(&[2; 32]);
+        let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
+        let standing = Standing::Paired { peer, author: theirs.id().to_bytes() };
+        let row = DocumentRow { secret: [3; 32], standing };
+        let identity = Identity::new(NUMBER, &row, KvAuthor::Machine, keeper.signer.id());
+        let document = Document::new(KvAuthor::Machine, identity, view, [0; 2]);
+        let entry = |n: usize, counter| {
+            let envelope = envelope(n);
+            let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
+            let secret = NamespaceSecret::from_bytes(&[3; 32]);
+            let sealed = Sealed::sign(&secret, &theirs, KvAuthor::Manager, place, counter, bytes.into());
+            (sealed.unwrap(), envelope)
+        };
+        let mut batch = Batch::default();
+        let upto = |counter| Some((KvAuthor::Manager, counter));
+        let (fits, mut taken) = take(&document, vec![entry(MAX_VIEW_KEYS, 1)], upto(1));
+        let (more, mut refused) = take(&document, vec![entry(MAX_VIEW_KEYS + 1, 2)], upto(2));
+        let (again, mut overwritten) = take(&document, vec![entry(MAX_VIEW_KEYS, 3)], None);
+        for command in [fits, more, again] {
+            keeper.stage(command, &mut batch);
+        }
+        keeper.finish(batch);
+        taken.try_recv().unwrap().unwrap();
+        assert!(matches!(refused.try_recv().unwrap(), Err(KvError::TooManyKeys(_))));
+        overwritten.try_recv().unwrap().unwrap();
+        assert_eq!(keeper.storage.load(NUMBER).unwrap().entries.len(), 1);
+        assert_eq!(document.heads.borrow()[index(KvAuthor::Manager)], 1, "it is asked for again");
     }
 }

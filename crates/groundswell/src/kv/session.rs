@@ -399,22 +399,24 @@ impl Session {
         }
         loop {
             let now = *heads.borrow_and_update();
+            // One piece a turn, so that a side which writes without a pause still answers.
+            let mut behind = false;
             for author in AUTHORS {
-                loop {
-                    let after = self.sent[index(author)].load(Ordering::SeqCst);
-                    if after >= now[index(author)] {
-                        break;
-                    }
-                    match self.some_after(author, after, now[index(author)], &mut buffer).await {
-                        Ok(upto) => self.sent[index(author)].fetch_max(upto, Ordering::SeqCst),
-                        Err(end) => return end,
-                    };
-                    if let Err(end) = flush(&mut stream, &mut buffer).await {
-                        return end;
-                    }
+                let after = self.sent[index(author)].load(Ordering::SeqCst);
+                if after >= now[index(author)] {
+                    continue;
                 }
+                match self.some_after(author, after, now[index(author)], &mut buffer).await {
+                    Ok(upto) => self.sent[index(author)].fetch_max(upto, Ordering::SeqCst),
+                    Err(end) => return end,
+                };
+                if let Err(end) = flush(&mut stream, &mut buffer).await {
+                    return end;
+                }
+                behind |= self.sent[index(author)].load(Ordering::SeqCst) < now[index(author)];
             }
-            if !std::mem::replace(&mut told_caught_up, true)
+            if !behind
+                && !std::mem::replace(&mut told_caught_up, true)
                 && let Err(end) = self.push(&KvMessage::CaughtUp, &mut buffer)
             {
                 return end;
@@ -423,17 +425,17 @@ impl Session {
                 return end;
             }
             tokio::select! {
-                // In this order: what is committed is sent before the goodbye.
+                // In this order: what the other side waits for is not kept back by what is new, and what is
+                // committed is sent before the goodbye.
                 biased;
-                changed = heads.changed() => if changed.is_err() { return End::Lost },
-                () = self.acknowledge.notified(), if acknowledge_at.is_none() => {
-                    acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
-                }
                 () = at(acknowledge_at) => {
                     acknowledge_at = None;
                     if let Err(end) = self.push(&KvMessage::Ack(held(&self.document)), &mut buffer) {
                         return end;
                     }
+                }
+                () = self.acknowledge.notified(), if acknowledge_at.is_none() => {
+                    acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
                 }
                 () = self.wanted.notified() => {
                     if let Err(end) = self.answer_wants(&mut stream, &mut buffer).await {
@@ -454,6 +456,8 @@ impl Session {
                         return end;
                     }
                 }
+                () = std::future::ready(()), if behind => {}
+                changed = heads.changed() => if changed.is_err() { return End::Lost },
                 () = self.kv.parting.cancelled() => {
                     let _ = self.push(&KvMessage::ShuttingDown, &mut buffer);
                     let _ = flush(&mut stream, &mut buffer).await;

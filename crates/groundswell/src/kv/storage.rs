@@ -177,6 +177,8 @@ impl Storage {
 
     /// Closes the files for good, with everything in the tables; whoever asks afterwards gets an error.
     pub(crate) fn close(&self) {
+        // Who writes finishes first: the files are for who opens them next.
+        let _journal = lock(&self.journal);
         self.applier.close();
     }
 

@@ -202,9 +202,10 @@ pub(crate) async fn renew(kv: &Arc<Kv>, document: &Arc<Document>, before: &Arc<I
 async fn mark_released(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>) -> Result<(), KvError> {
     let Some(peer) = identity.peer() else { return Ok(()) };
     let row = DocumentRow { standing: Standing::Released { peer }, ..identity.row() };
-    kv.keeper.rows(vec![Row::Document { number: identity.number, row: row.clone() }]).await?;
-    if !identity.replaced.is_cancelled() {
-        document.set_identity(kv.identity_again(identity.number, &row));
+    match kv.keeper.restand(document, identity, kv.identity_again(identity.number, &row)).await {
+        // It was released here, or claimed again.
+        Err(KvError::NotClaimed) => return Ok(()),
+        result => result?,
     }
     kv.machines_changed.send_modify(|changes| *changes += 1);
     Ok(())

@@ -10,6 +10,7 @@ mod common;
 mod concurrency;
 mod entries_subscription;
 mod errors;
+mod hostile;
 mod key_watch;
 mod keys;
 mod pairing;
