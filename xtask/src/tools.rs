@@ -11,6 +11,8 @@ const PACKAGES: &[Package] = &[
     ("faketime", has_faketime),
     ("iproute2", || on_path("ip")),
     ("curl", || on_path("curl")),
+    ("tmux", || on_path("tmux")),
+    ("procps", || on_path("pkill")),
     ("nodejs", || on_path("node")),
     ("npm", || on_path("npm")),
     ("chromium", || on_path("chromium")),

@@ -12,7 +12,7 @@ use std::{
 use clap::{Args as Arguments, Parser, Subcommand};
 use groundswell::{Cursor, Name, Path, Pattern};
 
-pub(crate) use kv::{Claim, Claims, Following, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role};
+pub(crate) use kv::{Claim, Claims, Following, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role, Watch};
 pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
 
 use crate::{builtin::Builtin, peer_name::PeerName, web::Listen};
@@ -39,6 +39,7 @@ Examples:
   groundswell demo                                   see it work, with nothing to set up
   groundswell up                                     run a node; it prints its ticket
   groundswell up --role machine                      run one that a manager can claim
+  groundswell watch                                  see keys and machines change, in the terminal
   groundswell kv watch price/cola                    follow a key that the manager sets
   groundswell give /log/today 'hello' --lake log     publish a line, in another terminal
   groundswell surf TICKET /log/today --lake log      follow it, on another machine
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     Machines(Machines),
     Release(Release),
     Kv(Kv),
+    Watch(Watch),
     Status(Status),
     Doctor(Doctor),
     Demo(Demo),

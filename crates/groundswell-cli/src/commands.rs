@@ -15,6 +15,7 @@ mod read;
 mod status;
 mod surf;
 mod up;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<(), ToolError> {
         Command::Machines(_) => machines::machines(data.dir()?, &mut output).await,
         Command::Release(release) => machines::release(release, data.dir()?, &mut output).await,
         Command::Kv(kv) => kv::run(kv, data.dir()?, &mut output).await,
+        Command::Watch(watch) => watch::run(watch, data.dir()?, &mut output).await,
         Command::Doctor(_) => doctor::run(data.dir()?, &mut output).await,
         Command::Status(_) => status::run(data.dir()?, &mut output).await,
         Command::Demo(demo) => demo::run(demo, &mut output).await,

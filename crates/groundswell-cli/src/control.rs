@@ -12,3 +12,4 @@ mod pairing;
 mod read;
 mod session;
 mod surf;
+mod watch;

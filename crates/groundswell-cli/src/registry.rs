@@ -125,6 +125,11 @@ impl Registry {
         &self.store
     }
 
+    /// The node's id.
+    pub(crate) fn id(&self) -> PeerId {
+        self.node.id()
+    }
+
     /// What the node is doing.
     pub(crate) fn status(&self) -> Status {
         self.store.status(&self.node)

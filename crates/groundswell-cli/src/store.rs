@@ -149,7 +149,7 @@ impl Store {
 }
 
 /// The machine of this name: an id, or the beginning of one.
-fn machine_of(manager: &Manager, name: &str) -> Result<PeerId, ToolError> {
+pub(crate) fn machine_of(manager: &Manager, name: &str) -> Result<PeerId, ToolError> {
     let short = match name.parse()? {
         PeerName::Ticket(ticket) => return Ok(ticket.peer()),
         PeerName::Short(short) => short,

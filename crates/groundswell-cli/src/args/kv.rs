@@ -230,6 +230,33 @@ pub(crate) struct KvSubscribe {
     pub(crate) place: Place,
 }
 
+/// Show entries and machines as they are, and as they change, in a table on the terminal.
+///
+/// At a manager it is of all its machines, those that are claimed later included, or of one. It goes on by itself when
+/// the node was stopped or killed and is back, and shows meanwhile that it was not there. With --json, or where the
+/// output is no terminal, it prints a line a change, and ends with the node.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell watch
+  groundswell watch --prefix stock/
+  groundswell watch --machine ID
+  groundswell watch --json | jq 'select(.type == \"pair\")'
+
+Keys: arrows, PgUp, PgDn, Home and End choose an entry, whose whole value is shown below; / filters the lines by what
+is typed; Esc ends the filter, and without one, as q does, the watch.
+
+With --json: node (its id and role), pair (how one stands, at the beginning and when that changes), and the lines of
+`kv subscribe`.")]
+pub(crate) struct Watch {
+    /// Only keys that begin with this.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
 /// From where something is followed, and how far.
 #[derive(Debug, Arguments)]
 pub(crate) struct Following {

@@ -76,7 +76,7 @@ fn written(text: &str, hex: bool) -> Result<Hex, ToolError> {
     from_hex(text).map(Hex).ok_or_else(wrong)
 }
 
-fn prefix(text: Option<&str>, hex: bool) -> Result<Hex, ToolError> {
+pub(super) fn prefix(text: Option<&str>, hex: bool) -> Result<Hex, ToolError> {
     text.map_or(Ok(Hex::default()), |text| written(text, hex))
 }
 
@@ -232,15 +232,15 @@ async fn show(line: &[u8], output: &mut Output) -> Result<Option<KvKind>, ToolEr
     Ok(seen.kind)
 }
 
-fn key_of(line: &KvLine) -> String {
+pub(super) fn key_of(line: &KvLine) -> String {
     for_people(line.key.as_deref(), line.key_hex.as_deref())
 }
 
-fn value_of(line: &KvLine) -> String {
+pub(super) fn value_of(line: &KvLine) -> String {
     for_people(line.value.as_deref(), line.value_hex.as_deref())
 }
 
-fn author_of(line: &KvLine) -> &str {
+pub(super) fn author_of(line: &KvLine) -> &str {
     line.author.as_deref().unwrap_or_default()
 }
 
@@ -248,7 +248,7 @@ fn entry_line(line: &KvLine) -> String {
     format!("{} = {}  ({})", key_of(line), value_of(line), author_of(line))
 }
 
-fn event_line(line: &KvLine) -> String {
+pub(super) fn event_line(line: &KvLine) -> String {
     let machine = line.machine.as_deref().map(|id| format!("{}  ", crate::peer_name::shown(id))).unwrap_or_default();
     let reason = || line.reason.as_deref().unwrap_or_default().replace('_', " ");
     let said = match line.kind {

@@ -31,12 +31,17 @@ pub(super) async fn release(release: Release, dir: PathBuf, output: &mut Output)
     .await
 }
 
-/// How a pair stands, for people.
+/// How a pair stands, for people, and how many keys there are.
 pub(super) fn in_words(pair: &Pair, now_ms: u64) -> String {
+    format!("{}; {}", standing(pair, now_ms), keys(pair))
+}
+
+/// How a pair stands, for people.
+pub(super) fn standing(pair: &Pair, now_ms: u64) -> String {
     let ago = |since: u64| format!("{} s", now_ms.saturating_sub(since) / 1_000);
     let mut words = match (&*pair.link, pair.offline_since_ms) {
         ("offline", Some(since)) => format!("offline for {}", ago(since)),
-        ("unclaimed", _) => return format!("not claimed; {}", keys(pair)),
+        ("unclaimed", _) => return "not claimed".to_owned(),
         ("released", _) => "it has ended the pairing: what is here can be read, until `groundswell release`".to_owned(),
         (link, _) => link.to_owned(),
     };
@@ -56,7 +61,7 @@ pub(super) fn in_words(pair: &Pair, now_ms: u64) -> String {
     if let Some(problem) = &pair.problem {
         words += &format!(", hindered: {problem}");
     }
-    format!("{words}; {}", keys(pair))
+    words
 }
 
 /// From this difference of the clocks on, people are told (2 s): less is the line's delay.

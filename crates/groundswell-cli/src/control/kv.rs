@@ -60,7 +60,7 @@ pub(super) async fn kv(session: &mut Session, place: KvPlace, ask: KvAsk) -> Res
     }
 }
 
-fn filter(prefix: &Hex) -> KvFilter {
+pub(super) fn filter(prefix: &Hex) -> KvFilter {
     if prefix.0.is_empty() { KvFilter::All } else { KvFilter::prefix(&prefix.0) }
 }
 
@@ -118,6 +118,18 @@ async fn follow(session: &mut Session, mut events: KvSubscription, hex: bool) ->
     }
 }
 
+/// The line of an event of any machine.
+pub(super) fn fleet_line(event: &KvFleetEvent, hex: bool) -> Result<KvLine, ToolError> {
+    Ok(match event {
+        KvFleetEvent::Update { machine, update } => {
+            KvLine { machine: Some(machine.to_string()), ..KvLine::update(update, hex) }
+        }
+        KvFleetEvent::CaughtUp => KvLine::of(KvKind::CaughtUp),
+        KvFleetEvent::Gone { machine } => KvLine { machine: Some(machine.to_string()), ..KvLine::of(KvKind::Gone) },
+        _ => return Err(ToolError::Answer("an event of a newer version".to_owned())),
+    })
+}
+
 /// The same of all machines.
 async fn follow_all(session: &mut Session, mut events: KvFleetSubscription, hex: bool) -> Result<(), Ending> {
     let mut unsent = false;
@@ -132,18 +144,10 @@ async fn follow_all(session: &mut Session, mut events: KvFleetSubscription, hex:
             }
             () = session.lines.gone() => return Ok(()),
         };
-        let line = match next {
-            None => return session.answers.line(&KvLine::ended(events.ended())).await,
-            Some(KvFleetEvent::Update { machine, update }) => {
-                KvLine { machine: Some(machine.to_string()), ..KvLine::update(&update, hex) }
-            }
-            Some(KvFleetEvent::CaughtUp) => KvLine::of(KvKind::CaughtUp),
-            Some(KvFleetEvent::Gone { machine }) => {
-                KvLine { machine: Some(machine.to_string()), ..KvLine::of(KvKind::Gone) }
-            }
-            Some(_) => return Err(ToolError::Answer("an event of a newer version".to_owned()).into()),
+        let Some(event) = next else {
+            return session.answers.line(&KvLine::ended(events.ended())).await;
         };
-        session.answers.line(&line).await?;
+        session.answers.line(&fleet_line(&event, hex)?).await?;
         unsent = true;
     }
 }

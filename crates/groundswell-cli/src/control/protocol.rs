@@ -10,15 +10,15 @@
 mod kv;
 
 pub(crate) use kv::{
-    Claimed, Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES, Other, Pair, Released,
-    ShownPin, Status,
+    Claimed, Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES, Other, Pair, PairLine,
+    Released, ShownPin, Status, WatchKind, WatchedNode,
 };
 
 use groundswell::{Access, Frequency, Name, Path, Pattern, PeerId, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::builtin::Builtin;
+use crate::{builtin::Builtin, bytes::Hex};
 
 /// The last line of an answer that is complete.
 pub(crate) const DONE: &[u8] = br#"{"done":true}"#;
@@ -73,6 +73,8 @@ pub(crate) enum Request {
     Release { machine: Option<String> },
     /// Do something with keys and values.
     Kv { place: KvPlace, ask: KvAsk },
+    /// Print what there is and what changes: a node line, how pairs stand, and entries whose keys begin so.
+    Watch { place: KvPlace, prefix: Hex },
     /// Make a link that opens the dashboard.
     Dashboard,
     /// Print what the node is doing.

@@ -19,7 +19,7 @@ use super::{
         Condition, DONE, Dashboard, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, PathAccess,
         PathRule, Readers, Released, Request,
     },
-    read, surf,
+    read, surf, watch,
 };
 use crate::{
     builtin::for_lake,
@@ -175,6 +175,7 @@ impl Session {
                 self.answers.line(&Released { released: true, other }).await
             }
             Request::Kv { place, ask } => kv::kv(self, place, ask).await,
+            Request::Watch { place, prefix } => watch::watch(self, place, &prefix).await,
             Request::Dashboard => {
                 let web = self.web.as_ref().ok_or(ToolError::NoHttp)?;
                 let opened = Dashboard { http: web.address(), link: web.link() };

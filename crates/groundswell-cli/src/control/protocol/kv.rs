@@ -293,6 +293,38 @@ fn milliseconds(at: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What a line of a watch is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WatchKind {
+    /// A [`WatchedNode`].
+    Node,
+    /// A [`PairLine`].
+    Pair,
+    /// A [`KvLine`].
+    #[serde(other)]
+    Entry,
+}
+
+/// The first line of a watch: whose node it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WatchedNode {
+    #[serde(rename = "type")]
+    pub(crate) kind: WatchKind,
+    pub(crate) id: String,
+    /// `machine` or `manager`.
+    pub(crate) role: String,
+}
+
+/// How a pair stands, in a watch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PairLine {
+    #[serde(rename = "type")]
+    pub(crate) kind: WatchKind,
+    #[serde(flatten)]
+    pub(crate) pair: Pair,
+}
+
 /// What a node is doing, its part in the key-value store included.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
