@@ -915,7 +915,7 @@ export interface components {
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
         };
-        /** @description Topic `node`: once a second, if anything has changed but the clock. */
+        /** @description Topic `node`: when something has changed but the clock, once a second at most; counters and addresses every 5 s, and with a change. */
         NodeEvent: {
             /**
              * @description discriminator enum property added by openapi-typescript
@@ -926,7 +926,7 @@ export interface components {
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
         };
-        /** @description Topic `publications`: it is so now; looked at once a second. */
+        /** @description Topic `publications`: it is so now; told when it changes, once a second at most. */
         PublicationEvent: {
             /**
              * @description discriminator enum property added by openapi-typescript

@@ -70,8 +70,12 @@ pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(10);
 /// How long a browser is told to wait before it connects again.
 pub const RETRY: Duration = Duration::from_secs(1);
 
-/// How often counters are looked at for the topics that have no events of their own: a rate is a difference over time.
+/// How often a node's status is looked at, at most, while it changes: a rate is a difference over time.
 pub const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the topic `node` tells counters and addresses, at least: they are no changes of a status, and are told with
+/// one that is.
+pub const COUNTERS_PERIOD: Duration = Duration::from_secs(5);
 
 /// How many bytes of ready events are sent together (16 KiB): one write to the socket, and no event waits for another.
 pub const CHUNK_BYTES: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! What a node says of itself, looked at once a second at most, however many streams show it.
+//! What a node says of itself, looked at when it changes, once a second at most, however many streams show it.
 
 use std::{
     collections::HashMap,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use groundswell::{Node, NodeStatus, Source, TideStatus};
+use tokio::sync::watch;
 
 use crate::{
     limits::SAMPLE_PERIOD,
@@ -16,12 +17,17 @@ use crate::{
 /// Looks at a node.
 pub(crate) struct Sampler {
     node: Node,
+    changes: watch::Receiver<u64>,
     last: Mutex<Option<Arc<Sample>>>,
 }
 
 /// What it saw.
 pub(crate) struct Sample {
     at: Instant,
+    /// How often the node had changed before.
+    changes: u64,
+    /// Whether a rate is not 0, or not known yet: that changes by itself.
+    moves: bool,
     pub(crate) status: NodeStatus,
     /// Waves a second since the sample before, by peer, agent and path.
     rates: HashMap<Which, f64>,
@@ -31,20 +37,28 @@ type Which = (String, String, String);
 
 impl Sampler {
     pub(crate) fn new(node: Node) -> Self {
-        Self { node, last: Mutex::default() }
+        Self { changes: node.status_changes(), node, last: Mutex::default() }
     }
 
-    /// What was seen less than [`SAMPLE_PERIOD`] ago, by whomever.
-    pub(crate) fn recent(&self) -> Arc<Sample> {
+    /// Is told when there may be something new.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// What was seen last, by whomever; and when to look again, if that is not when something changes: where it is
+    /// out of date already, and was seen less than [`SAMPLE_PERIOD`] ago, or moves.
+    pub(crate) fn recent(&self) -> (Arc<Sample>, Option<Instant>) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // Streams look once a period, each at its own moment: one of them looks anew, the others at that.
-        let wanted = SAMPLE_PERIOD - SAMPLE_PERIOD / 8;
+        // Before it is looked at, so that what changes meanwhile is looked at again.
+        let changes = *self.changes.borrow();
         match &*last {
-            Some(sample) if sample.at.elapsed() < wanted => sample.clone(),
+            Some(sample) if sample.changes == changes && !sample.moves => (sample.clone(), None),
+            Some(sample) if sample.at.elapsed() < SAMPLE_PERIOD => (sample.clone(), Some(sample.at + SAMPLE_PERIOD)),
             before => {
-                let sample = Arc::new(Sample::new(self.node.status(), before.as_deref()));
+                let sample = Arc::new(Sample::new(self.node.status(), changes, before.as_deref()));
+                let again = sample.moves.then_some(sample.at + SAMPLE_PERIOD);
                 *last = Some(sample.clone());
-                sample
+                (sample, again)
             }
         }
     }
@@ -53,12 +67,13 @@ impl Sampler {
     pub(crate) fn fresh(&self) -> Sample {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let rates = last.filter(|last| last.at.elapsed() < 2 * SAMPLE_PERIOD).map(|last| last.rates.clone());
-        Sample { at: Instant::now(), status: self.node.status(), rates: rates.unwrap_or_default() }
+        let (at, changes) = (Instant::now(), *self.changes.borrow());
+        Sample { at, changes, moves: false, status: self.node.status(), rates: rates.unwrap_or_default() }
     }
 }
 
 impl Sample {
-    fn new(status: NodeStatus, before: Option<&Sample>) -> Self {
+    fn new(status: NodeStatus, changes: u64, before: Option<&Sample>) -> Self {
         let at = Instant::now();
         let mut rates = HashMap::new();
         // What was seen long ago says nothing of the last second.
@@ -73,7 +88,10 @@ impl Sample {
                 }
             }
         }
-        Self { at, status, rates }
+        let tides = || status.publications.iter().chain(&status.replicas);
+        let is_known = |tide: &TideStatus| tide.aeon.is_none() || rates.contains_key(&which(tide));
+        let moves = rates.values().any(|rate| *rate > 0.0) || !tides().all(is_known);
+        Self { at, changes, moves, status, rates }
     }
 
     fn tides(&self) -> impl Iterator<Item = &TideStatus> {

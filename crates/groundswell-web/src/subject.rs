@@ -77,6 +77,15 @@ impl Subject {
         }
     }
 
+    /// Waits until it is.
+    pub(crate) async fn until_shutdown(&self) {
+        match self {
+            Self::Node(node) => node.until_shutdown().await,
+            Self::Machine(machine) => machine.until_shutdown().await,
+            Self::Manager(manager) => manager.until_shutdown().await,
+        }
+    }
+
     pub(crate) fn manager(&self) -> Result<&Manager, Problem> {
         match self {
             Self::Manager(manager) => Ok(manager),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cell::TideCell,
+    changes::StatusChanges,
     error::DeclareError,
     limits::MAX_SUBSCRIPTIONS,
     source::Source,
@@ -35,6 +36,8 @@ pub(crate) struct Catalog {
     fails: Mutex<HashMap<(Name, Source), Fail>>,
     /// Counts the changes of who follows what, for those who handle everything that an agent follows.
     followed: watch::Sender<u64>,
+    /// Told of all that a status shows.
+    pub(crate) changes: StatusChanges,
 }
 
 /// What an agent that follows a source is to know.
@@ -59,7 +62,7 @@ impl Catalog {
     /// The cell of a key; without state, where nothing is there yet.
     pub(crate) fn cell(&self, key: &TideKey) -> Arc<TideCell> {
         let mut cells = lock(&self.cells);
-        cells.entry(key.clone()).or_insert_with(|| Arc::new(TideCell::new(key.clone()))).clone()
+        cells.entry(key.clone()).or_insert_with(|| Arc::new(TideCell::new(key.clone(), self.changes.clone()))).clone()
     }
 
     /// The cell of a key, where one is.
@@ -75,6 +78,7 @@ impl Catalog {
     /// The cell of this key is gone; who comes later gets another.
     pub(crate) fn forget(&self, key: &TideKey) {
         lock(&self.cells).remove(key);
+        self.changes.note();
     }
 
     /// Lets go of a cell that was waited at. One without state that no one else holds is
@@ -84,6 +88,7 @@ impl Catalog {
         // The map's own and the caller's.
         if !cell.has_state() && !cell.is_killed() && Arc::strong_count(&cell) <= 2 {
             cells.remove(cell.key());
+            self.changes.note();
         }
         // Let go of under the lock, so that of two who do so at once the second sees it.
         drop(cell);

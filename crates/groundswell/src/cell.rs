@@ -16,6 +16,7 @@ use groundswell_core::{
 use tokio::sync::watch;
 
 use crate::{
+    changes::{CountedReader, StatusChanges},
     error::StorageError,
     fold::RockSlot,
     freshness::{Ended, Freshness},
@@ -30,6 +31,7 @@ pub(crate) struct TideCell {
     key: TideKey,
     state: RwLock<State>,
     version: watch::Sender<u64>,
+    changes: StatusChanges,
 }
 
 struct State {
@@ -100,7 +102,7 @@ pub(crate) enum RemoteNext {
 
 impl TideCell {
     /// A cell without state.
-    pub(crate) fn new(key: TideKey) -> Self {
+    pub(crate) fn new(key: TideKey, changes: StatusChanges) -> Self {
         let freshness = match key {
             TideKey::Publication { .. } => Freshness::NotAvailable,
             TideKey::Replica(_) => Freshness::Connecting,
@@ -115,7 +117,7 @@ impl TideCell {
             away: 0,
             ended: None,
         };
-        Self { key, state: RwLock::new(state), version: watch::Sender::new(0) }
+        Self { key, state: RwLock::new(state), version: watch::Sender::new(0), changes }
     }
 
     pub(crate) fn key(&self) -> &TideKey {
@@ -123,8 +125,8 @@ impl TideCell {
     }
 
     /// Wakes at each change of anything here.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    pub(crate) fn watch(&self) -> CountedReader {
+        self.changes.counted(self.version.subscribe())
     }
 
     /// How many watch it.
@@ -318,6 +320,7 @@ impl TideCell {
     /// Wakes every reader to look again.
     pub(crate) fn wake(&self) {
         self.version.send_modify(|version| *version = version.wrapping_add(1));
+        self.changes.note();
     }
 }
 

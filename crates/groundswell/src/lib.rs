@@ -13,6 +13,7 @@
 mod agent;
 mod catalog;
 mod cell;
+mod changes;
 mod driver;
 mod error;
 mod fold;

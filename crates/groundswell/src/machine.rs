@@ -75,6 +75,10 @@ impl Running {
         self.kv.closing.is_cancelled()
     }
 
+    pub(crate) async fn until_shutdown(&self) {
+        self.kv.closing.cancelled().await;
+    }
+
     pub(crate) async fn shutdown(&self) -> Result<(), ShutdownError> {
         let late = self.kv.shutdown(Instant::now() + SHUTDOWN_DEADLINE).await;
         if self.owned {
@@ -348,6 +352,11 @@ impl Machine {
         cursor: Option<Cursor>,
     ) -> Result<KvSubscription, KvError> {
         self.default_space()?.subscribe_from(filter, cursor).await
+    }
+
+    /// Waits until the machine is shut down, or about to be. Cancel safe.
+    pub async fn until_shutdown(&self) {
+        self.0.running.until_shutdown().await;
     }
 
     /// Whether the machine is shut down, or about to be.

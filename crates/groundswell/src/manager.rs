@@ -212,6 +212,11 @@ impl Manager {
         Ok(KvFleetSubscription::new(self.0.kv.clone(), filter, permit))
     }
 
+    /// Waits until the manager is shut down, or about to be. Cancel safe.
+    pub async fn until_shutdown(&self) {
+        self.0.until_shutdown().await;
+    }
+
     /// Whether the manager is shut down, or about to be.
     pub fn is_shutdown(&self) -> bool {
         self.0.is_shutdown()

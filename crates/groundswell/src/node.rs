@@ -486,6 +486,28 @@ impl Node {
         }
     }
 
+    /// Counts the changes of what [`Node::status`] says: of paths and their aeons, rules, readers and access, of what is
+    /// known of sources, and of the peers that are connected; each once it can be seen. Of addresses and
+    /// [counters](NodeStatus::metrics) it says nothing. Whoever waits for it need not ask again and again.
+    ///
+    /// ```
+    /// # async fn example(node: groundswell::Node) {
+    /// let mut changes = node.status_changes();
+    /// while changes.changed().await.is_ok() {
+    ///     println!("{} paths are published", node.status().publications.len());
+    ///     # break;
+    /// }
+    /// # }
+    /// ```
+    pub fn status_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.shared.catalog.changes.watch()
+    }
+
+    /// Waits until the node is shut down, or about to be. Cancel safe.
+    pub async fn until_shutdown(&self) {
+        self.0.shared.closing.cancelled().await;
+    }
+
     /// Whether the node is shut down, or about to be.
     pub fn is_shutdown(&self) -> bool {
         self.0.shared.closing.is_cancelled()

@@ -376,6 +376,7 @@ fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting
                 connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
             }
             peer.closed(&connection);
+            shared.catalog.changes.note();
             shared.metrics.connections_now.less(1);
             shared.peers.reap(&peer);
         }
@@ -401,6 +402,7 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
         }
     };
     peer.greeted(&connection, hello.boot);
+    shared.catalog.changes.note();
     drop(greeting);
     info!("connected");
     let wanted = lock(&peer.state).wants > 0;

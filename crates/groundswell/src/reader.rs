@@ -5,11 +5,12 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode, wire::Refusal};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cell::{LocalNext, Standing, TideCell, stored_waves},
+    changes::CountedReader,
     error::ReadError,
     fold::{Held, RockSlot},
     freshness::{Ended, Freshness},
@@ -73,7 +74,7 @@ pub struct Updates<L: Lake> {
     source: Source,
     lake: LakeId,
     cell: Arc<TideCell>,
-    changes: watch::Receiver<u64>,
+    changes: CountedReader,
     cursor: Option<Cursor>,
     /// Waves that were read and not yet handed out, with the aeon of the first.
     waves: VecDeque<Bytes>,

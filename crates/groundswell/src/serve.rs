@@ -15,11 +15,12 @@ use groundswell_core::{
     wire::{Message, Refusal, Surf, encode_frame},
 };
 use iroh::endpoint::{Connection, RecvStream, SendStream};
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 use tracing::{Instrument, Span, debug, info_span, warn};
 
 use crate::{
     cell::{RemoteNext, TideCell, stored_chunk, stored_waves},
+    changes::CountedReader,
     driver::Command,
     error::StorageError,
     frames::FrameReader,
@@ -85,7 +86,7 @@ struct Serving {
     recv: RecvStream,
     writer: Writer,
     cell: Arc<TideCell>,
-    changes: watch::Receiver<u64>,
+    changes: CountedReader,
     lake: LakeId,
     outflow: Outflow,
     place: Place,

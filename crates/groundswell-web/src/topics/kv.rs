@@ -178,7 +178,7 @@ impl Fleet {
                     self.note(looked);
                     self.over |= changed.is_err();
                 }
-                () = until_shut_down(&self.subject), if self.parts.is_empty() => {
+                () = self.subject.until_shutdown(), if self.parts.is_empty() => {
                     self.ready.push_back(Item::ended("shut_down", None));
                 }
             }
@@ -223,13 +223,5 @@ impl Fleet {
         let machines: Vec<String> = self.known.iter().map(ToString::to_string).collect();
         let json = json!({ "type": "caught_up", "machines": machines }).to_string();
         Item { name: "caught_up", json, place: None }
-    }
-}
-
-/// Waits until the subject is shut down, which has no event of its own where nothing of it is read.
-pub(super) async fn until_shut_down(subject: &Subject) {
-    let mut looks = tokio::time::interval(crate::limits::SAMPLE_PERIOD);
-    while !subject.is_shutdown() {
-        looks.tick().await;
     }
 }

@@ -1,39 +1,51 @@
-//! The topics `node`, `publications` and `subscriptions`, which are looked at once a second: counters have no events.
+//! The topics `node`, `publications` and `subscriptions`: the node's status is looked at when it changes, once a second at
+//! most.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, stream};
 use groundswell::Source;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::{sync::watch, time::sleep_until};
 
 use crate::{
     app::Inner,
     events::{Data, Item},
-    limits::SAMPLE_PERIOD,
+    limits::COUNTERS_PERIOD,
+    sampler::Sample,
     sse::Feed,
     views::NodeView,
 };
 
 /// What a list looks at each time, and says of it.
 trait Look: Send + 'static {
-    fn look(&mut self, app: &Inner, say: &mut VecDeque<Item>);
+    fn look(&mut self, app: &Inner, sample: &Sample, say: &mut VecDeque<Item>);
+
+    /// How long to wait for a change before it is looked at anyway.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn feed(app: &Arc<Inner>, look: impl Look) -> Feed {
     struct State<L> {
         app: Arc<Inner>,
         look: L,
-        looks: Interval,
+        changes: watch::Receiver<u64>,
+        /// When to look again, whatever changes.
+        again: Option<Instant>,
+        /// Whether that is so soon that a change before it is no reason to look.
+        soon: bool,
         ready: VecDeque<Item>,
         caught_up: bool,
         over: bool,
     }
-    let mut looks = interval(SAMPLE_PERIOD);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let state = State { app: app.clone(), look, looks, ready: VecDeque::new(), caught_up: false, over: false };
+    let (changes, again) = (app.sampler.changes(), Some(Instant::now()));
+    let (soon, ready) = (true, VecDeque::new());
+    let state = State { app: app.clone(), look, changes, again, soon, ready, caught_up: false, over: false };
     let items = stream::unfold(state, |mut state| async move {
         loop {
             if let Some(item) = state.ready.pop_front() {
@@ -43,19 +55,34 @@ fn feed(app: &Arc<Inner>, look: impl Look) -> Feed {
             if state.over {
                 return None;
             }
-            // The first is now.
-            state.looks.tick().await;
-            if state.app.subject.is_shutdown() {
-                state.ready.push_back(Item::ended("shut_down", None));
-                continue;
+            tokio::select! {
+                () = state.app.subject.until_shutdown() => {
+                    state.ready.push_back(Item::ended("shut_down", None));
+                    continue;
+                }
+                () = at(state.again) => {}
+                // A node that is dropped is shut down.
+                _ = state.changes.changed(), if !state.soon => {}
             }
-            state.look.look(&state.app, &mut state.ready);
+            state.changes.mark_unchanged();
+            let (sample, again) = state.app.sampler.recent();
+            state.soon = again.is_some();
+            state.again = again.or_else(|| Some(Instant::now() + state.look.patience()?));
+            state.look.look(&state.app, &sample, &mut state.ready);
             if !std::mem::replace(&mut state.caught_up, true) {
                 state.ready.push_back(Item::caught_up());
             }
         }
     });
     items.boxed()
+}
+
+/// Waits until then, or for ever.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The node itself.
@@ -68,8 +95,13 @@ pub(super) fn node(app: &Arc<Inner>) -> Feed {
 }
 
 impl Look for Node {
-    fn look(&mut self, app: &Inner, say: &mut VecDeque<Item>) {
-        let view = app.node_view(app.sampler.recent().status.peers.clone());
+    /// Its counters and its addresses are no changes of its status.
+    fn patience(&self) -> Option<Duration> {
+        Some(COUNTERS_PERIOD)
+    }
+
+    fn look(&mut self, app: &Inner, sample: &Sample, say: &mut VecDeque<Item>) {
+        let view = app.node_view(sample.status.peers.clone());
         // That the clock goes on is no news.
         let known = serde_json::to_string(&NodeView { now_ms: 0, ..view.clone() }).ok();
         if self.told != known {
@@ -89,9 +121,9 @@ pub(super) fn publications(app: &Arc<Inner>) -> Feed {
 }
 
 impl Look for Publications {
-    fn look(&mut self, app: &Inner, say: &mut VecDeque<Item>) {
+    fn look(&mut self, _app: &Inner, sample: &Sample, say: &mut VecDeque<Item>) {
         let mut before = std::mem::take(&mut self.told);
-        for publication in app.sampler.recent().publications() {
+        for publication in sample.publications() {
             let key = (publication.agent.clone(), publication.path.clone());
             let item = Item::new(&Data::Publication { publication: &publication });
             let told = before.remove(&key);
@@ -116,9 +148,9 @@ pub(super) fn subscriptions(app: &Arc<Inner>) -> Feed {
 }
 
 impl Look for Subscriptions {
-    fn look(&mut self, app: &Inner, say: &mut VecDeque<Item>) {
+    fn look(&mut self, _app: &Inner, sample: &Sample, say: &mut VecDeque<Item>) {
         let mut before = std::mem::take(&mut self.told);
-        for subscription in app.sampler.recent().subscriptions() {
+        for subscription in sample.subscriptions() {
             // How long ago it was current grows by itself, and is no news.
             let without_lag = subscription.without_lag();
             let known = Item::new(&Data::Subscription { subscription: &without_lag }).json;

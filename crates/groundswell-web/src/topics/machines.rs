@@ -12,7 +12,6 @@ use futures_util::{
 use groundswell::{KvError, PeerId};
 use tokio::sync::watch;
 
-use super::kv::until_shut_down;
 use crate::{
     app::Inner,
     claims::Claims,
@@ -101,7 +100,7 @@ impl Machines {
                     }
                 }
                 () = changed(&mut self.changes) => self.look(),
-                () = until_shut_down(&self.subject) => self.ready.push_back(Item::ended("shut_down", None)),
+                () = self.subject.until_shutdown() => self.ready.push_back(Item::ended("shut_down", None)),
             }
         }
     }
@@ -166,7 +165,7 @@ impl ClaimsFeed {
                     Ok(()) => self.look(),
                     Err(_) => self.over = true,
                 },
-                () = until_shut_down(&self.subject) => self.ready.push_back(Item::ended("shut_down", None)),
+                () = self.subject.until_shutdown() => self.ready.push_back(Item::ended("shut_down", None)),
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Streams: what they tell, and how they end.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::common::{give_waves, machine, manager, node, pair, within};
@@ -152,6 +154,59 @@ async fn a_stream_of_a_path_has_its_waves() {
     followed.ends().await;
     publisher.stop().await;
     reader.stop().await;
+}
+
+/// A list is told by what happens, and not by a look now and then: at once after a quiet time, and never without a reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_what_has_changed_when_it_has_and_nothing_else() {
+    /// Less than a look now and then would take.
+    const AT_ONCE: Duration = Duration::from_millis(500);
+    /// Some of its periods.
+    const LONG: Duration = Duration::from_secs(3);
+    let (publisher, reader) = (node().await, node().await);
+    give_waves(&publisher, "/sales&lake=sum", json!([5])).await;
+    let mut events = publisher.http.events("/api/v1/stream?topic=publications").await;
+    events.up_to("caught_up").await;
+    let settled = |event: &crate::common::Sse| event.data["publication"]["waves_per_second"] == json!(0.0);
+    events.find("a rate", settled).await;
+    let quiet = async |events: &mut crate::common::Events| {
+        // Time is under test: nothing happens, and so nothing is to be said.
+        let said = tokio::time::timeout(LONG, events.next()).await;
+        assert!(said.is_err(), "{said:?}");
+    };
+    quiet(&mut events).await;
+    let begun = Instant::now();
+    give_waves(&publisher, "/sales", json!([7])).await;
+    let told = events.find("the wave", |event| event.data["publication"]["aeon"] == 2).await;
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(told.data["publication"]["readers"], 0);
+    events.find("a rate", settled).await;
+    quiet(&mut events).await;
+    // One who reads, and then does not any more.
+    let begun = Instant::now();
+    let follower = publisher.http.events("/api/v1/stream?topic=publication%3Fpath%3D%2Fsales").await;
+    events.find("a reader", |event| event.data["publication"]["readers"] == 1).await;
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    drop(follower);
+    events.find("no reader", |event| event.data["publication"]["readers"] == 0).await;
+    // Its rule, its access, and its end.
+    publisher.http.patch("/api/v1/publication/rule?path=/sales", &json!({ "horizon": 7 })).await.well();
+    events.find("the rule", |event| event.data["publication"]["rule"]["horizon"] == 7).await;
+    let secret = json!({ "change": "secret" });
+    publisher.http.post("/api/v1/publication/access?path=/sales", &secret).await.well();
+    events.find("the access", |event| event.data["publication"]["access"] == "secret").await;
+    publisher.http.delete("/api/v1/publication?path=/sales").await.well();
+    events.find("the end", |event| event.data["publication"]["killed"] == true).await;
+    // A peer that connects is a change of the node.
+    let mut of_node = publisher.http.events("/api/v1/stream?topic=node").await;
+    of_node.up_to("caught_up").await;
+    let source = format!("{}&path=/sales&lake=sum", publisher.ticket().await);
+    reader.http.put(&format!("/api/v1/subscription?peer={source}"), "").await.well();
+    let id = reader.id().await;
+    of_node.find("the peer", |event| event.data["node"]["peers"].as_array().unwrap().contains(&json!(id))).await;
+    reader.stop().await;
+    of_node.find("no peer", |event| event.data["node"]["peers"] == json!([])).await;
+    publisher.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

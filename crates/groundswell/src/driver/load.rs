@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     cell::{Body, TideCell},
+    changes::StatusChanges,
     driver::Durability,
     error::{DeclareError, StorageError, SurfError},
     freshness::Ended,
@@ -151,7 +152,7 @@ impl Driver {
         fold.open(&self.metrics).await;
         let slot = fold.slot();
         // The entry is loaded against a cell of its own, so that no reader sees it half-way.
-        let draft = Arc::new(TideCell::new(row.key.clone()));
+        let draft = Arc::new(TideCell::new(row.key.clone(), StatusChanges::default()));
         let access = match &row.key {
             TideKey::Publication { agent, path } => {
                 let access = self.access.get(&(agent.clone(), path.clone()));
