@@ -413,6 +413,38 @@ mod tests {
         Args::command().get_subcommands().for_each(check);
     }
 
+    /// docs/http.md says for each command which requests do the same; each is one that the interface has.
+    #[test]
+    fn every_command_has_its_requests_over_http() {
+        // They start a node, or are of the device on which they run.
+        const OF_THE_TOOL: [&str; 4] = ["up", "demo", "completions", "man"];
+        let page = include_str!("../../../docs/http.md");
+        let (_, section) = page.split_once("## What the tool does, by curl").unwrap();
+        let (table, _) = section.split_once("\n## ").unwrap();
+        let code = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let rows: Vec<(Vec<String>, Vec<String>)> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once(" | "))
+            .map(|(commands, requests)| (code(&format!("`{commands}")), code(requests)))
+            .collect();
+        let named: Vec<&String> = rows.iter().flat_map(|(commands, _)| commands).collect();
+        for command in Args::command().get_subcommands().map(clap::Command::get_name) {
+            let there = named.iter().filter(|named| **named == command).count();
+            assert_eq!(there, usize::from(!OF_THE_TOOL.contains(&command)), "{command}");
+        }
+        let api: serde_json::Value = serde_json::from_str(include_str!("../../groundswell-web/openapi.json")).unwrap();
+        let mut requests = 0;
+        for request in rows.iter().flat_map(|(_, requests)| requests) {
+            // A method alone is of the address that follows; what is neither is a topic or a word.
+            let Some((method, path)) = request.split_once(' ').filter(|(_, path)| path.starts_with('/')) else {
+                continue;
+            };
+            assert!(api["paths"][path][method.to_lowercase()].is_object(), "{request}");
+            requests += 1;
+        }
+        assert!(requests >= rows.len(), "{rows:?}");
+    }
+
     #[test]
     fn a_value_is_an_argument_or_a_file_and_may_be_negative() {
         let set = |more: &[&str]| Args::try_parse_from([&["groundswell", "kv", "set", "key"], more].concat());
