@@ -76,7 +76,16 @@ export function setOptions(select, options, chosen) {
 /** The mark of a node: one colour of its own, so that an eye finds the same node again. Its id stands beside it. @param {HTMLElement} node @param {string} id */
 export function markId(node, id) {
   node.classList.add('marked');
-  node.style.setProperty('--hue', String((parseInt(id.slice(0, 6), 16) * 137) % 360));
+  node.style.setProperty('--hue', String(hueOf(id)));
+}
+
+/** The nodes in the order in which this page has met them. @type {Map<string, number>} */
+const met = new Map();
+
+/** The hue of a node, as far as can be from those of all that were met before: each is a golden angle on. @param {string} id @returns {number} */
+export function hueOf(id) {
+  if (!met.has(id)) met.set(id, met.size);
+  return Math.round(/** @type {number} */ (met.get(id)) * 137.508) % 360;
 }
 
 /** Says something to those who can't see it happen. @param {string} text */

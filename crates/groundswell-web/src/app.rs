@@ -193,6 +193,14 @@ impl App {
 
     /// The application's routes, to be mounted in a server of the user's own: at the root, or nested below a path that
     /// ends in `/`. The server then sees to connections and time-outs; see [`App::serve`] for what that is.
+    ///
+    /// ```
+    /// # async fn example(app: groundswell_web::App) -> axum::Router {
+    /// axum::Router::new()
+    ///     .route("/", axum::routing::get(|| async { "the page of the shop" }))
+    ///     .nest("/groundswell/", app.router())
+    /// # }
+    /// ```
     pub fn router(&self) -> Router {
         let guarded = axum::middleware::from_fn_with_state(self.inner.clone(), security::guard);
         routes::router().layer(guarded).with_state(self.inner.clone())
