@@ -173,6 +173,13 @@ async fn soak_a_document_of_100_000_keys_is_full_and_travels_whole() {
         travelled.as_secs_f64(),
         live.as_secs_f64() * 1e3,
     );
+    // Reading all of them holds up who writes for as long as it takes.
+    let begun = Instant::now();
+    let all = machine.get_kv_entries().await.unwrap().len();
+    let read = begun.elapsed();
+    assert_eq!(all, KEYS);
+    println!("all of them are read at once in {:.1} ms", read.as_secs_f64() * 1e3);
+    assert!(read < Duration::from_millis(500), "{read:?}");
     // A reconciliation comes early in each connection. One that comes while a docs document is still being filled
     // finds that they differ; the next one would be ten minutes later.
     let begun = Instant::now();
