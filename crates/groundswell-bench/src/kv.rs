@@ -96,6 +96,11 @@ impl Bursts {
     }
 }
 
+/// How many times as many writes are followed beside a stalled subscriber, and without, as otherwise; and how many of
+/// them before the other is measured again.
+const STALLED_SHARE: usize = 4;
+const STALLED_BLOCK: usize = 20;
+
 fn over_median(times: &[Duration]) -> f64 {
     let spread = Spread::of(times.to_vec());
     spread.percentile(100).as_secs_f64() / spread.median().as_secs_f64()
@@ -213,6 +218,7 @@ impl fmt::Display for Kv {
             writeln!(f, ", slowest write / median write {write:.2}{}", promise(whose == "ours", "at most 10"))?;
             writeln!(f, "  {whose}: a write: {}", bursts.waits())?;
         }
+        let latency = STALLED_SHARE * latency;
         writeln!(f, "5. a stalled subscriber on either side beside a busy one: set -> event, {latency} a turn")?;
         writeln!(f, "  alone:            {}", Spread::all(&self.alone))?;
         writeln!(f, "  beside a stalled: {}", Spread::all(&self.beside_stalled))?;
@@ -275,14 +281,18 @@ pub async fn run(size: Size) -> Result<Kv> {
         redb.extend(disk.redb(size.one)?);
         append.extend(disk.append(size.one)?);
         within.extend(disk.within(size.one)?);
-        // Which of the two comes first changes from turn to turn.
-        for stalled in [turn % 2 == 0, turn % 2 != 0] {
-            settle().await;
-            let _stalled = if stalled { ours.stalled().await? } else { Vec::new() };
-            let spread = Spread::of(latency(&mut ours.side, size.latency).await?);
-            let spreads = if stalled { &mut measured.beside_stalled } else { &mut measured.alone };
-            spreads.push(spread);
+        // In short blocks by turns, so that what else the device does meets both alike: of a 99th hundredth little is left.
+        settle().await;
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for block in 0..STALLED_SHARE * size.latency / STALLED_BLOCK {
+            for stalled in [block % 2 == 0, block % 2 != 0] {
+                let _stalled = if stalled { ours.stalled().await? } else { Vec::new() };
+                let of_block = latency(&mut ours.side, STALLED_BLOCK).await?;
+                if stalled { beside.extend(of_block) } else { alone.extend(of_block) }
+            }
         }
+        measured.alone.push(Spread::of(alone));
+        measured.beside_stalled.push(Spread::of(beside));
     }
     let writes = u32::try_from(size.turns * WRITERS * size.each)?;
     measured.cost = Both { ours: our_cost / writes, raw: raw_cost / writes };
