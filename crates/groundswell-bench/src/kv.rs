@@ -258,7 +258,7 @@ pub async fn run(size: Size) -> Result<Kv> {
     };
     let (mut redb, mut append, mut within) = (Vec::new(), Vec::new(), Vec::new());
     let (mut our_cost, mut raw_cost) = (Duration::ZERO, Duration::ZERO);
-    for turn in 0..size.turns {
+    for _ in 0..size.turns {
         settle().await;
         latencies[0].extend(latency(&mut ours.side, size.latency).await?);
         settle().await;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::{Pair, Side, init_log, is_current, machine_builder, manager_builder, pair, spawn_machine, spawn_manager};
-use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvEntry, KvError};
+use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvEntry, KvError, Manager, PeerId};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -65,10 +65,23 @@ impl Pair {
 
     /// Waits until a reconciliation has begun after now and found both alike: then nothing is put off any more.
     async fn reconciled_anew(&mut self) {
-        self.manager.shutdown().await.unwrap();
-        self.manager = spawn_manager(self.manager_dir.path()).await;
-        let mut status = self.manager.machine_status_changes(self.id).unwrap();
-        within("a reconciliation", status.wait_for(|status| status.reconciled > 0)).await.unwrap();
+        reconciled_anew(&mut self.manager, self.manager_dir.path(), self.id).await;
+    }
+}
+
+/// A reconciliation comes early in each connection. One that comes while a docs document is still being filled finds
+/// that they differ, and the next one would be ten minutes later: then the manager begins another connection.
+async fn reconciled_anew(manager: &mut Manager, dir: &Path, machine: PeerId) {
+    let begun = Instant::now();
+    loop {
+        manager.shutdown().await.unwrap();
+        *manager = spawn_manager(dir).await;
+        let mut status = manager.machine_status_changes(machine).unwrap();
+        let alike = status.wait_for(|status| status.reconciled > 0);
+        if tokio::time::timeout(Duration::from_secs(30), alike).await.is_ok() {
+            return;
+        }
+        assert!(begun.elapsed() < LONG_PATIENCE, "no reconciliation has found both sides alike");
     }
 }
 
@@ -180,20 +193,9 @@ async fn soak_a_document_of_100_000_keys_is_full_and_travels_whole() {
     assert_eq!(all, KEYS);
     println!("all of them are read at once in {:.1} ms", read.as_secs_f64() * 1e3);
     assert!(read < Duration::from_millis(500), "{read:?}");
-    // A reconciliation comes early in each connection. One that comes while a docs document is still being filled
-    // finds that they differ; the next one would be ten minutes later.
     let begun = Instant::now();
     let mut manager = manager;
-    loop {
-        manager.shutdown().await.unwrap();
-        manager = spawn_manager(dirs[1].path()).await;
-        let mut status = manager.machine_status_changes(id).unwrap();
-        let alike = status.wait_for(|status| status.reconciled > 0);
-        if tokio::time::timeout(Duration::from_secs(30), alike).await.is_ok() {
-            break;
-        }
-        assert!(begun.elapsed() < LONG_PATIENCE, "no reconciliation has found both sides alike");
-    }
+    reconciled_anew(&mut manager, dirs[1].path(), id).await;
     println!("both documents are alike {:.1} s after that", begun.elapsed().as_secs_f64());
     machine.shutdown().await.unwrap();
     let begun = Instant::now();
