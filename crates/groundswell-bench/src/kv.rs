@@ -25,6 +25,11 @@ const VALUE_BYTES: usize = 100;
 /// How many write at once where many do.
 const WRITERS: usize = 64;
 
+/// How many times as many writes are followed beside a stalled subscriber, and without, as otherwise; and how many of
+/// them before the other is measured again.
+const STALLED_SHARE: usize = 4;
+const STALLED_BLOCK: usize = 20;
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
@@ -95,11 +100,6 @@ impl Bursts {
         Spread::of(self.0.iter().flat_map(|burst| burst.of_writes.iter().copied()).collect())
     }
 }
-
-/// How many times as many writes are followed beside a stalled subscriber, and without, as otherwise; and how many of
-/// them before the other is measured again.
-const STALLED_SHARE: usize = 4;
-const STALLED_BLOCK: usize = 20;
 
 fn over_median(times: &[Duration]) -> f64 {
     let spread = Spread::of(times.to_vec());
@@ -281,7 +281,7 @@ pub async fn run(size: Size) -> Result<Kv> {
         redb.extend(disk.redb(size.one)?);
         append.extend(disk.append(size.one)?);
         within.extend(disk.within(size.one)?);
-        // In short blocks by turns, so that what else the device does meets both alike: of a 99th hundredth little is left.
+        // In short blocks by turns: few writes decide a 99th hundredth, and what else the device does has to meet both.
         settle().await;
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for block in 0..STALLED_SHARE * size.latency / STALLED_BLOCK {

@@ -125,3 +125,36 @@ async fn read_until(updates: &mut Updates<Log>, aeon: u64) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a hundred waves so many take the fast way and the others the slow one, with so much on top.
+    fn waves(fast: usize, more: u64) -> Spread {
+        let time =
+            |at: usize| Duration::from_micros(if at < fast { 20 + at as u64 / 10 } else { 95 + at as u64 / 10 } + more);
+        Spread::of((0..100).map(time).collect())
+    }
+
+    fn ratio(small: Spread, large: Spread) -> f64 {
+        let (durability, rocks) = (Durability::Memory, (0, Duration::ZERO));
+        let give = [small, large];
+        PerWave { durability, look: give.clone(), give, rocks }.ratios().0
+    }
+
+    #[test]
+    fn waves_that_take_the_slow_way_more_often_are_no_growth() {
+        assert!(ratio(waves(60, 0), waves(40, 0)) <= 1.5);
+        assert!(ratio(waves(80, 0), waves(10, 0)) <= 1.5);
+    }
+
+    #[test]
+    fn a_cost_that_each_wave_has_is_growth_however_waves_go() {
+        // Copying a million lines takes milliseconds.
+        for fast in [10, 40, 60, 90] {
+            assert!(ratio(waves(60, 0), waves(fast, 1_000)) > 5.0, "{fast}");
+            assert!(ratio(waves(fast, 0), waves(fast, 80)) > 1.5, "{fast}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::{
 use clap::{Args as Arguments, Parser, Subcommand};
 use groundswell::{Cursor, Name, Path, Pattern};
 
-pub(crate) use kv::{Claim, Claims, Following, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role, Watch};
+pub(crate) use kv::{Claim, Claims, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role, Watch};
 pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
 
 use crate::{builtin::Builtin, peer_name::PeerName, web::Listen};

@@ -118,7 +118,7 @@ fn a_table_shows_a_fleet_as_it_changes_and_goes_on_when_the_node_was_killed() {
     terminal.press(&["Escape"]);
     terminal.shows(&["temperature", "4.5"]);
     one.kv(None, &["del", "price/cola"]).well();
-    terminal.shows(&["price/cola was deleted by the machine"]);
+    terminal.shows(&["price/cola is deleted", "machine"]);
     // The node is killed: what was there stays, and it is said. What changed meanwhile is there with the node.
     let (dir, ticket) = (manager.dir.clone(), manager.ticket.clone());
     manager.kill();
@@ -196,4 +196,22 @@ fn what_can_not_be_watched_is_said() {
     let Some(terminal) = Terminal::start(&world, &watching(&world.dir("nowhere"))) else { return };
     terminal.shows(&["error: no node runs in"]);
     terminal.shows(&["left with 1"]);
+}
+
+/// A node that stands still does not answer: who asked may leave all the same.
+#[test]
+fn a_watch_of_a_node_that_stands_still_can_be_left() {
+    let world = World::new();
+    let machine = world.machine("machine");
+    common::signal("STOP", machine.process());
+    let Some(terminal) = Terminal::start(&world, &watching(&machine.dir)) else {
+        return common::signal("CONT", machine.process());
+    };
+    let pattern = format!("{} watch", machine.dir.display());
+    // It hears the signal once it waits; before that the signal ends it, as it does any program.
+    until("the watch to end", || {
+        let _ = Command::new("pkill").args(["-TERM", "-f", &pattern]).status();
+        terminal.screen().contains("left with")
+    });
+    common::signal("CONT", machine.process());
 }

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::answer;
 use crate::{
-    args::{Following, Kv, KvCommand, KvGet, KvSet, Place},
+    args::{Kv, KvCommand, KvGet, KvSet, Place},
     bytes::{Hex, for_people, from_hex},
     control::{
         client,
@@ -45,7 +45,7 @@ pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(),
         KvCommand::Watch(watch) => {
             let key = written(&watch.key, watch.place.hex)?;
             let ask = KvAsk::Watch { key, cursor: watch.following.cursor.map(|cursor| cursor.to_string()) };
-            follow(&dir, &request(&watch.place, ask), &watch.following, output).await
+            follow(&dir, &request(&watch.place, ask), watch.following.count, output, show).await
         }
         KvCommand::Subscribe(subscribe) => {
             let prefix = prefix(subscribe.prefix.as_deref(), subscribe.place.hex)?;
@@ -55,15 +55,20 @@ pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(),
                 let cursor = subscribe.following.cursor.map(|cursor| cursor.to_string());
                 KvAsk::Subscribe { prefix, cursor }
             };
-            follow(&dir, &request(&subscribe.place, ask), &subscribe.following, output).await
+            follow(&dir, &request(&subscribe.place, ask), subscribe.following.count, output, show).await
         }
     }
 }
 
 fn request(place: &Place, ask: KvAsk) -> Request {
+    Request::Kv { place: place_of(place), ask }
+}
+
+/// The place, as it is asked for.
+pub(super) fn place_of(place: &Place) -> KvPlace {
     let machine = place.machine.as_ref().map(ToString::to_string);
     let space = place.space.as_ref().map(ToString::to_string);
-    Request::Kv { place: KvPlace { machine, space, hex: place.hex }, ask }
+    KvPlace { machine, space, hex: place.hex }
 }
 
 /// The bytes of a key, a prefix or a value, as they are written.
@@ -184,12 +189,19 @@ fn read_value(path: &Path) -> Result<(Hex, usize), ToolError> {
     Ok((Hex(value), bytes))
 }
 
-/// Prints events until the stream ends, or is asked to.
-async fn follow(dir: &Path, request: &Request, following: &Following, output: &mut Output) -> Result<(), ToolError> {
+/// Shows lines until the stream ends, or is asked to, or so many entries were put, deleted or left. What shows a line
+/// says what happened to an entry, if something did.
+pub(super) async fn follow(
+    dir: &Path,
+    request: &Request,
+    count: Option<u64>,
+    output: &mut Output,
+    show: impl AsyncFn(&[u8], &mut Output) -> Result<Option<KvKind>, ToolError>,
+) -> Result<(), ToolError> {
     let mut stop = Stop::new()?;
     let mut reader = OutputReader::watch();
     let (_sender, mut answers) = client::ask(dir, request).await?;
-    let mut count = 0;
+    let mut happened = 0;
     loop {
         let line = tokio::select! {
             line = answers.next_line() => line?,
@@ -208,9 +220,9 @@ async fn follow(dir: &Path, request: &Request, following: &Following, output: &m
         // Who asks for an end gets it, even while no one reads what is written.
         let Some(kind) = stop.unless(show(line, output)).await else { return Ok(()) };
         if matches!(kind?, Some(KvKind::Put | KvKind::Delete | KvKind::Left)) {
-            count += 1;
+            happened += 1;
         }
-        let enough = following.count.is_some_and(|most| count >= most);
+        let enough = count.is_some_and(|most| happened >= most);
         if enough || !answers.has_next() {
             let Some(flushed) = stop.unless(output.flush()).await else { return Ok(()) };
             flushed?;
@@ -240,7 +252,7 @@ pub(super) fn value_of(line: &KvLine) -> String {
     for_people(line.value.as_deref(), line.value_hex.as_deref())
 }
 
-pub(super) fn author_of(line: &KvLine) -> &str {
+fn author_of(line: &KvLine) -> &str {
     line.author.as_deref().unwrap_or_default()
 }
 

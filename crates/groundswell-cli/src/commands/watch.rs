@@ -22,13 +22,13 @@ use crate::{
     args::Watch,
     control::{
         client,
-        protocol::{KvKind, KvLine, KvPlace, PairLine, Request, WatchKind, WatchedNode},
+        protocol::{KvKind, PairLine, Request, WatchKind},
     },
     error::ToolError,
-    output::{Output, OutputReader},
+    output::Output,
     stop::Stop,
 };
-use model::{Model, News, Next};
+use model::{Line, Model, News, Next};
 
 /// How many lines may be on their way from the connection to the terminal.
 const QUEUE: usize = 1_024;
@@ -48,21 +48,17 @@ const RETRY_LAST: Duration = Duration::from_secs(1);
 
 /// Shows the table until it is left, or prints lines until the node ends.
 pub(super) async fn run(watch: Watch, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    let place = &watch.place;
-    let request = Request::Watch {
-        place: KvPlace {
-            machine: place.machine.as_ref().map(ToString::to_string),
-            space: place.space.as_ref().map(ToString::to_string),
-            hex: place.hex,
-        },
-        prefix: kv::prefix(watch.prefix.as_deref(), place.hex)?,
-    };
+    let prefix = kv::prefix(watch.prefix.as_deref(), watch.place.hex)?;
+    let request = Request::Watch { place: kv::place_of(&watch.place), prefix };
     if output.is_json() || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return lines(&dir, &request, output).await;
+        return kv::follow(&dir, &request, None, output, say).await;
     }
     let mut stop = Stop::new()?;
     // What is wrong from the beginning is said as every command says it, and not on a table.
-    let first = connect(&dir, &request).await?;
+    let first = tokio::select! {
+        first = connect(&dir, &request) => first?,
+        () = stop.asked() => return Ok(()),
+    };
     let (sender, mut news) = mpsc::channel(QUEUE);
     let connection = tokio::spawn(keep_connected(first, dir, request, sender));
     let shown = match ratatui::try_init() {
@@ -74,41 +70,23 @@ pub(super) async fn run(watch: Watch, dir: PathBuf, output: &mut Output) -> Resu
     shown.map_err(ToolError::Output)
 }
 
-/// Prints lines until the stream ends, or is asked to.
-async fn lines(dir: &Path, request: &Request, output: &mut Output) -> Result<(), ToolError> {
-    let mut stop = Stop::new()?;
-    let mut reader = OutputReader::watch();
-    let (_sender, mut answers) = client::ask(dir, request).await?;
-    loop {
-        let line = tokio::select! {
-            line = answers.next_line() => line?,
-            () = stop.asked() => return stop.unless(output.flush()).await.unwrap_or(Ok(())),
-            () = reader.gone() => return Ok(()),
-        };
-        let Some(line) = line else { return output.flush().await };
-        let written = async {
-            if output.is_json() {
-                return output.line(line).await;
-            }
-            let said = match parsed(line)? {
-                News::Node(node) => format!("-- {} {}", node.role, node.id),
-                News::Pair(pair) => format!("-- {}", machines::status_line(&pair, machines::now_ms())),
-                News::Entry(line) => kv::event_line(&line),
-                News::Connected | News::Lost(_) => return Ok(()),
-            };
-            output.line(said).await
-        };
-        // Who asks for an end gets it, even while no one reads what is written.
-        let Some(written) = stop.unless(written).await else { return Ok(()) };
-        written?;
-        if !answers.has_next() {
-            let Some(flushed) = stop.unless(output.flush()).await else { return Ok(()) };
-            flushed?;
-        }
+/// Writes a line as it came, or as people read it.
+async fn say(line: &[u8], output: &mut Output) -> Result<Option<KvKind>, ToolError> {
+    let seen = parsed(line)?;
+    let said = match &seen {
+        _ if output.is_json() => None,
+        Line::Node(node) => Some(format!("-- {} {}", node.role, node.id)),
+        Line::Pair(pair) => Some(format!("-- {}", machines::status_line(pair, machines::now_ms()))),
+        Line::Entry(line) => Some(kv::event_line(line)),
+    };
+    match said {
+        Some(said) => output.line(said).await?,
+        None => output.line(line).await?,
     }
+    Ok(if let Line::Entry(line) = seen { line.kind } else { None })
 }
 
-fn parsed(line: &[u8]) -> Result<News, ToolError> {
+fn parsed(line: &[u8]) -> Result<Line, ToolError> {
     #[derive(serde::Deserialize)]
     struct Of {
         #[serde(rename = "type")]
@@ -116,9 +94,9 @@ fn parsed(line: &[u8]) -> Result<News, ToolError> {
     }
     let parsed = |line: &[u8]| {
         Ok::<_, serde_json::Error>(match serde_json::from_slice::<Of>(line)?.kind {
-            WatchKind::Node => News::Node(serde_json::from_slice::<WatchedNode>(line)?),
-            WatchKind::Pair => News::Pair(serde_json::from_slice::<PairLine>(line)?.pair),
-            WatchKind::Entry => News::Entry(serde_json::from_slice::<KvLine>(line)?),
+            WatchKind::Node => Line::Node(serde_json::from_slice(line)?),
+            WatchKind::Pair => Line::Pair(serde_json::from_slice::<PairLine>(line)?.pair),
+            WatchKind::Entry => Line::Entry(serde_json::from_slice(line)?),
         })
     };
     parsed(line).map_err(|error| ToolError::Answer(error.to_string()))
@@ -128,7 +106,7 @@ fn parsed(line: &[u8]) -> Result<News, ToolError> {
 struct Connection {
     _sender: client::Sender,
     answers: client::Answers,
-    first: News,
+    first: Line,
 }
 
 async fn connect(dir: &Path, request: &Request) -> Result<Connection, ToolError> {
@@ -145,7 +123,7 @@ async fn keep_connected(first: Connection, dir: PathBuf, request: Request, news:
         let lost = match connected {
             Ok(mut connection) => {
                 wait = RETRY_FIRST;
-                for said in [News::Connected, connection.first] {
+                for said in [News::Connected, News::Line(connection.first)] {
                     if news.send(said).await.is_err() {
                         return;
                     }
@@ -159,7 +137,7 @@ async fn keep_connected(first: Connection, dir: PathBuf, request: Request, news:
                     };
                     match said {
                         Ok(said) => {
-                            if news.send(said).await.is_err() {
+                            if news.send(News::Line(said)).await.is_err() {
                                 return;
                             }
                         }
@@ -222,9 +200,4 @@ async fn show(terminal: &mut DefaultTerminal, news: &mut mpsc::Receiver<News>, s
             _ = tick.tick() => changed = true,
         }
     }
-}
-
-/// Whether a line is of something that happened to an entry.
-fn is_change(line: &KvLine) -> bool {
-    line.live == Some(true) && matches!(line.kind, Some(KvKind::Put | KvKind::Delete | KvKind::Left))
 }

@@ -5,7 +5,7 @@ use futures_util::{
     StreamExt,
     stream::{BoxStream, SelectAll, unfold},
 };
-use groundswell::{KvFleetSubscription, KvSubscription, LinkStatus, MachineState, Manager, PeerId};
+use groundswell::{KvEnded, KvFleetSubscription, KvSubscription, LinkStatus, MachineState, Manager, PeerId};
 use tokio::sync::watch::Receiver;
 
 use super::{
@@ -25,26 +25,22 @@ enum Entries {
 }
 
 impl Entries {
-    /// The next line; `None` after the last one, which says why.
-    async fn next(&mut self, over: &mut bool, hex: bool) -> Option<Result<KvLine, ToolError>> {
-        if *over {
-            return None;
-        }
-        let line = match self {
-            Self::All(events) => match events.next().await {
-                Some(event) => return Some(fleet_line(&event, hex)),
-                None => KvLine::ended(events.ended()),
-            },
+    /// The next line; `None` when there is no more.
+    async fn next(&mut self, hex: bool) -> Option<Result<KvLine, ToolError>> {
+        match self {
+            Self::All(events) => events.next().await.map(|event| fleet_line(&event, hex)),
             Self::Of(machine, events) => {
-                let machine = machine.map(|id| id.to_string());
-                match events.next().await {
-                    Some(update) => return Some(Ok(KvLine { machine, ..KvLine::update(&update, hex) })),
-                    None => KvLine::ended(events.ended()),
-                }
+                let update = events.next().await?;
+                Some(Ok(KvLine { machine: machine.map(|id| id.to_string()), ..KvLine::update(&update, hex) }))
             }
-        };
-        *over = true;
-        Some(Ok(line))
+        }
+    }
+
+    fn ended(&self) -> Option<KvEnded> {
+        match self {
+            Self::All(events) => events.ended(),
+            Self::Of(_, events) => events.ended(),
+        }
     }
 }
 
@@ -83,7 +79,7 @@ pub(super) async fn watch(session: &mut Session, place: KvPlace, prefix: &Hex) -
     };
     let (id, role) = (registry.id().to_string(), registry.store().role().to_owned());
     session.answers.line(&WatchedNode { kind: WatchKind::Node, id, role }).await?;
-    let (mut over, mut unsent) = (false, true);
+    let mut unsent = true;
     loop {
         tokio::select! {
             // What is to be said comes first, so that many lines are sent together; and how pairs stand before
@@ -94,9 +90,9 @@ pub(super) async fn watch(session: &mut Session, place: KvPlace, prefix: &Hex) -
                 pairs = now;
                 continue;
             }
-            line = entries.next(&mut over, hex) => match line {
+            line = entries.next(hex) => match line {
                 Some(line) => session.answers.line(&line?).await?,
-                None => return Ok(()),
+                None => return session.answers.line(&KvLine::ended(entries.ended())).await,
             },
             sent = session.answers.flush(), if unsent => {
                 sent?;

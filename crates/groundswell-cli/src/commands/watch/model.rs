@@ -8,9 +8,8 @@ use std::{
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::is_change;
 use crate::{
-    bytes::for_people,
+    commands::kv,
     control::protocol::{KvKind, KvLine, Pair, WatchedNode},
 };
 
@@ -27,6 +26,12 @@ pub(super) enum News {
     Connected,
     /// There is none any more, for this reason.
     Lost(String),
+    Line(Line),
+}
+
+/// A line of a watch.
+#[derive(Debug, Clone)]
+pub(super) enum Line {
     Node(WatchedNode),
     Pair(Pair),
     Entry(KvLine),
@@ -90,24 +95,24 @@ impl Model {
                 self.doubt(None);
             }
             News::Lost(why) => self.lost = Some(why),
-            News::Node(node) => self.node = Some(node),
-            News::Pair(pair) => {
+            News::Line(Line::Node(node)) => self.node = Some(node),
+            News::Line(Line::Pair(pair)) => {
                 self.pairs.insert(pair.machine.clone().unwrap_or_default(), pair);
             }
-            News::Entry(line) => self.entry(line, now),
+            News::Line(Line::Entry(line)) => self.entry(line, now),
         }
     }
 
     fn entry(&mut self, line: KvLine, now: Instant) {
-        if is_change(&line) {
+        // Only events of entries are live or not.
+        if line.live == Some(true) {
             self.count(now);
         }
-        let machine = line.machine.clone().unwrap_or_default();
-        let key = for_people(line.key.as_deref(), line.key_hex.as_deref());
+        let (machine, key) = (line.machine.clone().unwrap_or_default(), kv::key_of(&line));
         match line.kind {
             Some(KvKind::Put) | None => {
                 let row = Row {
-                    value: for_people(line.value.as_deref(), line.value_hex.as_deref()),
+                    value: kv::value_of(&line),
                     author: line.author.unwrap_or_default(),
                     timestamp: line.timestamp.unwrap_or_default(),
                     changed: (line.live == Some(true)).then_some(now),
@@ -116,8 +121,7 @@ impl Model {
                 self.rows.insert((machine, key), row);
             }
             Some(KvKind::Delete | KvKind::Left) => {
-                let by = line.author.map(|author| format!(" by the {author}")).unwrap_or_default();
-                self.note = format!("{key} was deleted{by}");
+                self.note = kv::event_line(&line);
                 self.rows.remove(&(machine, key));
             }
             // All that there is has come: what was not among it is not there any more.
@@ -127,7 +131,7 @@ impl Model {
             }
             Some(KvKind::Reset) => self.doubt(line.machine.as_deref()),
             Some(KvKind::Gone) => {
-                self.note = format!("{} is not this manager's any more", crate::peer_name::shown(&machine));
+                self.note = kv::event_line(&line);
                 self.pairs.remove(&machine);
                 self.rows.retain(|(of, _), _| *of != machine);
             }
@@ -163,6 +167,11 @@ impl Model {
     pub(super) fn rate(&mut self, now: Instant) -> f64 {
         self.forget(now);
         f64::from(self.changes.iter().map(|(_, count)| count).sum::<u32>()) / COUNTED.as_secs_f64()
+    }
+
+    /// The entry that is chosen, if it is there.
+    pub(super) fn chosen(&self) -> Option<(&Place, &Row)> {
+        self.rows.get_key_value(self.selected.as_ref()?)
     }
 
     /// How many entries there are, whatever the filter.
@@ -241,7 +250,7 @@ mod tests {
 
     fn take(model: &mut Model, now: Instant, lines: &[String]) {
         for line in lines {
-            model.take(News::Entry(serde_json::from_str(line).unwrap()), now);
+            model.take(News::Line(Line::Entry(serde_json::from_str(line).unwrap())), now);
         }
     }
 
@@ -273,7 +282,8 @@ mod tests {
         assert_eq!(fresh, [false, true], "what the snapshot had does not stand out");
         assert!(!model.shown()[1].1.is_fresh(now + FRESH));
         take(&mut model, now, &[of("delete", one)]);
-        assert_eq!((seen(&model), model.note.as_str()), (vec!["01/a=2".to_owned()], "a was deleted"));
+        assert_eq!(seen(&model), ["01/a=2"]);
+        assert!(model.note.starts_with("ae58ff8833  a is deleted"), "{}", model.note);
         take(&mut model, now, &[of("gone", other)]);
         assert_eq!(model.entries(), 0);
     }

@@ -45,11 +45,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Instant, wall_
     }
     frame.render_widget(Paragraph::new(pairs), of_pairs);
     entries(frame, of_entries, model, now, wall_ms);
-    if let Some(place) = &model.selected
-        && let Some((_, row)) = model.shown().iter().find(|(one, _)| *one == place)
-    {
-        let title = format!(" {} ", place.1);
-        let block = Block::new().borders(Borders::TOP).title(title);
+    if let Some(((_, key), row)) = model.chosen() {
+        let block = Block::new().borders(Borders::TOP).title(format!(" {key} "));
         let text = Paragraph::new(shorten(&row.value, WHOLE_VALUE)).wrap(Wrap { trim: false });
         frame.render_widget(text.block(block), of_chosen);
     }
@@ -110,7 +107,8 @@ fn entries(frame: &mut Frame<'_>, area: Rect, model: &mut Model, now: Instant, w
         cells(place, row, wall_ms).style(chosen)
     });
     let widths = [
-        Constraint::Length(if shown.iter().any(|((machine, _), _)| !machine.is_empty()) { 10 } else { 0 }),
+        // At a machine there is only its own.
+        Constraint::Length(if shown.first().is_some_and(|((machine, _), _)| machine.is_empty()) { 0 } else { 10 }),
         Constraint::Fill(2),
         Constraint::Fill(3),
         Constraint::Length(7),
@@ -152,7 +150,10 @@ fn foot_line(model: &Model) -> Line<'static> {
 mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
-    use super::{super::model::News, *};
+    use super::{
+        super::model::{Line as Said, News},
+        *,
+    };
     use crate::control::protocol::{WatchKind, WatchedNode};
 
     fn drawn(model: &mut Model, width: u16, height: u16) -> String {
@@ -166,16 +167,16 @@ mod tests {
         let now = Instant::now();
         model.take(News::Connected, now);
         let (kind, id, role) = (WatchKind::Node, "ae58ff8833241a".to_owned(), "manager".to_owned());
-        model.take(News::Node(WatchedNode { kind, id, role }), now);
+        model.take(News::Line(Said::Node(WatchedNode { kind, id, role })), now);
         for (machine, link) in [("0123456789ab", "online"), ("ff23456789ab", "offline")] {
             let (machine, link, current) = (Some(machine.to_owned()), link.to_owned(), link == "online");
-            model.take(News::Pair(Pair { machine, link, current, ..Pair::default() }), now);
+            model.take(News::Line(Said::Pair(Pair { machine, link, current, ..Pair::default() })), now);
         }
         for n in 0..1_000 {
             let line = format!(
                 r#"{{"type":"put","machine":"0123456789ab","key":"stock/{n:04}","value":"{n}","author":"machine","timestamp":7000,"live":false}}"#
             );
-            model.take(News::Entry(serde_json::from_str(&line).unwrap()), now);
+            model.take(News::Line(Said::Entry(serde_json::from_str(&line).unwrap())), now);
         }
         model
     }
