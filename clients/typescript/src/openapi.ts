@@ -690,6 +690,8 @@ export interface components {
             kept_rocks: number;
             /** @description Streams that read it now, local and remote. */
             readers: number;
+            /** @description How many waves the slowest of these readers has yet to get, or to skip. */
+            reader_lag: number;
             rule: components["schemas"]["Rule"] | null;
             access: components["schemas"]["Access"] | null;
             killed: boolean;
@@ -703,6 +705,8 @@ export interface components {
             kept_rocks: number;
             /** @description Local streams that read it now. */
             readers: number;
+            /** @description How many waves the slowest of these readers has yet to get, or to skip. */
+            reader_lag: number;
             rule: components["schemas"]["Rule"] | null;
             freshness: components["schemas"]["Freshness"];
             stale: boolean;

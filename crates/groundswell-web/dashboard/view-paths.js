@@ -54,7 +54,7 @@ export class PathsView {
     return { node, update: (/** @type {any} */ item) => {
       // How far behind it may be grows by itself, without an event.
       const lag = item.freshness === 'live' && !item.stale ? 0 : item.current_at_ms === null ? null : Math.max(0, (this.now ?? 0) - item.current_at_ms);
-      const values = [null, item.lake ?? '–', null, aeon(item.aeon), rateWords(item.waves_per_second), lagWords(lag), count(item.readers), ruleWords(item.rule)];
+      const values = [null, item.lake ?? '–', null, aeon(item.aeon), rateWords(item.waves_per_second), lagWords(lag), readersWords(item), ruleWords(item.rule)];
       values.forEach((value, at) => value !== null && setText(cells[at], value));
       const fresh = freshness(item, this.now ?? 0);
       setStanding(standing, fresh);

@@ -80,9 +80,14 @@ export function lagWords(lag) {
   return lag === 0 ? 'none' : span(lag);
 }
 
-/** Who reads a publication, and how many waves the slowest of them is behind, where the node tells. @param {any} item @returns {string} */
+/**
+ * How many read it, and how many waves the slowest of them is behind, where those are more than come in a second: fewer
+ * are on their way.
+ * @param {any} item @returns {string}
+ */
 export function readersWords(item) {
-  return typeof item.lag === 'number' && item.lag > 0 ? `${count(item.readers)}, ${count(item.lag)} behind` : count(item.readers);
+  const behind = item.reader_lag > (item.waves_per_second ?? 0);
+  return behind ? `${count(item.readers)}, ${count(item.reader_lag)} behind` : count(item.readers);
 }
 
 /** @param {any} rule @returns {string} */

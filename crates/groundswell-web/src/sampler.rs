@@ -26,7 +26,7 @@ pub(crate) struct Sample {
     at: Instant,
     /// How often the node had changed before.
     changes: u64,
-    /// Whether a rate is not 0, or not known yet: that changes by itself.
+    /// Whether a rate is not 0, or not known yet, or a reader is behind: that changes by itself.
     moves: bool,
     pub(crate) status: NodeStatus,
     /// Waves a second since the sample before, by peer, agent and path.
@@ -90,7 +90,8 @@ impl Sample {
         }
         let tides = || status.publications.iter().chain(&status.replicas);
         let is_known = |tide: &TideStatus| tide.aeon.is_none() || rates.contains_key(&which(tide));
-        let moves = rates.values().any(|rate| *rate > 0.0) || !tides().all(is_known);
+        let rests = |tide: &TideStatus| is_known(tide) && tide.reader_lag == 0;
+        let moves = rates.values().any(|rate| *rate > 0.0) || !tides().all(rests);
         Self { at, changes, moves, status, rates }
     }
 

@@ -142,6 +142,7 @@ pub(crate) struct PublicationView {
     kept_waves: u64,
     kept_rocks: usize,
     readers: usize,
+    reader_lag: u64,
     rule: Option<RuleView>,
     access: Option<AccessView>,
     killed: bool,
@@ -161,6 +162,7 @@ impl PublicationView {
             kept_waves: status.kept_waves,
             kept_rocks: status.kept_rocks,
             readers: status.readers,
+            reader_lag: status.reader_lag,
             rule: status.rule.map(RuleView::from),
         }
     }
@@ -175,6 +177,7 @@ pub(crate) struct SubscriptionView {
     kept_waves: u64,
     kept_rocks: usize,
     readers: usize,
+    reader_lag: u64,
     rule: Option<RuleView>,
     freshness: FreshnessKind,
     stale: bool,
@@ -201,6 +204,7 @@ impl SubscriptionView {
             kept_waves: status.kept_waves,
             kept_rocks: status.kept_rocks,
             readers: status.readers,
+            reader_lag: status.reader_lag,
             rule: status.rule.map(RuleView::from),
             freshness: status.freshness,
             stale: !live,

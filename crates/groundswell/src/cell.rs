@@ -16,10 +16,11 @@ use groundswell_core::{
 use tokio::sync::watch;
 
 use crate::{
-    changes::{CountedReader, StatusChanges},
+    changes::StatusChanges,
     error::StorageError,
     fold::RockSlot,
     freshness::{Ended, Freshness},
+    readers::{Reader, Readers},
     source::PeerId,
     store::{Backing, TideKey},
     sync::{read, write},
@@ -31,6 +32,7 @@ pub(crate) struct TideCell {
     key: TideKey,
     state: RwLock<State>,
     version: watch::Sender<u64>,
+    readers: Readers,
     changes: StatusChanges,
 }
 
@@ -117,21 +119,26 @@ impl TideCell {
             away: 0,
             ended: None,
         };
-        Self { key, state: RwLock::new(state), version: watch::Sender::new(0), changes }
+        Self {
+            key,
+            state: RwLock::new(state),
+            version: watch::Sender::new(0),
+            readers: Readers::new(changes.clone()),
+            changes,
+        }
     }
 
     pub(crate) fn key(&self) -> &TideKey {
         &self.key
     }
 
-    /// Wakes at each change of anything here.
-    pub(crate) fn watch(&self) -> CountedReader {
-        self.changes.counted(self.version.subscribe())
+    /// One that reads it from here on.
+    pub(crate) fn watch(&self) -> Reader {
+        self.readers.add(self.version.subscribe())
     }
 
-    /// How many watch it.
-    pub(crate) fn readers(&self) -> usize {
-        self.version.receiver_count()
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     pub(crate) fn has_state(&self) -> bool {

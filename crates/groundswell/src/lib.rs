@@ -34,6 +34,7 @@ mod pairing;
 mod peers;
 mod program;
 mod reader;
+mod readers;
 mod serve;
 mod shared;
 mod source;

@@ -352,6 +352,9 @@ pub struct TideStatus {
     pub rule: Option<Rule>,
     /// How many streams read it now, local and remote, those included that wait for it.
     pub readers: usize,
+    /// How many waves the slowest of these readers has yet to get, or to skip; what was handed to its connection counts
+    /// as got.
+    pub reader_lag: u64,
     /// Whether everyone may read it; not set for a replica.
     pub public: Option<bool>,
     /// Who may read it, where not everyone may.
@@ -454,7 +457,8 @@ impl Node {
                 kept_waves: kept.map_or(0, |(waves, _)| waves),
                 kept_rocks: kept.map_or(0, |(_, rocks)| rocks),
                 rule: cell.with_tide(Tide::rule),
-                readers: cell.readers(),
+                readers: cell.readers().count(),
+                reader_lag: cell.cursor().map_or(0, |at| cell.readers().lag(at.aeon)),
                 public: access.as_ref().map(|access| *access == Access::Public),
                 allowed: access.and_then(|access| match access {
                     Access::Public => None,
@@ -487,8 +491,8 @@ impl Node {
     }
 
     /// Counts the changes of what [`Node::status`] says: of paths and their aeons, rules, readers and access, of what is
-    /// known of sources, and of the peers that are connected; each once it can be seen. Of addresses and
-    /// [counters](NodeStatus::metrics) it says nothing. Whoever waits for it need not ask again and again.
+    /// known of sources, and of the peers that are connected; each once it can be seen. Of addresses,
+    /// [counters](NodeStatus::metrics) and how far [readers are behind](TideStatus::reader_lag) it says nothing. Whoever waits for it need not ask again and again.
     ///
     /// ```
     /// # async fn example(node: groundswell::Node) {

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cell::{LocalNext, Standing, TideCell, stored_waves},
-    changes::CountedReader,
     error::ReadError,
     fold::{Held, RockSlot},
     freshness::{Ended, Freshness},
     metrics::Metrics,
+    readers::Reader,
     source::Source,
 };
 
@@ -74,7 +74,7 @@ pub struct Updates<L: Lake> {
     source: Source,
     lake: LakeId,
     cell: Arc<TideCell>,
-    changes: CountedReader,
+    changes: Reader,
     cursor: Option<Cursor>,
     /// Waves that were read and not yet handed out, with the aeon of the first.
     waves: VecDeque<Bytes>,
@@ -264,6 +264,8 @@ impl<L: Lake> Updates<L> {
         }
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
+        // What was handed out before is taken, now that more is asked for.
+        self.changes.has(self.cursor.map(|at| at.aeon));
         let standing = self.cell.standing();
         if std::mem::replace(&mut self.away, standing.away) != standing.away {
             self.told_caught_up = false;
@@ -287,6 +289,7 @@ impl<L: Lake> Updates<L> {
             }
             LocalNext::Wait | LocalNext::Nothing => self.stand(standing),
             LocalNext::LakeDiffers(published) => {
+                self.changes.has_no_place();
                 let freshness = Freshness::Refused(Refusal::LakeDiffers { published });
                 self.stand(Standing { freshness, caught_up: None, ..standing })
             }

@@ -20,13 +20,13 @@ use tracing::{Instrument, Span, debug, info_span, warn};
 
 use crate::{
     cell::{RemoteNext, TideCell, stored_chunk, stored_waves},
-    changes::CountedReader,
     driver::Command,
     error::StorageError,
     frames::FrameReader,
     limits::{HELLO_TIMEOUT, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER},
     network::CloseCode,
     peers::{Counted, Peer, remember},
+    readers::Reader,
     shared::Shared,
     store::{Backing, TideKey},
 };
@@ -86,7 +86,7 @@ struct Serving {
     recv: RecvStream,
     writer: Writer,
     cell: Arc<TideCell>,
-    changes: CountedReader,
+    changes: Reader,
     lake: LakeId,
     outflow: Outflow,
     place: Place,
@@ -147,6 +147,7 @@ impl Serving {
                 if self.place.serve(&self.peer).map_err(Stop::Refused)? {
                     remember(&self.shared, &self.peer, &self.connection, false).await;
                 }
+                self.changes.has(self.outflow.cursor().map(|at| at.aeon));
                 if step == Step::Wait {
                     return Ok(Some(false));
                 }
@@ -156,6 +157,7 @@ impl Serving {
             RemoteNext::Nothing => None,
             RemoteNext::LakeDiffers(published) => Some(Refusal::LakeDiffers { published }),
         };
+        self.changes.has_no_place();
         // Said once, then nothing is sent until it can begin, from where the reader stands.
         if self.place.park(&self.peer, &why).map_err(Stop::Refused)? {
             self.writer.send(&why.map_or(Message::NotAvailable, Message::Refused)).await?;

@@ -169,7 +169,7 @@ export class MockPath {
   common() {
     const perSecond = (this.aeon ?? 0) - this.sampled;
     this.sampled = this.aeon ?? 0;
-    return { lake: this.lake, aeon: this.aeon, waves_per_second: perSecond, kept_waves: this.waves.length, kept_rocks: 2, readers: 1, rule: { frequency: 'auto', horizon: 1000 } };
+    return { lake: this.lake, aeon: this.aeon, waves_per_second: perSecond, kept_waves: this.waves.length, kept_rocks: 2, readers: 1, reader_lag: 0, rule: { frequency: 'auto', horizon: 1000 } };
   }
 
   publication() {
