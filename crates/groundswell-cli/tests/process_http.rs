@@ -221,6 +221,63 @@ fn a_link_opens_the_dashboard_once() {
     assert_ne!(again, link, "each link is a fresh one");
 }
 
+/// Whoever looks after a device finds in its log what was tried, and no secret with it.
+#[test]
+fn what_is_refused_is_logged_without_a_secret() {
+    let world = World::new();
+    let node = world.up("node");
+    let (here, port) = (host(&node).to_owned(), host(&node).split(':').next_back().unwrap().to_owned());
+    let known = format!("Authorization: Bearer {}\r\n", token(&node));
+    let link = node.run(&["open"]).only()["link"].as_str().unwrap().to_owned();
+    let code = link.split("code=").last().unwrap().to_owned();
+    let large = "x".repeat(1 << 20);
+    let waves = "/api/v1/publication/access?path=/secret-path";
+    let refused = [
+        ("no-token", ask(&here, "GET", "/api/v1/node?key=secret-key", "", "")),
+        ("no-token", ask(&here, "DELETE", "/api/v1/publication", "Authorization: Bearer secret-guess\r\n", "")),
+        (
+            "foreign-origin",
+            ask(&here, "GET", "/api/v1/machines", &format!("{known}Origin: http://evil:{port}\r\n"), ""),
+        ),
+        ("bad-code", ask(&here, "GET", "/open?code=secret-code", "", "")),
+    ];
+    // Only so many are logged in a second.
+    let all = || fs::read_to_string(node.dir.with_extension("log")).unwrap();
+    until("the log", || all().matches("a request is refused").count() == refused.len());
+    until("room in the log", || {
+        let one = ask(&here, "GET", "/assets/..%2f..%2fetc/passwd", "", "");
+        assert_eq!(one.status(), 404, "{}", one.head);
+        all().contains("/assets/..%2f..%2fetc/passwd")
+    });
+    until("room in the log", || {
+        let one = ask(&here, "POST", waves, &format!("{known}Content-Type: application/json\r\n"), &large);
+        assert_eq!(one.status(), 413, "{}", one.head);
+        all().contains("too-large")
+    });
+    until("room in the log", || {
+        let mut answered = String::new();
+        let mut stream = TcpStream::connect(&here).unwrap();
+        write!(stream, "GET / HTTP/1.1\r\nHost: evil:{port}\r\nConnection: close\r\n\r\n").unwrap();
+        stream.read_to_string(&mut answered).unwrap();
+        assert!(answered.starts_with("HTTP/1.1 421"), "{answered}");
+        all().contains("foreign-host")
+    });
+    assert_eq!(ask(&here, "GET", &format!("/open?code={code}"), "", "").status(), 303);
+    let log = all();
+    for (kind, answer) in refused {
+        assert!(answer.status() > 400 && answer.body.contains(kind), "{kind}: {} {}", answer.head, answer.body);
+        assert!(log.contains(&format!("kind=\"{kind}\"")), "{kind}: {log}");
+    }
+    for line in log.lines().filter(|line| line.contains("is refused")) {
+        assert!(line.contains("WARN") && line.contains("refused="), "{line}");
+    }
+    let token = token(&node);
+    for secret in ["secret-", code.as_str(), token.as_str()] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+    assert!(get(&node, "/api/v1/node")["http"]["refused"].as_u64().unwrap() >= 7);
+}
+
 #[test]
 fn a_claim_is_answered_on_the_dashboard_or_by_the_tool_whoever_is_first() {
     let world = World::new();

@@ -82,10 +82,20 @@ export function markId(node, id) {
 /** The nodes in the order in which this page has met them. @type {Map<string, number>} */
 const met = new Map();
 
-/** The hue of a node, as far as can be from those of all that were met before: each is a golden angle on. @param {string} id @returns {number} */
+/** The hues that nodes may have, in degrees. Red and green are left out: they say that something is wrong, or right. */
+const HUES = [[25, 75], [170, 330]];
+const GOLDEN = (Math.sqrt(5) - 1) / 2;
+
+/** The hue of a node, as far as can be from those of all that were met before: each is a golden section on. @param {string} id @returns {number} */
 export function hueOf(id) {
   if (!met.has(id)) met.set(id, met.size);
-  return Math.round(/** @type {number} */ (met.get(id)) * 137.508) % 360;
+  const width = HUES.reduce((sum, [from, to]) => sum + to - from, 0);
+  let along = ((/** @type {number} */ (met.get(id)) * GOLDEN + 0.5) % 1) * width;
+  for (const [from, to] of HUES) {
+    if (along < to - from) return Math.round(from + along);
+    along -= to - from;
+  }
+  return HUES[0][0];
 }
 
 /** Says something to those who can't see it happen. @param {string} text */

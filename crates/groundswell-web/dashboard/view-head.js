@@ -68,7 +68,7 @@ export class HeadView {
     const readers = given.reduce((sum, publication) => sum + publication.readers, 0);
     setText(byId('tile-replicas-name'), gives ? 'Publications' : 'Replicas live');
     setText(byId('tile-replicas'), gives ? count(given.length) : of(held.filter((replica) => replica.freshness === 'live').length, held.length));
-    const followed = held.length === 0 ? 'no path is followed' : `paths of ${count(sources)} ${sources === 1 ? 'node' : 'nodes'}`;
+    const followed = held.length === 0 ? 'no path is followed' : `copies of the paths of ${count(sources)} ${sources === 1 ? 'peer' : 'peers'}`;
     setText(byId('tile-replicas-note'), gives ? `read by ${count(readers)}` : followed);
   }
 

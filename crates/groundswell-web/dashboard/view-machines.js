@@ -69,8 +69,8 @@ export class MachinesView {
     markId(name, id);
     const releaseButton = el('button', { class: 'small', text: 'Release…', attrs: { type: 'button', 'aria-label': `Release machine ${shortId(id)}` }, on: { click: () => this.release(id) } });
     /** @param {string} label @param {...Node} children */
-    const cell = (label, ...children) => el('td', { class: label === 'Clock' || label === 'Keys used' ? 'amount' : '', attrs: { 'data-label': label } }, ...children);
-    const node = el('tr', {}, el('th', { attrs: { scope: 'row', 'data-label': 'Machine' } }, name, manager), cell('Status', status, detail), cell('Freshness', fresh, freshDetail), cell('Clock', skew), cell('Keys used', keys), cell('', releaseButton));
+    const cell = (label, ...children) => el('td', { class: label === 'Clock skew' || label === 'Keys used' ? 'amount' : '', attrs: { 'data-label': label } }, ...children);
+    const node = el('tr', {}, el('th', { attrs: { scope: 'row', 'data-label': 'Machine' } }, name, manager), cell('Status', status, detail), cell('Freshness', fresh, freshDetail), cell('Clock skew', skew), cell('Keys used', keys), cell('', releaseButton));
     let machine = first;
     this.rows.set(id, { update: (now) => {
       const linked = link(machine, now);
@@ -171,7 +171,7 @@ export function renderNode(node, now) {
   const facts = [
     ['Id', node.id], ['Ticket', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
     ['Connected peers', node.peers.length === 0 ? 'none' : node.peers.map(shortId).join(', ')],
-    ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, refused: ${count(node.http.refused)}`],
+    ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, requests refused: ${count(node.http.refused)}`],
   ];
   renderFacts(byId('node-facts'), facts);
   renderFacts(byId('node-metrics'), Object.entries(node.metrics).map(([name, value]) => [name.replaceAll('_', ' '), count(value)]));

@@ -52,7 +52,7 @@ export function currency(machine, now) {
 export function skewWords(skew) {
   if (skew === null) return { text: 'not known', bad: false };
   const size = Math.abs(skew);
-  if (size < 1000) return { text: `${skew > 0 ? '+' : skew < 0 ? '−' : ''}${size} ms`, bad: false };
+  if (size < 1000) return { text: `${size} ms${skew === 0 ? '' : skew > 0 ? ' ahead' : ' behind'}`, bad: false };
   return { text: `${span(size).replace(/ 0 (min|s|h)$/, '')} ${skew > 0 ? 'ahead' : 'behind'}`, bad: size >= 2000 };
 }
 

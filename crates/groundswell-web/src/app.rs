@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     claims::{AskedClaim, Claims},
     lakes::{BuiltinLakes, LakeError, Lakes},
-    limits::{MAX_STREAMS, REQUESTS_PER_SECOND, STRANGE_REQUESTS_PER_SECOND},
+    limits::{LOGGED_REFUSALS_PER_SECOND, MAX_STREAMS, REQUESTS_PER_SECOND, STRANGE_REQUESTS_PER_SECOND},
     problem::{Kind, Problem},
     routes,
     sampler::Sampler,
@@ -145,15 +145,24 @@ pub(crate) struct Rates {
 }
 
 /// What the interface counts of itself.
-#[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) connections: AtomicUsize,
     refused: AtomicU64,
+    logged: Bucket,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (connections, refused) = (AtomicUsize::default(), AtomicU64::default());
+        Self { connections, refused, logged: Bucket::new(LOGGED_REFUSALS_PER_SECOND) }
+    }
 }
 
 impl Counts {
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    /// Counts a refusal. How many there were with it, if it is to be logged: a flood is not to fill the log.
+    pub(crate) fn refused(&self) -> Option<u64> {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        self.logged.take().then_some(refused)
     }
 }
 

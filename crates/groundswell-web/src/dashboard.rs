@@ -109,7 +109,6 @@ pub(crate) async fn open(State(app): State<Arc<Inner>>, query: Query, headers: H
     }
     query.only(&["code"])?;
     if !app.keys.use_code(query.needed("code")?.as_bytes()) {
-        app.counts.refused();
         return Err(Problem::new(
             Kind::BadCode,
             "a link opens the dashboard once, within five minutes: ask the program that printed it for a new one",

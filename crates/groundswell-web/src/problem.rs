@@ -124,6 +124,7 @@ impl IntoResponse for Problem {
         let mut body = serde_json::to_string(&document).unwrap_or_default();
         body.push('\n');
         let mut response = (status, body).into_response();
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.kind == Kind::NoToken {

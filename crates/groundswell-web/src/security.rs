@@ -29,23 +29,20 @@ const DATA_POLICY: &str = "default-src 'none'; sandbox; frame-ancestors 'none'";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Lets a request pass, or refuses it and logs that.
+/// Lets a request pass, or refuses it; counts and logs what is refused to strangers, here or later. A query, which may
+/// have a secret or a key, is not logged.
 pub(crate) async fn guard(State(app): State<Arc<Inner>>, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_page = matches!(path, "/" | "/open") || path.starts_with("/assets/");
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let is_page = matches!(&*path, "/" | "/open") || path.starts_with("/assets/");
     let mut response = match check(&app, &request, is_page) {
         Ok(()) => next.run(request).await,
-        Err(problem) => {
-            app.counts.refused();
-            let (kind, method, path) = (problem.kind.word(), request.method(), request.uri().path());
-            match problem.kind {
-                // A flood is not to fill the log too.
-                Kind::TooManyRequests => tracing::debug!(kind, %method, path, "a request is refused"),
-                _ => tracing::info!(kind, %method, path, "a request is refused"),
-            }
-            problem.into_response()
-        }
+        Err(problem) => problem.into_response(),
     };
+    if let Some(kind) = response.extensions().get::<Kind>().filter(|kind| is_refusal(**kind))
+        && let Some(refused) = app.counts.refused()
+    {
+        tracing::warn!(kind = kind.word(), %method, path, refused, "a request is refused");
+    }
     let headers = response.headers_mut();
     let policy = if is_page { PAGE_POLICY } else { DATA_POLICY };
     let mut say = |name: HeaderName, value: &'static str| drop(headers.insert(name, HeaderValue::from_static(value)));
@@ -100,6 +97,26 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
         true => Ok(()),
         false => Err(too_many()),
     }
+}
+
+/// Whether someone was turned away who may mean harm, or does not know what the interface takes; all else that can't be
+/// done is between the interface and its user.
+fn is_refusal(kind: Kind) -> bool {
+    use Kind::{
+        BadCode, ForeignHost, ForeignOrigin, NoToken, NotFound, TooLarge, TooManyRequests, TooSlow, ValueTooLarge,
+    };
+    matches!(
+        kind,
+        NoToken
+            | ForeignHost
+            | ForeignOrigin
+            | BadCode
+            | NotFound
+            | TooLarge
+            | ValueTooLarge
+            | TooSlow
+            | TooManyRequests
+    )
 }
 
 fn too_many() -> Problem {

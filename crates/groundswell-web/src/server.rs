@@ -229,11 +229,16 @@ impl Acceptor {
         let (number, closing) = {
             let mut strangers = locked(&self.strangers);
             if full || strangers.waiting.len() >= MAX_STRANGERS {
-                self.counts.refused();
-                if strangers.close_oldest() {
-                    tracing::debug!("the oldest connection that says nothing makes room");
-                } else {
-                    tracing::warn!("a connection is refused: {MAX_CONNECTIONS} are open");
+                let (logged, made_room) = (self.counts.refused(), strangers.close_oldest());
+                if let Some(refused) = logged {
+                    let why = if made_room {
+                        "it made room for another before it said anything"
+                    } else {
+                        "too many are open"
+                    };
+                    tracing::warn!(refused, why, "a connection is refused");
+                }
+                if !made_room {
                     return;
                 }
             }

@@ -123,7 +123,7 @@ async fn keep_connected(first: Connection, dir: PathBuf, request: Request, news:
         let lost = match connected {
             Ok(mut connection) => {
                 wait = RETRY_FIRST;
-                for said in [News::Connected, News::Line(connection.first)] {
+                for said in [News::Connected, News::Line(Box::new(connection.first))] {
                     if news.send(said).await.is_err() {
                         return;
                     }
@@ -137,7 +137,7 @@ async fn keep_connected(first: Connection, dir: PathBuf, request: Request, news:
                     };
                     match said {
                         Ok(said) => {
-                            if news.send(News::Line(said)).await.is_err() {
+                            if news.send(News::Line(Box::new(said))).await.is_err() {
                                 return;
                             }
                         }

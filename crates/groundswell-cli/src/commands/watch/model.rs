@@ -26,7 +26,7 @@ pub(super) enum News {
     Connected,
     /// There is none any more, for this reason.
     Lost(String),
-    Line(Line),
+    Line(Box<Line>),
 }
 
 /// A line of a watch.
@@ -95,11 +95,13 @@ impl Model {
                 self.doubt(None);
             }
             News::Lost(why) => self.lost = Some(why),
-            News::Line(Line::Node(node)) => self.node = Some(node),
-            News::Line(Line::Pair(pair)) => {
-                self.pairs.insert(pair.machine.clone().unwrap_or_default(), pair);
-            }
-            News::Line(Line::Entry(line)) => self.entry(line, now),
+            News::Line(line) => match *line {
+                Line::Node(node) => self.node = Some(node),
+                Line::Pair(pair) => {
+                    self.pairs.insert(pair.machine.clone().unwrap_or_default(), pair);
+                }
+                Line::Entry(line) => self.entry(line, now),
+            },
         }
     }
 
@@ -250,7 +252,7 @@ mod tests {
 
     fn take(model: &mut Model, now: Instant, lines: &[String]) {
         for line in lines {
-            model.take(News::Line(Line::Entry(serde_json::from_str(line).unwrap())), now);
+            model.take(News::Line(Box::new(Line::Entry(serde_json::from_str(line).unwrap()))), now);
         }
     }
 

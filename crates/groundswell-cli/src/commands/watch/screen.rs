@@ -167,16 +167,16 @@ mod tests {
         let now = Instant::now();
         model.take(News::Connected, now);
         let (kind, id, role) = (WatchKind::Node, "ae58ff8833241a".to_owned(), "manager".to_owned());
-        model.take(News::Line(Said::Node(WatchedNode { kind, id, role })), now);
+        model.take(News::Line(Box::new(Said::Node(WatchedNode { kind, id, role }))), now);
         for (machine, link) in [("0123456789ab", "online"), ("ff23456789ab", "offline")] {
             let (machine, link, current) = (Some(machine.to_owned()), link.to_owned(), link == "online");
-            model.take(News::Line(Said::Pair(Pair { machine, link, current, ..Pair::default() })), now);
+            model.take(News::Line(Box::new(Said::Pair(Pair { machine, link, current, ..Pair::default() }))), now);
         }
         for n in 0..1_000 {
             let line = format!(
                 r#"{{"type":"put","machine":"0123456789ab","key":"stock/{n:04}","value":"{n}","author":"machine","timestamp":7000,"live":false}}"#
             );
-            model.take(News::Line(Said::Entry(serde_json::from_str(&line).unwrap())), now);
+            model.take(News::Line(Box::new(Said::Entry(serde_json::from_str(&line).unwrap()))), now);
         }
         model
     }
