@@ -5,10 +5,10 @@ use std::fmt;
 use clap::ValueEnum;
 use groundswell::{
     Lake,
-    lakes::{Json, JsonDocument, JsonPatch, Log, Sum},
+    lakes::{Json, JsonPatch, Log, Sum},
 };
+use groundswell_web::lakes::JsonLake;
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 
 use crate::registry::{Table, Tables};
 
@@ -70,25 +70,16 @@ macro_rules! for_lake {
 }
 pub(crate) use for_lake;
 
-/// What the tool needs of a lake beyond the lake: its waves as text, and both as JSON.
-pub(crate) trait ToolLake: Lake<Wave: Clone> + Sized {
+/// What the tool needs of a lake beyond its JSON: its waves as they are written on the command line.
+pub(crate) trait ToolLake: JsonLake {
     /// Which one it is.
     const BUILTIN: Builtin;
 
     /// Its table among the tables of all lakes.
     fn table(tables: &mut Tables) -> &mut Table<Self>;
 
-    /// Parses a wave as it is written on the command line; or why it is none.
+    /// Parses a wave; or why it is none.
     fn parse_wave(text: &str) -> Result<Self::Wave, String>;
-
-    /// A wave from its JSON; or why it is none.
-    fn wave(json: &RawValue) -> Result<Self::Wave, String>;
-
-    /// A wave as JSON.
-    fn wave_json(wave: &Self::Wave) -> serde_json::Result<Box<RawValue>>;
-
-    /// A rock as JSON. It is called while who gives a wave waits, so that it makes text at once.
-    fn rock_json(rock: &Self::Rock) -> serde_json::Result<Box<RawValue>>;
 }
 
 impl ToolLake for Log {
@@ -100,18 +91,6 @@ impl ToolLake for Log {
 
     fn parse_wave(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
-    }
-
-    fn wave(json: &RawValue) -> Result<String, String> {
-        serde_json::from_str(json.get()).map_err(|error| format!("a wave of a log is a string ({error})"))
-    }
-
-    fn wave_json(wave: &String) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(wave)
-    }
-
-    fn rock_json(rock: &Vec<String>) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(rock)
     }
 }
 
@@ -125,19 +104,6 @@ impl ToolLake for Sum {
     fn parse_wave(text: &str) -> Result<i64, String> {
         let refused = |error| format!("{text:?} is no whole number of 64 bits ({error})");
         text.trim().parse().map_err(refused)
-    }
-
-    fn wave(json: &RawValue) -> Result<i64, String> {
-        serde_json::from_str(json.get())
-            .map_err(|error| format!("a wave of a sum is a whole number of 64 bits ({error})"))
-    }
-
-    fn wave_json(wave: &i64) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(wave)
-    }
-
-    fn rock_json(rock: &i64) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(rock)
     }
 }
 
@@ -155,18 +121,6 @@ impl ToolLake for Json {
             )
         };
         text.parse().map_err(refused)
-    }
-
-    fn wave(json: &RawValue) -> Result<JsonPatch, String> {
-        Self::parse_wave(json.get())
-    }
-
-    fn wave_json(wave: &JsonPatch) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(&wave.0)
-    }
-
-    fn rock_json(rock: &JsonDocument) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(&rock.0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the interface needs of publications and subscriptions, whatever their lakes: waves and rocks as JSON.
 
 mod builtin;
+mod json_lake;
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use groundswell::{
@@ -10,6 +11,7 @@ use groundswell::{
 use serde_json::value::RawValue;
 
 pub use builtin::BuiltinLakes;
+pub use json_lake::{JsonLake, surf};
 
 /// The agent that publishes and follows where none is named.
 pub const DEFAULT_AGENT: &str = "main";
@@ -18,7 +20,8 @@ pub const DEFAULT_AGENT: &str = "main";
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, LakeError>>;
 
 /// Publications and subscriptions with their types erased. [`BuiltinLakes`] knows `log`, `sum` and `json`; a program
-/// with lakes of its own implements it for them, and hands it to [`Config::lakes`](crate::Config::lakes).
+/// with lakes of its own implements it for them, with [`JsonLake`] and [`surf`], and hands it to
+/// [`Config::lakes`](crate::Config::lakes).
 ///
 /// A node has one `Lakes` at a time that declares its paths: two that declared one path would be in each other's way.
 /// The futures may be dropped; what was handed over by then happens.

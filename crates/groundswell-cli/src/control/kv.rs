@@ -2,7 +2,9 @@
 //! is not written yet is not taken from the stream either, so that a client which does not read costs
 //! a cursor and the few lines on their way.
 
-use groundswell::{Cursor, KvError, KvFilter, KvFleetEvent, KvFleetSubscription, KvKey, KvSubscription};
+use groundswell::{
+    Cursor, KvEnded, KvError, KvFilter, KvFleetEvent, KvFleetSubscription, KvKey, KvSubscription, PeerId,
+};
 
 use super::{
     protocol::{Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES},
@@ -21,7 +23,7 @@ pub(super) async fn kv(session: &mut Session, place: KvPlace, ask: KvAsk) -> Res
     if let KvAsk::SubscribeAll { prefix } = &ask {
         let manager = registry.store().manager("`kv subscribe --all`")?;
         let fleet = manager.subscribe_all_kv_entries(filter(prefix)).await?;
-        return follow_all(session, fleet, hex).await;
+        return follow(session, Entries::All(fleet), hex).await;
     }
     let space = registry.store().space(place.machine.as_deref(), place.space.as_deref())?;
     match ask {
@@ -49,11 +51,11 @@ pub(super) async fn kv(session: &mut Session, place: KvPlace, ask: KvAsk) -> Res
         KvAsk::Watch { key, cursor } => {
             let key = KvFilter::Key(KvKey::new(&key.0)?);
             let events = space.subscribe_from(key, parsed(cursor)?).await?;
-            follow(session, events, hex).await
+            follow(session, Entries::Of(None, events), hex).await
         }
         KvAsk::Subscribe { prefix, cursor } => {
             let events = space.subscribe_from(filter(&prefix), parsed(cursor)?).await?;
-            follow(session, events, hex).await
+            follow(session, Entries::Of(None, events), hex).await
         }
         // It was answered above.
         KvAsk::SubscribeAll { .. } => Ok(()),
@@ -95,31 +97,35 @@ async fn value(session: &mut Session, bytes: usize) -> Result<Vec<u8>, Ending> {
     }
 }
 
-/// Writes the events of a document until the stream ends or the client has gone.
-async fn follow(session: &mut Session, mut events: KvSubscription, hex: bool) -> Result<(), Ending> {
-    let mut unsent = false;
-    loop {
-        let next = tokio::select! {
-            // What is to be said comes first, so that many lines are sent together.
-            biased;
-            next = events.next() => next,
-            sent = session.answers.flush(), if unsent => {
-                sent?;
-                unsent = false;
-                continue;
+/// A stream of entries.
+pub(super) enum Entries {
+    /// Of every machine.
+    All(KvFleetSubscription),
+    /// Of one document, and whose it is, where that is to be said.
+    Of(Option<PeerId>, KvSubscription),
+}
+
+impl Entries {
+    /// The next line; `None` when there is no more. Cancel safe.
+    pub(super) async fn next(&mut self, hex: bool) -> Option<Result<KvLine, ToolError>> {
+        match self {
+            Self::All(events) => events.next().await.map(|event| fleet_line(&event, hex)),
+            Self::Of(machine, events) => {
+                let update = events.next().await?;
+                Some(Ok(KvLine { machine: machine.map(|id| id.to_string()), ..KvLine::update(&update, hex) }))
             }
-            () = session.lines.gone() => return Ok(()),
-        };
-        let Some(update) = next else {
-            return session.answers.line(&KvLine::ended(events.ended())).await;
-        };
-        session.answers.line(&KvLine::update(&update, hex)).await?;
-        unsent = true;
+        }
+    }
+
+    pub(super) fn ended(&self) -> Option<KvEnded> {
+        match self {
+            Self::All(events) => events.ended(),
+            Self::Of(_, events) => events.ended(),
+        }
     }
 }
 
-/// The line of an event of any machine.
-pub(super) fn fleet_line(event: &KvFleetEvent, hex: bool) -> Result<KvLine, ToolError> {
+fn fleet_line(event: &KvFleetEvent, hex: bool) -> Result<KvLine, ToolError> {
     Ok(match event {
         KvFleetEvent::Update { machine, update } => {
             KvLine { machine: Some(machine.to_string()), ..KvLine::update(update, hex) }
@@ -130,13 +136,14 @@ pub(super) fn fleet_line(event: &KvFleetEvent, hex: bool) -> Result<KvLine, Tool
     })
 }
 
-/// The same of all machines.
-async fn follow_all(session: &mut Session, mut events: KvFleetSubscription, hex: bool) -> Result<(), Ending> {
+/// Writes what happens to entries until the stream ends or the client has gone.
+async fn follow(session: &mut Session, mut entries: Entries, hex: bool) -> Result<(), Ending> {
     let mut unsent = false;
     loop {
-        let next = tokio::select! {
+        let line = tokio::select! {
+            // What is to be said comes first, so that many lines are sent together.
             biased;
-            next = events.next() => next,
+            line = entries.next(hex) => line,
             sent = session.answers.flush(), if unsent => {
                 sent?;
                 unsent = false;
@@ -144,10 +151,8 @@ async fn follow_all(session: &mut Session, mut events: KvFleetSubscription, hex:
             }
             () = session.lines.gone() => return Ok(()),
         };
-        let Some(event) = next else {
-            return session.answers.line(&KvLine::ended(events.ended())).await;
-        };
-        session.answers.line(&fleet_line(&event, hex)?).await?;
+        let Some(line) = line else { return session.answers.line(&KvLine::ended(entries.ended())).await };
+        session.answers.line(&line?).await?;
         unsent = true;
     }
 }

@@ -5,11 +5,11 @@ use futures_util::{
     StreamExt,
     stream::{BoxStream, SelectAll, unfold},
 };
-use groundswell::{KvEnded, KvFleetSubscription, KvSubscription, LinkStatus, MachineState, Manager, PeerId};
+use groundswell::{LinkStatus, MachineState, Manager, PeerId};
 use tokio::sync::watch::Receiver;
 
 use super::{
-    kv::{filter, fleet_line},
+    kv::{Entries, filter},
     protocol::{KvLine, KvPlace, Other, Pair, PairLine, WatchKind, WatchedNode},
     session::{Ending, Session},
 };
@@ -17,32 +17,6 @@ use crate::{bytes::Hex, error::ToolError, registry::Registry, store::Store};
 
 /// How the pairs stand that are watched: a line for each at first, and at each change.
 type Pairs = SelectAll<BoxStream<'static, PairLine>>;
-
-/// The entries that are watched.
-enum Entries {
-    All(KvFleetSubscription),
-    Of(Option<PeerId>, KvSubscription),
-}
-
-impl Entries {
-    /// The next line; `None` when there is no more.
-    async fn next(&mut self, hex: bool) -> Option<Result<KvLine, ToolError>> {
-        match self {
-            Self::All(events) => events.next().await.map(|event| fleet_line(&event, hex)),
-            Self::Of(machine, events) => {
-                let update = events.next().await?;
-                Some(Ok(KvLine { machine: machine.map(|id| id.to_string()), ..KvLine::update(&update, hex) }))
-            }
-        }
-    }
-
-    fn ended(&self) -> Option<KvEnded> {
-        match self {
-            Self::All(events) => events.ended(),
-            Self::Of(_, events) => events.ended(),
-        }
-    }
-}
 
 /// Writes lines until the streams end or the client has gone.
 pub(super) async fn watch(session: &mut Session, place: KvPlace, prefix: &Hex) -> Result<(), Ending> {

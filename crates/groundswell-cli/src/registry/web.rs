@@ -1,9 +1,9 @@
 //! The registry as the HTTP interface sees it, so that both share every declaration: what one publishes, follows or
 //! ends is so for the other.
 
-use futures_util::stream::{self, BoxStream, StreamExt};
-use groundswell::{Aeon, Cursor, Event, Name, Path, Rule, Source, Updates};
-use groundswell_web::lakes::{Answer, Begin, LakeError, LakeEvent, Lakes, Rocks, RuleChange, State, Surf, Tide};
+use futures_util::stream::BoxStream;
+use groundswell::{Aeon, Name, Path, Rule, Source};
+use groundswell_web::lakes::{self, Answer, JsonLake, LakeError, LakeEvent, Lakes, RuleChange, State, Surf, Tide};
 use serde_json::value::RawValue;
 
 use super::Registry;
@@ -66,21 +66,16 @@ impl Registry {
         }
     }
 
-    async fn updates<L: ToolLake>(&self, source: &Source, begin: Begin) -> Result<Updates<L>, LakeError> {
+    async fn surf_as<L: ToolLake>(
+        &self,
+        source: &Source,
+        surf: Surf,
+    ) -> Result<BoxStream<'static, LakeEvent>, LakeError> {
         let mut tables = self.tables.lock().await;
         let replicas = self.subscriptions::<L>(&mut tables, &self.follower, &source.path).await?;
-        let from = match begin {
-            Begin::Newest => None,
-            Begin::Cursor(cursor) => Some(cursor),
-            Begin::Waves(waves) => {
-                replicas.follow(source.clone()).await?;
-                let newest = replicas.read().get(source).and_then(|state| state.cursor);
-                newest.map(|newest| Cursor { aeon: newest.aeon.back(waves), ..newest })
-            }
-        };
-        let updates = replicas.surf_from(source.clone(), from).await?;
+        let events = lakes::surf(&replicas, source, surf).await?;
         tables.keep(source);
-        Ok(updates)
+        Ok(events)
     }
 }
 
@@ -149,12 +144,7 @@ impl Lakes for Registry {
     ) -> Answer<'a, BoxStream<'static, LakeEvent>> {
         Box::pin(async move {
             for_lake!(self.lake_to_follow(source, lake).await?, L => {
-                let updates = self.updates::<L>(source, surf.begin).await?;
-                let events = stream::unfold(updates, move |mut updates| async move {
-                    let event = next::<L>(&mut updates, surf.rocks).await?;
-                    Some((event, updates))
-                });
-                Ok(events.boxed())
+                self.surf_as::<L>(source, surf).await
             })
         })
     }
@@ -195,39 +185,6 @@ fn known(name: &str) -> Result<Builtin, LakeError> {
 
 fn made(json: serde_json::Result<Box<RawValue>>) -> Result<Box<RawValue>, LakeError> {
     json.map_err(|error| LakeError::Other(error.to_string()))
-}
-
-/// The next event, with the rock where it is wanted.
-async fn next<L: ToolLake>(updates: &mut Updates<L>, rocks: Rocks) -> Option<LakeEvent> {
-    loop {
-        let look = |event, rock: Option<&L::Rock>| (event, rock.map(L::rock_json));
-        let (event, rock) = match rocks {
-            Rocks::Never => (updates.next().await?, None),
-            Rocks::Needed => updates.next_or_rock(look).await?,
-            Rocks::Always => updates.next_with_rock(look).await?,
-        };
-        // Text, numbers and JSON always make JSON.
-        let rock = rock.and_then(Result::ok);
-        return Some(match event {
-            Event::Update(update) => LakeEvent::Update {
-                cursor: update.cursor,
-                wave: update.wave.as_ref().and_then(|wave| L::wave_json(wave).ok()),
-                rock,
-                live: update.live,
-                stale: update.stale,
-            },
-            Event::CaughtUp { aeon } if rocks == Rocks::Never => LakeEvent::CaughtUp { aeon, rock: None },
-            // The rock may be newer than the last update; then so is the aeon that is told with it.
-            Event::CaughtUp { aeon } => match updates.with_rock(|rock, aeon| (aeon, L::rock_json(rock))).await {
-                Ok((aeon, rock)) => LakeEvent::CaughtUp { aeon, rock: rock.ok() },
-                Err(_) => LakeEvent::CaughtUp { aeon, rock: None },
-            },
-            Event::Freshness(freshness) => LakeEvent::Freshness(freshness),
-            Event::Ended(ended) => LakeEvent::Ended(ended),
-            // An event of a newer library, which says nothing that is told here.
-            _ => continue,
-        });
-    }
 }
 
 impl From<ToolError> for LakeError {

@@ -3,72 +3,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::{
-    FutureExt,
-    stream::{self, BoxStream, StreamExt},
-};
+use futures_util::{FutureExt, stream::BoxStream};
 use groundswell::{
-    Aeon, Cursor, Event, Lake, Name, Node, Path, Publications, Rule, Source, Subscriptions, Updates,
-    lakes::{Json, JsonDocument, JsonPatch, Log, Sum},
+    Aeon, Lake, Name, Node, Path, Publications, Rule, Source, Subscriptions,
+    lakes::{Json, Log, Sum},
 };
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
-use super::{Answer, Begin, DEFAULT_AGENT, LakeError, LakeEvent, Lakes, Rocks, RuleChange, State, Surf, Tide};
-
-/// A built-in lake: its waves and rocks as JSON.
-trait AsJson: Lake<Wave: Clone> + Sized {
-    fn wave(json: &RawValue) -> Result<Self::Wave, String>;
-    fn wave_json(wave: &Self::Wave) -> serde_json::Result<Box<RawValue>>;
-    /// It is called while who gives a wave waits, so that it makes text at once.
-    fn rock_json(rock: &Self::Rock) -> serde_json::Result<Box<RawValue>>;
-}
-
-impl AsJson for Log {
-    fn wave(json: &RawValue) -> Result<String, String> {
-        serde_json::from_str(json.get()).map_err(|error| format!("a wave of a log is a string ({error})"))
-    }
-
-    fn wave_json(wave: &String) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(wave)
-    }
-
-    fn rock_json(rock: &Vec<String>) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(rock)
-    }
-}
-
-impl AsJson for Sum {
-    fn wave(json: &RawValue) -> Result<i64, String> {
-        serde_json::from_str(json.get())
-            .map_err(|error| format!("a wave of a sum is a whole number of 64 bits ({error})"))
-    }
-
-    fn wave_json(wave: &i64) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(wave)
-    }
-
-    fn rock_json(rock: &i64) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(rock)
-    }
-}
-
-impl AsJson for Json {
-    fn wave(json: &RawValue) -> Result<JsonPatch, String> {
-        let refused = |error| {
-            format!("a wave of json is a JSON Patch ({error}), as [{{\"op\":\"add\",\"path\":\"\",\"value\":{{}}}}] is")
-        };
-        json.get().parse().map_err(refused)
-    }
-
-    fn wave_json(wave: &JsonPatch) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(&wave.0)
-    }
-
-    fn rock_json(rock: &JsonDocument) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(&rock.0)
-    }
-}
+use super::{
+    Answer, DEFAULT_AGENT, LakeError, LakeEvent, Lakes, RuleChange, State, Surf, Tide,
+    json_lake::{self, JsonLake},
+};
 
 /// What is published under one declaration.
 trait Published: Send + Sync {
@@ -81,7 +27,7 @@ trait Published: Send + Sync {
     fn withdraw(&self);
 }
 
-impl<L: AsJson> Published for Publications<L> {
+impl<L: JsonLake> Published for Publications<L> {
     fn open<'a>(&'a self, path: &'a Path) -> Answer<'a, Aeon> {
         async move { Ok(Publications::open(self, path.as_str()).await?) }.boxed()
     }
@@ -131,30 +77,13 @@ trait Followed: Send + Sync {
     fn withdraw(&self);
 }
 
-impl<L: AsJson> Followed for Subscriptions<L> {
+impl<L: JsonLake> Followed for Subscriptions<L> {
     fn follow<'a>(&'a self, source: &'a Source) -> Answer<'a, ()> {
         async move { Ok(Subscriptions::follow(self, source.clone()).await?) }.boxed()
     }
 
     fn surf<'a>(&'a self, source: &'a Source, surf: Surf) -> Answer<'a, BoxStream<'static, LakeEvent>> {
-        async move {
-            let from = match surf.begin {
-                Begin::Newest => None,
-                Begin::Cursor(cursor) => Some(cursor),
-                Begin::Waves(waves) => {
-                    Subscriptions::follow(self, source.clone()).await?;
-                    let newest = self.read().get(source).and_then(|state| state.cursor);
-                    newest.map(|newest| Cursor { aeon: newest.aeon.back(waves), ..newest })
-                }
-            };
-            let updates = self.surf_from(source.clone(), from).await?;
-            let events = stream::unfold(updates, move |mut updates| async move {
-                let event = next::<L>(&mut updates, surf.rocks).await?;
-                Some((event, updates))
-            });
-            Ok(events.boxed())
-        }
-        .boxed()
+        json_lake::surf(self, source, surf).boxed()
     }
 
     fn rock<'a>(&'a self, source: &'a Source) -> Answer<'a, (Aeon, Box<RawValue>)> {
@@ -184,39 +113,6 @@ impl<L: AsJson> Followed for Subscriptions<L> {
 
 fn made(json: serde_json::Result<Box<RawValue>>) -> Result<Box<RawValue>, LakeError> {
     json.map_err(|error| LakeError::Other(error.to_string()))
-}
-
-/// The next event, with the rock where it is wanted.
-async fn next<L: AsJson>(updates: &mut Updates<L>, rocks: Rocks) -> Option<LakeEvent> {
-    loop {
-        let look = |event, rock: Option<&L::Rock>| (event, rock.map(L::rock_json));
-        let (event, rock) = match rocks {
-            Rocks::Never => (updates.next().await?, None),
-            Rocks::Needed => updates.next_or_rock(look).await?,
-            Rocks::Always => updates.next_with_rock(look).await?,
-        };
-        // Text, numbers and JSON always make JSON.
-        let rock = rock.and_then(Result::ok);
-        return Some(match event {
-            Event::Update(update) => LakeEvent::Update {
-                cursor: update.cursor,
-                wave: update.wave.as_ref().and_then(|wave| L::wave_json(wave).ok()),
-                rock,
-                live: update.live,
-                stale: update.stale,
-            },
-            Event::CaughtUp { aeon } if rocks == Rocks::Never => LakeEvent::CaughtUp { aeon, rock: None },
-            // The rock may be newer than the last update; then so is the aeon that is told with it.
-            Event::CaughtUp { aeon } => match updates.with_rock(|rock, aeon| (aeon, L::rock_json(rock))).await {
-                Ok((aeon, rock)) => LakeEvent::CaughtUp { aeon, rock: rock.ok() },
-                Err(_) => LakeEvent::CaughtUp { aeon, rock: None },
-            },
-            Event::Freshness(freshness) => LakeEvent::Freshness(freshness),
-            Event::Ended(ended) => LakeEvent::Ended(ended),
-            // An event of a newer library, which says nothing that is told here.
-            _ => continue,
-        });
-    }
 }
 
 /// The names of the built-in lakes.
