@@ -102,6 +102,9 @@ pub const KV_RECENT_BYTES: usize = 128 * 1024;
 /// How many bytes of entries are taken from a connection into one transaction (1 MiB), or one entry.
 pub const KV_RECEIVE_BYTES: usize = 1024 * 1024;
 
+/// How many entries are read before a write has its turn, where all are asked for: less than a tenth of a millisecond.
+pub const KV_ENTRIES_AT_ONCE: usize = 256;
+
 /// How long nothing has to be written before the docs engine is fed what is new (250 ms): its inserting costs
 /// more than the write itself, and a key that is written again and again need be inserted once.
 pub const KV_FEED_PAUSE: Duration = Duration::from_millis(250);

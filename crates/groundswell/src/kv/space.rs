@@ -1,12 +1,12 @@
 //! The handle of one space of one document: what machine and manager offer for the default space,
 //! and for named ones.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use groundswell_core::{
     Cursor,
-    kv::{Change, KvEntry, KvFilter, KvKey, SpaceName},
+    kv::{Change, KvEntry, KvEvent, KvFilter, KvKey, KvReader, KvView, ReaderStep, SpaceName},
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     keeper::Command,
     subscription::{KvSubscription, KvWatch},
 };
+use crate::limits::KV_ENTRIES_AT_ONCE;
 
 /// A space of a document: keys of their own, apart from those of other spaces. A handle; clones are
 /// handles to the same.
@@ -34,6 +35,24 @@ impl std::fmt::Debug for KvSpace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KvSpace").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// Reads on, as far as writes can wait for; whether these are all now.
+fn gather(view: &KvView, reader: &mut KvReader, found: &mut BTreeMap<KvKey, KvEntry>) -> bool {
+    for _ in 0..KV_ENTRIES_AT_ONCE {
+        let update = match reader.next(view) {
+            ReaderStep::Event(update) => update,
+            ReaderStep::More => return false,
+            ReaderStep::Wait => return true,
+        };
+        match update.event {
+            KvEvent::Put(entry) => drop(found.insert(entry.key.clone(), entry)),
+            KvEvent::Delete { key, .. } | KvEvent::Left { key } => drop(found.remove(&key)),
+            KvEvent::Reset { .. } => found.clear(),
+            KvEvent::CaughtUp => return true,
+        }
+    }
+    false
 }
 
 impl KvSpace {
@@ -70,10 +89,17 @@ impl KvSpace {
         }
     }
 
-    /// The entries that match, in the order of their keys.
+    /// The entries that match, in the order of their keys, as they all were at one moment of this call. It reads memory,
+    /// [`KV_ENTRIES_AT_ONCE`] entries before a write has its turn. Cancel safe.
     pub async fn entries(&self, filter: KvFilter) -> Result<Vec<KvEntry>, KvError> {
         self.check_open()?;
-        Ok(self.document.with_view(|view| view.entries(&self.name, &filter)))
+        let mut reader = KvReader::new(self.name.clone(), filter, None);
+        let mut found = BTreeMap::new();
+        while !self.document.with_view(|view| gather(view, &mut reader, &mut found)) {
+            tokio::task::yield_now().await;
+        }
+        self.check_open()?;
+        Ok(found.into_values().collect())
     }
 
     /// Watches a key: see [`KvWatch`].

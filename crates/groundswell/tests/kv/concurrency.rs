@@ -1,10 +1,17 @@
 //! Many at once: readers, writers, both sides.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
-use groundswell::KvFilter;
+use groundswell::{KvEntry, KvFilter};
+use tempfile::TempDir;
 
-use crate::common::{Pair, Side, next, until, until_put};
+use crate::common::{Pair, Side, next, spawn_machine, until, until_put};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrency_many_subscriptions_at_once() {
@@ -122,4 +129,50 @@ async fn concurrency_contention_of_64_writers() {
         .await;
     }
     pair.shutdown().await;
+}
+
+/// Reading everything holds up no write for as long as it takes, and still is of one moment: of two keys at either end
+/// that are written in turn, the first is never behind the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_entries_are_read_as_they_were_at_one_moment_while_others_write() {
+    const BETWEEN: usize = 20_000;
+    const READS: usize = 100;
+    let dir = TempDir::new().unwrap();
+    let machine = spawn_machine(dir.path()).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for part in 0..64 {
+        let machine = machine.clone();
+        writers.spawn(async move {
+            for key in (part..BETWEEN).step_by(64) {
+                machine.set_kv_value(format!("between/{key}"), "x").await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    let reading = Arc::new(AtomicBool::new(true));
+    let writer = tokio::spawn({
+        let (machine, reading) = (machine.clone(), reading.clone());
+        async move {
+            let mut written = 0_u64;
+            while reading.load(Ordering::Relaxed) {
+                written += 1;
+                for key in ["a", "z"] {
+                    machine.set_kv_value(key, written.to_string()).await.unwrap();
+                }
+            }
+            written
+        }
+    });
+    until("both keys", async || machine.get_kv_value("z").await.unwrap().is_some()).await;
+    let number = |entry: &KvEntry| std::str::from_utf8(&entry.value).unwrap().parse::<u64>().unwrap();
+    for _ in 0..READS {
+        let all = machine.get_kv_entries().await.unwrap();
+        let (first, last) = (number(&all[0]), number(&all[all.len() - 1]));
+        assert_eq!(all.len(), BETWEEN + 2);
+        assert!(first == last || first == last + 1, "{first} and {last} were never there together");
+    }
+    reading.store(false, Ordering::Relaxed);
+    let written = writer.await.unwrap();
+    assert!(written > 10, "it wrote meanwhile: {written}");
+    machine.shutdown().await.unwrap();
 }
