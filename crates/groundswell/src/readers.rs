@@ -1,12 +1,8 @@
 //! Who reads a cell: how many do, and how far each has come, for the node's status. Nothing waits for it.
 
 use std::{
-    collections::HashMap,
     ops::{Deref, DerefMut},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use groundswell_core::Aeon;
@@ -19,65 +15,77 @@ const NOWHERE: u64 = u64::MAX;
 
 /// The readers of one cell. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Readers {
+pub(crate) struct Readers(Arc<Inner>);
+
+struct Inner {
     /// Told that there is one more or less. How far they have come changes with each wave, and is not told.
     changes: StatusChanges,
-    places: Arc<Mutex<Places>>,
+    places: Mutex<Places>,
 }
 
+/// One number a reader, as there may be thousands.
 #[derive(Default)]
 struct Places {
-    next: u64,
-    by_reader: HashMap<u64, Arc<AtomicU64>>,
+    places: Vec<u64>,
+    /// Which of them no reader has now.
+    free: Vec<usize>,
 }
 
 impl Readers {
     pub(crate) fn new(changes: StatusChanges) -> Self {
-        Self { changes, places: Arc::default() }
+        Self(Arc::new(Inner { changes, places: Mutex::default() }))
     }
 
     /// One more, which counts for as long as it is there.
     pub(crate) fn add(&self, versions: watch::Receiver<u64>) -> Reader {
-        let place = Arc::new(AtomicU64::new(NOWHERE));
-        let mut places = lock(&self.places);
-        let number = places.next;
-        places.next += 1;
-        places.by_reader.insert(number, place.clone());
+        let mut places = lock(&self.0.places);
+        let place = match places.free.pop() {
+            Some(place) => place,
+            None => {
+                places.places.push(NOWHERE);
+                places.places.len() - 1
+            }
+        };
         drop(places);
-        self.changes.note();
-        Reader { versions, place, number, among: self.clone() }
+        self.0.changes.note();
+        Reader { versions, place, among: self.clone() }
     }
 
     /// How many there are, those included that wait for the path.
     pub(crate) fn count(&self) -> usize {
-        lock(&self.places).by_reader.len()
+        let places = lock(&self.0.places);
+        places.places.len() - places.free.len()
     }
 
     /// How many waves the slowest is away from this aeon.
     pub(crate) fn lag(&self, newest: Aeon) -> u64 {
-        let places = lock(&self.places);
-        let lags = places.by_reader.values().map(|place| newest.0.saturating_sub(place.load(Ordering::Relaxed)));
-        lags.max().unwrap_or(0)
+        let places = lock(&self.0.places);
+        places.places.iter().map(|place| newest.0.saturating_sub(*place)).max().unwrap_or(0)
     }
 }
 
 /// A reader of a cell. It wakes at each change of anything there.
 pub(crate) struct Reader {
     versions: watch::Receiver<u64>,
-    place: Arc<AtomicU64>,
-    number: u64,
+    place: usize,
     among: Readers,
 }
 
 impl Reader {
     /// It has everything up to this aeon: 0, where it has nothing yet.
     pub(crate) fn has(&self, aeon: Option<Aeon>) {
-        self.place.store(aeon.map_or(0, |aeon| aeon.0), Ordering::Relaxed);
+        self.stands(aeon.map_or(0, |aeon| aeon.0));
     }
 
     /// There is nothing for it to read.
     pub(crate) fn has_no_place(&self) {
-        self.place.store(NOWHERE, Ordering::Relaxed);
+        self.stands(NOWHERE);
+    }
+
+    fn stands(&self, at: u64) {
+        if let Some(place) = lock(&self.among.0.places).places.get_mut(self.place) {
+            *place = at;
+        }
     }
 }
 
@@ -96,9 +104,10 @@ impl DerefMut for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        lock(&self.among.places).by_reader.remove(&self.number);
+        self.has_no_place();
+        lock(&self.among.0.places).free.push(self.place);
         // By now it can be seen that it is gone.
-        self.among.changes.note();
+        self.among.0.changes.note();
     }
 }
 
@@ -132,6 +141,11 @@ mod tests {
         // A reader may have been told of a wave that is looked for a moment later.
         assert_eq!(readers.lag(Aeon(6)), 0);
         drop(other);
-        assert_eq!(readers.lag(Aeon(9)), 0);
+        assert_eq!((readers.lag(Aeon(9)), readers.count()), (0, 2));
+        // Who comes after it does not stand where it stood.
+        let next = readers.add(version.subscribe());
+        assert_eq!((readers.lag(Aeon(9)), readers.count()), (0, 3));
+        next.has(Some(Aeon(8)));
+        assert_eq!(readers.lag(Aeon(9)), 1);
     }
 }
