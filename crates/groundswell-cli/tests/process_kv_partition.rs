@@ -1,5 +1,5 @@
 //! A machine and its manager, as real processes in network namespaces of their own, between which the line is
-//! cut and healed, and whose addresses change.
+//! cut and healed, and whose addresses change; and the latter of a publisher and its follower.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
 
 mod common;
@@ -14,6 +14,10 @@ use common::{Node, PATIENCE, Surfing, World, kv, net::Net, until};
 
 /// Within this time of healing both sides agree, without a call.
 const SOON: Duration = Duration::from_secs(10);
+
+/// Within this time of a change of address under a connection both sides agree: half of what a dead connection takes to be
+/// noticed by its silence.
+const MOVED: Duration = Duration::from_secs(5);
 
 fn pair(net: &Net, world: &World) -> [Node; 2] {
     let machine = net.up(0, &world.dir("machine"), &["--role", "machine"]);
@@ -209,7 +213,34 @@ fn an_address_that_changes_is_found_out() {
         let Some(net) = Net::new() else { return };
         let world = World::new();
         let mut nodes = pair(&net, &world);
-        change_address(&net, &world, &mut nodes, changing, down, 11);
+        let took = change_address(&net, &world, &mut nodes, changing, down, 11);
+        assert!(took < if down { SOON } else { MOVED }, "{took:?}");
+    }
+}
+
+/// The same of a path that one node publishes and the other follows.
+#[test]
+fn waves_go_on_when_the_address_of_the_publisher_or_of_the_follower_changes() {
+    let Some(net) = Net::new() else { return };
+    let world = World::new();
+    let nodes = [net.up(0, &world.dir("publisher"), &[]), net.up(1, &world.dir("follower"), &[])];
+    nodes[0].run(&["give", "/log", "0", "--lake", "log"]).well();
+    let mut surfing = nodes[1].surf(&[&nodes[0].ticket, "/log", "--lake", "log"]);
+    surfing.until(|line| line["type"] == "caught_up");
+    for (round, changing) in [0, 1, 0].into_iter().enumerate() {
+        net.change_address(changing, 20 + u8::try_from(round).unwrap());
+        let changed = Instant::now();
+        let wave = format!("after {round}");
+        nodes[0].run(&["give", "/log", &wave, "--lake", "log"]).well();
+        surfing.until(|line| line["wave"] == wave);
+        let took = changed.elapsed();
+        println!(
+            "the {}'s address changed: the wave came {:.2} s later",
+            ["publisher", "follower"][changing],
+            took.as_secs_f64()
+        );
+        // After the first, neither side is where it was when the two met, and the ways that are dead are tried too.
+        assert!(took < if round == 0 { MOVED } else { SOON }, "{took:?}");
     }
 }
 

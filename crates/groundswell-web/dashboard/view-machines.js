@@ -169,7 +169,7 @@ export class MachinesView {
 /** The node itself. @param {any} node @param {number} now */
 export function renderNode(node, now) {
   const facts = [
-    ['Id', node.id], ['Ticket', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
+    ['Id', node.id], ['Ticket, by which others reach this node', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
     ['Connected peers', node.peers.length === 0 ? 'none' : node.peers.map(shortId).join(', ')],
     ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, requests refused: ${count(node.http.refused)}`],
   ];
@@ -180,9 +180,11 @@ export function renderNode(node, now) {
 /** @param {HTMLElement} list @param {string[][]} facts */
 function renderFacts(list, facts) {
   keyed(list, facts, ([name]) => name, ([name]) => {
-    const said = el('span', { class: name === 'Id' || name === 'Ticket' ? 'mono' : '' });
+    const what = name.split(',')[0].toLowerCase();
+    const copied = ['id', 'ticket'].includes(what);
+    const said = el('span', { class: copied ? 'mono' : '' });
     const held = el('dd', {}, said);
-    if (name === 'Id' || name === 'Ticket') held.append(' ', copyButton(said, name.toLowerCase()));
+    if (copied) held.append(' ', copyButton(said, what));
     return { node: el('div', { class: name === 'Id' || name === 'Ticket' ? 'long' : '' }, el('dt', { text: name }), held), update: ([, next]) => setText(said, next) };
   });
 }

@@ -35,7 +35,7 @@ export class PlotView {
     const most = Math.max(...points.map((point) => point.count));
     const worst = points.reduce((max, point) => Math.max(max, point.worst ?? 0), 0);
     setText(byId('events-now'), count(last.count));
-    setText(byId('events-note'), most === 0 ? 'none yet' : `peak ${count(most)}`);
+    setText(byId('events-note'), most === 0 ? 'none yet' : `entries and waves; peak\u00a0${count(most)}`);
     setText(byId('latency-now'), last.median === null ? '–' : `${count(Math.round(last.median))} ms`);
     setText(byId('latency-note'), last.median === null ? 'no event just now' : `median of a second; dots:\u00a0its\u00a0worst,\u00a0${count(Math.round(last.worst ?? 0))}\u00a0ms`);
     const latency = last.median === null ? 'no event in the last second' : `median ${count(Math.round(last.median))} ms`;

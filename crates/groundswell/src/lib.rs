@@ -28,6 +28,7 @@ mod machine;
 mod manage;
 mod manager;
 mod metrics;
+mod moves;
 mod network;
 mod node;
 mod pairing;

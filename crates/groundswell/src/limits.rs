@@ -43,6 +43,10 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// keep-alives lost in a row.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Two connections that come up within this time were dialled by both sides at once. A later one takes the place of the
+/// one before.
+pub const BOTH_DIALLED: Duration = Duration::from_secs(2);
+
 /// How many bytes may be on their way to this node on all streams of one connection (32 MiB): ten
 /// times what a fast line with a long round trip needs, and a bound on what a peer can make us hold.
 pub const RECEIVE_WINDOW_BYTES: u32 = 32 * 1024 * 1024;

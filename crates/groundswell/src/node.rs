@@ -27,6 +27,7 @@ use crate::{
     kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
     limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, SHUTDOWN_DEADLINE},
     metrics::{Metrics, MetricsSnapshot},
+    moves,
     network::{self, ALPN, NetworkConfig},
     peers::{self, Peers},
     shared::Shared,
@@ -141,6 +142,7 @@ impl NodeBuilder {
             catalog,
             peers: Peers::default(),
             metrics,
+            moves: tokio::sync::watch::Sender::new(0),
             reader_permits: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             closing: CancellationToken::new(),
             parting: CancellationToken::new(),
@@ -150,6 +152,7 @@ impl NodeBuilder {
             tasks: TaskTracker::new(),
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
+        moves::watch(&shared, &endpoint);
         let router = Router::builder(endpoint)
             .accept(ALPN, Surfs(shared.clone()))
             .accept(KV_ALPN, Documents(shared.clone()))

@@ -26,8 +26,10 @@ use crate::{
     driver::Command,
     frames::FrameReader,
     limits::{
-        BACKOFF_FIRST, BACKOFF_LAST, DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER, MAX_CONNECTIONS_OF_PEER,
+        BACKOFF_FIRST, BACKOFF_LAST, BOTH_DIALLED, DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER,
+        MAX_CONNECTIONS_OF_PEER,
     },
+    moves::{NEXT_TRY, TRIED_FOR},
     network::{ALPN, CloseCode},
     serve,
     shared::Shared,
@@ -59,9 +61,16 @@ pub(crate) struct Peer {
     pub(crate) parked: AtomicU32,
 }
 
+/// A connection on which both have said hello.
+struct Greeted {
+    connection: Connection,
+    boot: BootId,
+    since: Instant,
+}
+
 #[derive(Default)]
 struct PeerState {
-    connections: Vec<(Connection, BootId)>,
+    connections: Vec<Greeted>,
     /// Connections whose hello is under way count too.
     greeting: usize,
     addr: Option<EndpointAddr>,
@@ -139,8 +148,8 @@ impl Peers {
     /// Closes every connection.
     pub(crate) fn close_all(&self) {
         for peer in lock(&self.0).values() {
-            for (connection, _) in &lock(&peer.state).connections {
-                connection.close(CloseCode::ShutDown.code(), CloseCode::ShutDown.reason().as_bytes());
+            for greeted in &lock(&peer.state).connections {
+                greeted.connection.close(CloseCode::ShutDown.code(), CloseCode::ShutDown.reason().as_bytes());
             }
         }
     }
@@ -161,23 +170,24 @@ impl Peer {
         self.link.subscribe()
     }
 
-    /// A connection has said hello: it is the peer's link from now on. Those of an earlier
-    /// run of the peer are closed.
+    /// A connection has said hello: it is the peer's link from now on. Those of an earlier run of the peer are closed,
+    /// and those that it was not dialled beside: one of the two has found them dead.
     fn greeted(&self, connection: &Connection, boot: BootId) {
         let mut state = lock(&self.state);
-        for (old, _) in state.connections.iter().filter(|(_, old_boot)| *old_boot != boot) {
-            old.close(CloseCode::Superseded.code(), CloseCode::Superseded.reason().as_bytes());
+        for old in state.connections.iter().filter(|old| old.boot != boot || old.since.elapsed() > BOTH_DIALLED) {
+            old.connection.close(CloseCode::Superseded.code(), CloseCode::Superseded.reason().as_bytes());
         }
-        state.connections.push((connection.clone(), boot));
+        state.connections.push(Greeted { connection: connection.clone(), boot, since: Instant::now() });
         self.link.send_replace(Link::Up(connection.clone()));
     }
 
     /// A connection is closed: the newest other one is the link, if there is any.
     fn closed(&self, connection: &Connection) {
         let mut state = lock(&self.state);
-        state.connections.retain(|(other, _)| other.stable_id() != connection.stable_id());
-        let newest = state.connections.iter().rev().find(|(other, _)| other.close_reason().is_none());
-        let link = newest.map_or_else(|| Link::Down { since: SystemTime::now() }, |(other, _)| Link::Up(other.clone()));
+        state.connections.retain(|other| other.connection.stable_id() != connection.stable_id());
+        let newest = state.connections.iter().rev().find(|other| other.connection.close_reason().is_none());
+        let link =
+            newest.map_or_else(|| Link::Down { since: SystemTime::now() }, |other| Link::Up(other.connection.clone()));
         self.link.send_replace(link);
     }
 }
@@ -318,6 +328,38 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     tokio::select! {
         () = until_up(&mut link) => Ok(()),
         error = connection.closed() => Err(error.to_string()),
+    }
+}
+
+/// Makes the connections to all peers anew, each in a task of its own, after an address of this node is gone.
+pub(crate) fn connect_anew(shared: &Arc<Shared>) {
+    let peers: Vec<Arc<Peer>> = lock(&shared.peers.0).values().cloned().collect();
+    for peer in peers {
+        let Link::Up(old) = peer.link.borrow().clone() else { continue };
+        let of_old = |greeted: &&Greeted| greeted.connection.stable_id() == old.stable_id();
+        let since = lock(&peer.state).connections.iter().find(of_old).map(|greeted| greeted.since);
+        let task = shared.clone();
+        shared.tasks.spawn(async move {
+            // Before, the new one would be taken for one that was dialled by both sides, and the old one be kept.
+            let replaceable = since.unwrap_or_else(Instant::now) + BOTH_DIALLED;
+            tokio::select! {
+                () = tokio::time::sleep_until(replaceable.into()) => {}
+                () = task.closing.cancelled() => return,
+            }
+            let begun = Instant::now();
+            let mut link = peer.link();
+            let is_old = |link: &Link| matches!(link, Link::Up(now) if now.stable_id() == old.stable_id());
+            while begun.elapsed() < TRIED_FOR && is_old(&link.borrow_and_update()) {
+                if let Err(error) = dial(&task, &peer).await {
+                    debug!(error, "the connection cannot be made anew yet");
+                }
+                tokio::select! {
+                    _ = link.wait_for(|link| !is_old(link)) => return,
+                    () = tokio::time::sleep(jittered(NEXT_TRY)) => {}
+                    () = task.closing.cancelled() => return,
+                }
+            }
+        });
     }
 }
 

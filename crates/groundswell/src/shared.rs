@@ -7,7 +7,7 @@ use std::{
 
 use groundswell_core::wire::BootId;
 use iroh::Endpoint;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// The way to the machine or the manager of this node, if it has one.
     pub(crate) kv: crate::kv::Slot,
+    /// Counts how often an address of this node was gone: see [`crate::moves`].
+    pub(crate) moves: watch::Sender<u64>,
     /// One permit a stream of updates.
     pub(crate) reader_permits: Arc<Semaphore>,
     /// Set when the node begins to shut down: nothing new is begun.

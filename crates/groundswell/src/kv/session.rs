@@ -39,16 +39,13 @@ use crate::{
     error::StorageError,
     frames::{FrameReader, ReadFrameError},
     limits::{
-        HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES,
+        BOTH_DIALLED, HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES,
         READ_ENTRIES_BYTES,
     },
     peers::jittered,
     source::PeerId,
     sync::lock,
 };
-
-/// Two connections that come up within this time were dialled by both sides at once.
-const BOTH_DIALLED: Duration = Duration::from_secs(2);
 
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;

@@ -14,12 +14,13 @@ use super::{
     document::{Document, Identity},
     error::KvError,
     keeper::Command,
-    session::{self, End},
+    session::{self, Active, End},
     storage::{DocumentRow, Row, Standing},
 };
 use crate::{
     driver,
     limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT},
+    moves::{NEXT_TRY, TRIED_FOR},
     peers::jittered,
     source::PeerId,
 };
@@ -33,6 +34,7 @@ pub(crate) fn spawn(kv: &Arc<Kv>, document: &Arc<Document>) {
             tokio::select! {
                 () = supervise(&task, &document) => {}
                 () = follow_paths(&task, &document) => {}
+                () = follow_moves(&task, &document) => {}
                 () = task.closed.cancelled() => {}
             }
         }
@@ -61,6 +63,46 @@ async fn follow_paths(kv: &Arc<Kv>, document: &Arc<Document>) {
             _ = session.changed() => {}
         }
     }
+}
+
+/// Makes the connection anew when an address of this node is gone: see [`crate::moves`]. It never ends.
+async fn follow_moves(kv: &Arc<Kv>, document: &Arc<Document>) {
+    let mut moves = kv.shared.moves.subscribe();
+    while moves.changed().await.is_ok() {
+        let mut session = document.session.subscribe();
+        let Some(old) = session.borrow_and_update().clone() else { continue };
+        let is_old = |now: &Option<Arc<Active>>| now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &old));
+        let begun = Instant::now();
+        while begun.elapsed() < TRIED_FOR && is_old(&session.borrow_and_update()) && !kv.closing.is_cancelled() {
+            let identity = document.identity();
+            let Some(peer) = identity.peer() else { break };
+            match dial(kv, peer).await {
+                Ok(connection) => take_over(kv, document, identity, connection),
+                Err(error) => debug!(error, "the connection cannot be made anew yet"),
+            }
+            tokio::select! {
+                _ = session.wait_for(|now| !is_old(now)) => break,
+                () = tokio::time::sleep(jittered(NEXT_TRY)) => {}
+            }
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Runs a session beside the one that there is, whose place it takes once both have said hello.
+fn take_over(kv: &Arc<Kv>, document: &Arc<Document>, identity: Arc<Identity>, connection: Connection) {
+    let (task, document) = (kv.clone(), document.clone());
+    let session = async move {
+        tokio::select! {
+            end = session::dialled(&task, &document, &identity, connection) => {
+                if matches!(end, End::NotPaired) {
+                    left_by_peer(&task, &document, &identity);
+                }
+            }
+            () = task.closed.cancelled() => {}
+        }
+    };
+    kv.tasks.spawn(session.in_current_span());
 }
 
 async fn supervise(kv: &Arc<Kv>, document: &Arc<Document>) {
