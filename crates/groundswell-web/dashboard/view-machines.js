@@ -185,6 +185,6 @@ function renderFacts(list, facts) {
     const said = el('span', { class: copied ? 'mono' : '' });
     const held = el('dd', {}, said);
     if (copied) held.append(' ', copyButton(said, what));
-    return { node: el('div', { class: name === 'Id' || name === 'Ticket' ? 'long' : '' }, el('dt', { text: name }), held), update: ([, next]) => setText(said, next) };
+    return { node: el('div', { class: copied ? 'long' : '' }, el('dt', { text: name }), held), update: ([, next]) => setText(said, next) };
   });
 }
