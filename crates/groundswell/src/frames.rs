@@ -1,6 +1,7 @@
 //! Frames on a QUIC stream: reading them without copying more than once, and never more than
 //! a peer may send.
 
+use futures_util::FutureExt;
 use groundswell_core::wire::{FRAME_HEADER_BYTES, FrameError, frame_length_within};
 use iroh::endpoint::{ReadError, RecvStream};
 
@@ -30,12 +31,14 @@ pub(crate) struct FrameReader {
     buffer: Vec<u8>,
     start: usize,
     max: usize,
+    /// What came after the bytes that were read last.
+    failed: Option<Box<ReadError>>,
 }
 
 impl FrameReader {
     /// Reads frames whose bodies have at most so many bytes.
     pub(crate) fn new(stream: RecvStream, max: usize) -> Self {
-        Self { stream, buffer: Vec::new(), start: 0, max }
+        Self { stream, buffer: Vec::new(), start: 0, max, failed: None }
     }
 
     /// The body of the next frame, if all of it has been read already.
@@ -52,19 +55,41 @@ impl FrameReader {
         Ok(Some(&self.buffer[body..self.start]))
     }
 
-    /// Reads more from the stream; how many bytes came. Dropping this loses nothing.
+    /// Reads more from the stream, what is there already, and waits where nothing is; how many bytes came. Dropping this
+    /// loses nothing.
     pub(crate) async fn fill(&mut self) -> Result<usize, ReadFrameError> {
         self.buffer.drain(..self.start);
         self.start = 0;
         let cut = !self.buffer.is_empty();
-        match self.stream.read_chunk(READ_BYTES.min(self.max)).await? {
-            Some(bytes) => {
-                self.buffer.extend_from_slice(&bytes);
-                Ok(bytes.len())
-            }
-            None if cut => Err(ReadFrameError::Cut),
-            None => Err(ReadFrameError::Ended),
+        if !cut {
+            // An idle stream keeps nothing of what a burst needed.
+            self.buffer = Vec::new();
         }
+        if let Some(failed) = self.failed.take() {
+            return Err(ReadFrameError::Stream(*failed));
+        }
+        let most = READ_BYTES.min(self.max);
+        let Some(bytes) = self.stream.read_chunk(most).await? else {
+            return Err(if cut { ReadFrameError::Cut } else { ReadFrameError::Ended });
+        };
+        let mut came = bytes.len();
+        self.buffer.extend_from_slice(&bytes);
+        // A chunk is what one packet brought. Who makes them durable does so with all that have come.
+        while came < most {
+            match self.stream.read_chunk(most - came).now_or_never() {
+                Some(Ok(Some(bytes))) => {
+                    came += bytes.len();
+                    self.buffer.extend_from_slice(&bytes);
+                }
+                Some(Err(error)) => {
+                    self.failed = Some(Box::new(error));
+                    break;
+                }
+                // The end is told again.
+                Some(Ok(None)) | None => break,
+            }
+        }
+        Ok(came)
     }
 
     /// The body of the next frame.
@@ -80,5 +105,72 @@ impl FrameReader {
     /// The stream, after the one frame that it was read for; `None` where more has come.
     pub(crate) fn into_stream(self) -> Option<RecvStream> {
         (self.start == self.buffer.len()).then_some(self.stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use groundswell_core::limits::MAX_FRAME_BYTES;
+    use iroh::{
+        Endpoint,
+        endpoint::{Builder, presets},
+    };
+
+    use super::*;
+    use crate::network::own_address;
+
+    const ALPN: &[u8] = b"frames";
+
+    async fn endpoint() -> Endpoint {
+        let loopback = "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap();
+        let builder = Builder::new(presets::Minimal).alpns(vec![ALPN.to_vec()]).clear_ip_transports();
+        builder.bind_addr(loopback).unwrap().bind().await.unwrap()
+    }
+
+    /// What one packet brings is little: who is behind takes all that has come at once.
+    #[tokio::test]
+    async fn all_that_has_come_is_read_together_and_then_what_ended_it() {
+        const FRAMES: usize = 300;
+        const BYTES: usize = 100;
+        let (here, there) = (endpoint().await, endpoint().await);
+        let (to, from) = tokio::join!(here.connect(own_address(&there), ALPN), async {
+            there.accept().await.unwrap().accept().unwrap().await.unwrap()
+        });
+        let to = to.unwrap();
+        let mut send = to.open_uni().await.unwrap();
+        let body = |number: usize| [u8::try_from(number % 256).unwrap(); BYTES];
+        let frame = |number| [&u32::try_from(BYTES).unwrap().to_le_bytes()[..], &body(number)].concat();
+        let frames: Vec<u8> = (0..FRAMES).flat_map(frame).collect();
+        send.write_all(&frames).await.unwrap();
+        let mut reader = FrameReader::new(from.accept_uni().await.unwrap(), MAX_FRAME_BYTES);
+        while from.stats().udp_rx.bytes < frames.len() as u64 {
+            // A poll for a condition: time is under test only as patience.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut fills = 0;
+        let mut read = 0;
+        while read < FRAMES {
+            reader.fill().await.unwrap();
+            fills += 1;
+            while let Some(got) = reader.buffered().unwrap() {
+                assert_eq!(got, body(read));
+                read += 1;
+            }
+        }
+        assert!(fills < 10, "{} bytes in {fills} pieces", frames.len());
+        // What ends the stream comes after all that was sent before it, and is what it was.
+        send.write_all(&frame(7)).await.unwrap();
+        send.reset(9_u32.into()).unwrap();
+        let ended = loop {
+            match reader.fill().await {
+                Ok(_) => while reader.buffered().unwrap().is_some() {},
+                Err(ended) => break ended,
+            }
+        };
+        assert!(matches!(ended, ReadFrameError::Stream(ReadError::Reset(code)) if code == 9_u32.into()), "{ended}");
+        assert_eq!(reader.buffer.capacity(), 0, "an idle stream keeps nothing");
+        tokio::join!(here.close(), there.close());
     }
 }
