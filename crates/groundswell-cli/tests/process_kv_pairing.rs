@@ -252,11 +252,24 @@ fn in_a_terminal_the_person_is_asked() {
     }
     let world = World::new();
     let (machine, manager) = (world.machine("machine"), world.manager("manager"));
-    for (at_machine, at_manager, code) in [("y\n", "n\n", 1), ("\n", "y\n", 1), ("yes\n", "y\n", 0)] {
+    let begin = || {
         let mut here = Terminal::start(&machine, "claims");
         here.until("waiting for a claim");
         let mut there = Terminal::start(&manager, &format!("claim {}", machine.ticket));
         assert_eq!(here.pin(), there.pin());
+        (here, there)
+    };
+    // Whoever has said yes is told what is waited for; a no is not written into a question that is still open.
+    let (mut here, mut there) = begin();
+    there.say("y\n");
+    there.until("waiting for the answer at the other side");
+    here.say("n\n");
+    there.until("error: the claim was declined at the machine");
+    let (mut here, mut there) = begin();
+    here.say("n\n");
+    there.until("[y/N] \r\nerror: the claim was declined at the machine");
+    for (at_machine, at_manager, code) in [("y\n", "n\n", 1), ("\n", "y\n", 1), ("yes\n", "y\n", 0)] {
+        let (mut here, mut there) = begin();
         here.say(at_machine);
         there.say(at_manager);
         for terminal in [&mut here, &mut there] {

@@ -75,19 +75,22 @@ async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output)
                     tokio::select! {
                         said = person() => said?,
                         // It is over before anybody has answered here: who has answered elsewhere has made a pair.
-                        answer = answers.next() => match answer? {
-                            Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
-                            Answer::Line(line) => {
-                                let claimed: Claimed = serde_json::from_slice(line)
-                                    .map_err(|error| ToolError::Answer(error.to_string()))?;
-                                // After the question, which nobody answers any more.
-                                output.line(format!("\n{}", done(&claimed.other))).await?;
-                                return output.flush().await;
+                        answer = answers.next() => {
+                            // What follows is no answer to the question, which stands there without an end.
+                            tell("\n").await;
+                            match answer? {
+                                Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
+                                Answer::Line(line) => {
+                                    let claimed: Claimed = serde_json::from_slice(line)
+                                        .map_err(|error| ToolError::Answer(error.to_string()))?;
+                                    say_done(line, &claimed, output).await?;
+                                    return output.flush().await;
+                                }
+                                Answer::Done => {
+                                    return Err(ToolError::Answer("a claim that ends without a reason".to_owned()));
+                                }
                             }
-                            Answer::Done => {
-                                return Err(ToolError::Answer("a claim that ends without a reason".to_owned()));
-                            }
-                        },
+                        }
                         () = stop.asked() => return Err(interrupted(false)),
                     }
                 };
@@ -98,14 +101,11 @@ async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output)
                 }
                 .await;
                 answered = true;
-            }
-            Line::Claimed(claimed) => {
-                if output.is_json() {
-                    output.line(line).await?;
-                } else {
-                    output.line(done(&claimed.other)).await?;
+                if same && !yes {
+                    tell("waiting for the answer at the other side\n").await;
                 }
             }
+            Line::Claimed(claimed) => say_done(line, &claimed, output).await?,
         }
     }
 }
@@ -128,6 +128,13 @@ fn said(shown: &ShownPin) -> String {
     }
 }
 
+async fn say_done(line: &[u8], claimed: &Claimed, output: &mut Output) -> Result<(), ToolError> {
+    match output.is_json() {
+        true => output.line(line).await,
+        false => output.line(done(&claimed.other)).await,
+    }
+}
+
 fn done(other: &Other) -> String {
     match other {
         Other::Machine(id) => format!("the machine {id} is claimed"),
@@ -135,14 +142,20 @@ fn done(other: &Other) -> String {
     }
 }
 
-/// Asks the person. Anything but a yes is a no.
-async fn person() -> Result<bool, ToolError> {
+/// Says something to the person beside what the command prints.
+async fn tell(text: &str) {
     let mut error = tokio::io::stderr();
+    // Whoever does not see it is not asked by it either.
     let _: io::Result<()> = async {
-        error.write_all(b"Do both sides show the same PIN? [y/N] ").await?;
+        error.write_all(text.as_bytes()).await?;
         error.flush().await
     }
     .await;
+}
+
+/// Asks the person. Anything but a yes is a no.
+async fn person() -> Result<bool, ToolError> {
+    tell("Do both sides show the same PIN? [y/N] ").await;
     let mut line = String::new();
     BufReader::new(tokio::io::stdin()).read_line(&mut line).await.map_err(ToolError::Input)?;
     Ok(is_yes(&line))
