@@ -231,7 +231,7 @@ fn what_is_refused_is_logged_without_a_secret() {
     let link = node.run(&["open"]).only()["link"].as_str().unwrap().to_owned();
     let code = link.split("code=").last().unwrap().to_owned();
     let large = "x".repeat(1 << 20);
-    let waves = "/api/v1/publication/access?path=/secret-path";
+    let access = "/api/v1/publication/access?path=/secret-path";
     let refused = [
         ("no-token", ask(&here, "GET", "/api/v1/node?key=secret-key", "", "")),
         ("no-token", ask(&here, "DELETE", "/api/v1/publication", "Authorization: Bearer secret-guess\r\n", "")),
@@ -250,7 +250,7 @@ fn what_is_refused_is_logged_without_a_secret() {
         all().contains("/assets/..%2f..%2fetc/passwd")
     });
     until("room in the log", || {
-        let one = ask(&here, "POST", waves, &format!("{known}Content-Type: application/json\r\n"), &large);
+        let one = ask(&here, "POST", access, &format!("{known}Content-Type: application/json\r\n"), &large);
         assert_eq!(one.status(), 413, "{}", one.head);
         all().contains("too-large")
     });

@@ -495,7 +495,8 @@ impl Node {
 
     /// Counts the changes of what [`Node::status`] says: of paths and their aeons, rules, readers and access, of what is
     /// known of sources, and of the peers that are connected; each once it can be seen. Of addresses,
-    /// [counters](NodeStatus::metrics) and how far [readers are behind](TideStatus::reader_lag) it says nothing. Whoever waits for it need not ask again and again.
+    /// [counters](NodeStatus::metrics) and how far [readers are behind](TideStatus::reader_lag) it says nothing. Whoever
+    /// waits for it need not ask again and again.
     ///
     /// ```
     /// # async fn example(node: groundswell::Node) {

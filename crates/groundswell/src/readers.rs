@@ -104,8 +104,12 @@ impl DerefMut for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.has_no_place();
-        lock(&self.among.0.places).free.push(self.place);
+        let mut places = lock(&self.among.0.places);
+        if let Some(place) = places.places.get_mut(self.place) {
+            *place = NOWHERE;
+        }
+        places.free.push(self.place);
+        drop(places);
         // By now it can be seen that it is gone.
         self.among.0.changes.note();
     }

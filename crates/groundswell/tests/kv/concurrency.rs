@@ -131,8 +131,8 @@ async fn concurrency_contention_of_64_writers() {
     pair.shutdown().await;
 }
 
-/// Reading everything holds up no write for as long as it takes, and still is of one moment: of two keys at either end
-/// that are written in turn, the first is never behind the last.
+/// Everything is read a piece at a time, with writes between, and still is of one moment: of two keys at either end that
+/// are written in turn, the first is never behind the last.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_entries_are_read_as_they_were_at_one_moment_while_others_write() {
     const BETWEEN: usize = 20_000;
