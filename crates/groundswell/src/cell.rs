@@ -307,7 +307,10 @@ impl TideCell {
             return;
         }
         if state.freshness == Freshness::Live {
-            state.current_at = Some(SystemTime::now());
+            state.current_at = Some(match freshness {
+                Freshness::Offline { since } => since,
+                _ => SystemTime::now(),
+            });
             state.away += 1;
         }
         if freshness != Freshness::Live {

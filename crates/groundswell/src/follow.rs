@@ -4,10 +4,7 @@
 //! in batches, and says how fresh the replica is. It ends when the last agent quits the source,
 //! or with the node.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use groundswell_core::{
     LakeId,
@@ -26,6 +23,7 @@ use crate::{
     freshness::Freshness,
     limits::{BACKOFF_FIRST, BACKOFF_LAST},
     metrics::Metrics,
+    network::lost_at,
     peers::{Link, Want, jittered},
     shared::Shared,
     source::Source,
@@ -116,7 +114,7 @@ impl Following {
                     self.heal = true;
                     self.cell.set_freshness(Freshness::Diverged);
                 }
-                End::Lost => self.cell.set_freshness(Freshness::Offline { since: SystemTime::now() }),
+                End::Lost => self.cell.set_freshness(Freshness::Offline { since: lost_at(&connection) }),
                 End::Later => {}
             }
             if lost {

@@ -16,7 +16,8 @@ pub enum Freshness {
     Live,
     /// The source can't be reached.
     Offline {
-        /// Since when, by this device's clock; since the first attempt, if it never was.
+        /// Since when, by this device's clock; since the first attempt, if it never was. Of a source that fell silent: as
+        /// it was noticed, less the [silence](crate::limits::IDLE_TIMEOUT) after which it is.
         since: SystemTime,
     },
     /// The source says that there is nothing there for this peer. It will begin by itself.

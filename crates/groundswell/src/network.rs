@@ -3,13 +3,15 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use groundswell_core::wire::PROTOCOL_VERSION;
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
-    endpoint::{Builder, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+    endpoint::{
+        Builder, Connection, ConnectionError, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets,
+    },
 };
 use iroh_mdns_address_lookup::MdnsAddressLookup;
 
@@ -143,6 +145,16 @@ fn transport() -> Result<QuicTransportConfig, String> {
         // Hello is the only one.
         .max_concurrent_uni_streams(VarInt::from_u32(4))
         .build())
+}
+
+/// When a connection that has ended was of use last: one that fell silent was of none since, and its end is noticed only
+/// [`IDLE_TIMEOUT`] later.
+pub(crate) fn lost_at(connection: &Connection) -> SystemTime {
+    let now = SystemTime::now();
+    match connection.close_reason() {
+        Some(ConnectionError::TimedOut) => now.checked_sub(IDLE_TIMEOUT).unwrap_or(now),
+        _ => now,
+    }
 }
 
 /// Where this node can be reached, for its ticket.

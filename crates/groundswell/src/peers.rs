@@ -30,12 +30,16 @@ use crate::{
         MAX_CONNECTIONS_OF_PEER,
     },
     moves::{NEXT_TRY, TRIED_FOR},
-    network::{ALPN, CloseCode},
+    network::{ALPN, CloseCode, lost_at},
     serve,
     shared::Shared,
     source::PeerId,
     sync::lock,
 };
+
+/// How old a connection has to be here before it is replaced: at the other side, which may have greeted it a little later,
+/// it is not to be taken for one that was dialled by both.
+const REPLACEABLE_AFTER: Duration = BOTH_DIALLED.saturating_add(Duration::from_millis(500));
 
 /// Whether a peer can be reached right now.
 #[derive(Debug, Clone)]
@@ -186,8 +190,8 @@ impl Peer {
         let mut state = lock(&self.state);
         state.connections.retain(|other| other.connection.stable_id() != connection.stable_id());
         let newest = state.connections.iter().rev().find(|other| other.connection.close_reason().is_none());
-        let link =
-            newest.map_or_else(|| Link::Down { since: SystemTime::now() }, |other| Link::Up(other.connection.clone()));
+        let link = newest
+            .map_or_else(|| Link::Down { since: lost_at(connection) }, |other| Link::Up(other.connection.clone()));
         self.link.send_replace(link);
     }
 }
@@ -335,31 +339,33 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
 pub(crate) fn connect_anew(shared: &Arc<Shared>) {
     let peers: Vec<Arc<Peer>> = lock(&shared.peers.0).values().cloned().collect();
     for peer in peers {
-        let Link::Up(old) = peer.link.borrow().clone() else { continue };
-        let of_old = |greeted: &&Greeted| greeted.connection.stable_id() == old.stable_id();
-        let since = lock(&peer.state).connections.iter().find(of_old).map(|greeted| greeted.since);
         let task = shared.clone();
         shared.tasks.spawn(async move {
-            // Before, the new one would be taken for one that was dialled by both sides, and the old one be kept.
-            let replaceable = since.unwrap_or_else(Instant::now) + BOTH_DIALLED;
             tokio::select! {
-                () = tokio::time::sleep_until(replaceable.into()) => {}
-                () = task.closing.cancelled() => return,
-            }
-            let begun = Instant::now();
-            let mut link = peer.link();
-            let is_old = |link: &Link| matches!(link, Link::Up(now) if now.stable_id() == old.stable_id());
-            while begun.elapsed() < TRIED_FOR && is_old(&link.borrow_and_update()) {
-                if let Err(error) = dial(&task, &peer).await {
-                    debug!(error, "the connection cannot be made anew yet");
-                }
-                tokio::select! {
-                    _ = link.wait_for(|link| !is_old(link)) => return,
-                    () = tokio::time::sleep(jittered(NEXT_TRY)) => {}
-                    () = task.closing.cancelled() => return,
-                }
+                () = replace_link(&task, &peer) => {}
+                () = task.closing.cancelled() => {}
             }
         });
+    }
+}
+
+/// Dials a peer beside the connection that there is, until another is its link.
+async fn replace_link(shared: &Arc<Shared>, peer: &Arc<Peer>) {
+    let mut link = peer.link();
+    let Link::Up(old) = link.borrow_and_update().clone() else { return };
+    let is_old = |link: &Link| matches!(link, Link::Up(now) if now.stable_id() == old.stable_id());
+    let of_old = |greeted: &&Greeted| greeted.connection.stable_id() == old.stable_id();
+    let Some(since) = lock(&peer.state).connections.iter().find(of_old).map(|greeted| greeted.since) else { return };
+    tokio::time::sleep_until((since + REPLACEABLE_AFTER).into()).await;
+    let begun = Instant::now();
+    while begun.elapsed() < TRIED_FOR && is_old(&link.borrow_and_update()) {
+        if let Err(error) = dial(shared, peer).await {
+            debug!(error, "the connection cannot be made anew yet");
+        }
+        tokio::select! {
+            _ = link.wait_for(|link| !is_old(link)) => return,
+            () = tokio::time::sleep(jittered(NEXT_TRY)) => {}
+        }
     }
 }
 
