@@ -77,6 +77,17 @@ export class Groundswell {
     return answer.deleted;
   }
 
+  /**
+   * Whether everything that was written on this node's side, in any space, is at the other side: durable there, and seen.
+   * It is waited for `withinSeconds`, 60 at most; what is not there by then goes there by itself. After a start of the
+   * node it is false until the other side was reached.
+   */
+  async isDelivered(machine: string, withinSeconds = 0): Promise<boolean> {
+    const path = `machines/${encodeURIComponent(machine)}/delivered?within=${withinSeconds}`;
+    const answer: { delivered: boolean } = await (await this.#ask('GET', path)).json();
+    return answer.delivered;
+  }
+
   /** The entries that match, in the order of their keys' bytes, read page by page as they are asked for. */
   async *getKvEntries(machine: string, filter: KvFilter = {}): AsyncGenerator<KvEntry, void, void> {
     const query = encodeFilter(filter);

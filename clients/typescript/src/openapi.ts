@@ -253,6 +253,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{machine}/delivered": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether all that was written on this node, in any space, is at the other side: durable there, and seen */
+        get: operations["isDelivered"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/machines/{machine}/events": {
         parameters: {
             query?: never;
@@ -612,12 +629,14 @@ export interface components {
              * @enum {string}
              */
             link: "unclaimed" | "connecting" | "online" | "offline" | "released";
-            /** @description Since when it is offline. */
+            /** @description Since when it is offline; of one that fell silent, since it did. */
             since_ms: number | null;
             /** @description Whether everything that the other side had is here, and what follows is live. */
             current: boolean;
             /** @description When that was last so, if it was once and is not now. */
             current_at_ms: number | null;
+            /** @description Since when something that was written on this node is not at the other side, if that has lasted for a second. */
+            undelivered_since_ms: number | null;
             /** @description By how much the other side's wall clock is ahead. */
             skew_ms: number | null;
             /** @description Another device has the same identity. */
@@ -1576,6 +1595,35 @@ export interface operations {
                     "application/json": {
                         /** @description Whether it had a value. */
                         deleted: boolean;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    isDelivered: {
+        parameters: {
+            query?: {
+                /** @description How many seconds to wait for it; without it, none. */
+                within?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                machine: components["parameters"]["machine"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Whether it is. What is not goes there by itself. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        delivered: boolean;
                     };
                 };
             };

@@ -16,6 +16,12 @@ test('a value is set, read and deleted', onMock({}, async ({ node, machine }) =>
   assert.equal(await node.getKvValue(machine, 'price/tea'), null);
 }));
 
+test('whether all is delivered is told', onMock({}, async ({ node, mock, machine }) => {
+  assert.equal(await node.isDelivered(machine, 10), true);
+  mock.setMachine(machine, { undelivered_since_ms: Date.now() });
+  assert.equal(await node.isDelivered(machine), false);
+}));
+
 test('every byte goes there and back, in keys and in values', onMock({}, async ({ node, machine }) => {
   const all = Uint8Array.from({ length: 256 }, (_, byte) => byte);
   await node.setKvValue(machine, all, all);

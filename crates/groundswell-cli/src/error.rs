@@ -1,6 +1,6 @@
 //! Why a command failed, said in one line that says what to do next.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use groundswell::{
     ClaimError, ClaimFailure, ClaimRefusal, CursorError, DeclareError, GiveError, KeyError, KvError, KvOpenError,
@@ -8,7 +8,7 @@ use groundswell::{
     TicketError,
 };
 
-use crate::builtin::Builtin;
+use crate::{builtin::Builtin, peer_name::PeerNameError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,11 @@ pub(crate) enum ToolError {
     NoSuchMachine(String),
     #[error("this machine has no manager: there is nothing to release")]
     NothingToRelease,
+    #[error(
+        "not everything is at the other side after {} s: it goes there by itself when that is in reach; `groundswell status` tells how it stands",
+        within.as_secs()
+    )]
+    NotDelivered { within: Duration },
     #[error("{key} has no value here: `groundswell kv ls` lists the keys that have one")]
     NoValue { key: String },
     #[error(
@@ -138,6 +143,8 @@ pub(crate) enum ToolError {
     Path(#[from] PathError),
     #[error(transparent)]
     Ticket(#[from] TicketError),
+    #[error(transparent)]
+    Peer(#[from] PeerNameError),
     #[error(transparent)]
     Cursor(#[from] CursorError),
     #[error(transparent)]

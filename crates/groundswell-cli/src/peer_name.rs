@@ -11,6 +11,9 @@ pub(crate) const SHOWN_ID_CHARACTERS: usize = 10;
 /// How many characters the beginning of an id has at least: fewer are rather a slip than a name.
 const MIN_SHORT_CHARACTERS: usize = 6;
 
+/// How many a whole one has.
+const WHOLE_ID_CHARACTERS: usize = 64;
+
 /// A peer, as it is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PeerName {
@@ -30,16 +33,26 @@ impl PeerName {
     }
 }
 
+/// Why a name of a peer is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerNameError {
+    #[error(transparent)]
+    Neither(#[from] TicketError),
+    #[error("{0:?} is too short for an id: give {MIN_SHORT_CHARACTERS} of its characters at least")]
+    TooShort(String),
+}
+
 impl FromStr for PeerName {
-    type Err = TicketError;
-    fn from_str(text: &str) -> Result<Self, TicketError> {
+    type Err = PeerNameError;
+    fn from_str(text: &str) -> Result<Self, PeerNameError> {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         match text.parse() {
             Ok(ticket) => Ok(Self::Ticket(ticket)),
-            Err(_) if text.len() >= MIN_SHORT_CHARACTERS && text.len() < 64 && text.bytes().all(hex) => {
-                Ok(Self::Short(text.to_owned()))
+            Err(error) if text.is_empty() || text.len() >= WHOLE_ID_CHARACTERS || !text.bytes().all(hex) => {
+                Err(error.into())
             }
-            Err(error) => Err(error),
+            Err(_) if text.len() < MIN_SHORT_CHARACTERS => Err(PeerNameError::TooShort(text.to_owned())),
+            Err(_) => Ok(Self::Short(text.to_owned())),
         }
     }
 }
@@ -72,7 +85,9 @@ mod tests {
         let short: PeerName = shown(ID).parse().unwrap();
         assert_eq!(short, PeerName::Short("ae58ff8833".to_owned()));
         assert_eq!(short.to_string().parse::<PeerName>().unwrap(), short);
-        for wrong in ["ae58f", "someone", "AE58FF8833", "", &format!("{ID}0")] {
+        let error = "ae58f".parse::<PeerName>().unwrap_err().to_string();
+        assert_eq!(error, "\"ae58f\" is too short for an id: give 6 of its characters at least");
+        for wrong in ["someone", "AE58FF8833", "", &format!("{ID}0")] {
             let error = wrong.parse::<PeerName>().unwrap_err().to_string();
             assert!(error.contains("neither a ticket nor a peer's id"), "{error}");
         }

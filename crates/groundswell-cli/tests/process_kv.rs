@@ -233,6 +233,36 @@ fn a_reader_goes_on_from_its_cursor_and_ends_after_its_count() {
     assert_eq!(machine.kv(None, &["watch", "b", "--cursor", "nonsense"]).code, Some(2));
 }
 
+/// A machine that stands still counts as online until its silence is noticed; that it has not received a price is said
+/// at once.
+#[test]
+fn what_is_not_delivered_is_told_and_waited_for() {
+    let world = World::new();
+    let (machine, manager) = world.pair();
+    kv::online(&machine, &manager);
+    let id = machine.id.clone();
+    let within = |seconds: &str| manager.run(&["kv", "delivered", "--machine", &id, "--within", seconds]);
+    manager.kv(Some(&id), &["set", "price", "249"]).well();
+    assert_eq!(within("30").only(), json!({"delivered": true}));
+    assert_eq!(machine.kv(None, &["get", "price"]).only()["value"], "249");
+    assert_eq!(manager.machine_status(&id)["undelivered_since_ms"], Value::Null);
+    common::signal("STOP", machine.process());
+    manager.kv(Some(&id), &["set", "price", "250"]).well();
+    let late = within("1").error();
+    assert!(late.starts_with("not everything is at the other side after 1 s: it goes there by itself"), "{late}");
+    until("it to be told", || manager.machine_status(&id)["undelivered_since_ms"].is_u64());
+    assert_eq!(manager.machine_status(&id)["link"], "online", "its silence is not noticed yet");
+    common::signal("CONT", machine.process());
+    assert_eq!(within("30").only(), json!({"delivered": true}));
+    assert_eq!(machine.kv(None, &["get", "price"]).only()["value"], "250");
+    until("that to be told", || manager.machine_status(&id)["undelivered_since_ms"].is_null());
+    // The other way round it is the same; and where there is no other side, that is said.
+    machine.kv(None, &["set", "stock", "12"]).well();
+    machine.run(&["kv", "delivered"]).well();
+    assert_eq!(manager.kv(Some(&id), &["get", "stock"]).only()["value"], "12");
+    assert!(world.machine("alone").run(&["kv", "delivered"]).error().contains("not claimed"));
+}
+
 /// An application's own records are apart from its users' keys.
 #[test]
 fn spaces_are_apart() {

@@ -276,6 +276,7 @@ fn a_side_that_ends_cleanly_or_by_kill_9_leaves_the_others_watch_and_is_back_by_
         sides.set(ending, &key, "before");
         assert_eq!(watch.event(), format!("!put {key}=before by {}", NAMES[ending]), "{how}");
         sides.set(ending, &format!("last/{round}"), "before the end");
+        let ended = now_ms();
         if cleanly {
             signal("TERM", sides.nodes[ending].process());
             sides.nodes[ending].ended();
@@ -288,6 +289,11 @@ fn a_side_that_ends_cleanly_or_by_kill_9_leaves_the_others_watch_and_is_back_by_
             link["current"] == false && link["current_at_ms"].is_u64() && link["offline_since_ms"].is_u64(),
             "{link}"
         );
+        // Counted from the last that was heard of it, and not from when the silence was long enough to tell.
+        for since in ["offline_since_ms", "current_at_ms"] {
+            let after = link[since].as_i64().unwrap() - ended;
+            assert!((-6_000..6_000).contains(&after), "{how}: {since} is {after} ms after it");
+        }
         sides.set(staying, &key, "meanwhile");
         assert_eq!(watch.event(), format!("!put {key}=meanwhile by {}", NAMES[staying]), "{how}: the watch goes on");
         sides.up(ending);

@@ -12,6 +12,7 @@ use std::{
     },
     path::Path,
     process::Stdio,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use common::{Giving, Node, World, run, signal, tool, until, wait};
@@ -38,7 +39,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["rule", "/a", "--horizon", "-1"], "-1"),
         (&["rule"], "PATH"),
         (&["allow", "/a"], "PEER"),
-        (&["block", "/a", "ae58"], "neither a ticket nor a peer's id"),
+        (&["block", "/a", "ae58"], "\"ae58\" is too short for an id: give 6 of its characters at least"),
         (&["fork", "/a"], "TO"),
         (&["copy", "/a", "/b", "/c"], "neither a ticket nor a peer's id"),
     ];
@@ -449,6 +450,15 @@ fn the_order_in_which_programs_start_does_not_matter() {
     assert_eq!(surfing.next_of("caught_up")["rock"], json!(["x"]));
     publisher.run(&["give", "/late", "y", "--lake", "log"]).well();
     assert_eq!(surfing.until_aeon(2)["wave"], "y");
+    // One that falls silent is away since then, however much later that is noticed.
+    let killed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    drop(publisher);
+    let offline = surfing.until(|line| line["state"] == "offline");
+    let replica = follower.status()["replicas"][0].clone();
+    for since in [&offline["since_ms"], &replica["offline_since_ms"], &replica["current_at_ms"]] {
+        let after = u128::from(since.as_u64().unwrap()).abs_diff(killed);
+        assert!(after < 6_000, "{after} ms from the end: {offline} {replica}");
+    }
     follower.stop();
     assert_eq!(surfing.next_of("ended")["reason"], "shut_down");
     assert!(wait(&mut surfing.child).success());

@@ -109,9 +109,15 @@ fn a_table_shows_a_fleet_as_it_changes_and_goes_on_when_the_node_was_killed() {
     // Chosen, its whole value stands below; filtered, what does not fit is gone.
     let long = "0123456789".repeat(15);
     set(&two, "zzz", &long);
+    // There, or there is nothing to choose.
+    terminal.shows(&["zzz", "0123456789"]);
     terminal.press(&["/", "z", "z", "z", "Enter", "End"]);
     until("the whole value", || terminal.screen().lines().map(str::trim_end).collect::<String>().contains(&long));
+    // A terminal takes an Escape with a key right after it for one key: each waits for what it does.
     terminal.press(&["Escape"]);
+    terminal.shows(&["Esc ends the filter"]);
+    terminal.press(&["Escape"]);
+    terminal.shows(&["temperature", "4.5"]);
     terminal.press(&["/", "p", "r", "i", "c", "e"]);
     terminal.shows(&["filter: price"]);
     terminal.shows_no_more("temperature");
@@ -123,6 +129,8 @@ fn a_table_shows_a_fleet_as_it_changes_and_goes_on_when_the_node_was_killed() {
     let (dir, ticket) = (manager.dir.clone(), manager.ticket.clone());
     manager.kill();
     terminal.shows(&["The node is out of reach"]);
+    terminal.shows(&["2 of 2 machines were online"]);
+    terminal.shows(&[&short(&one), "it was: online, current"]);
     terminal.shows(&["stock/cola", "11"]);
     set(&one, "stock/cola", "10");
     one.kv(None, &["set", "new", "1"]).well();

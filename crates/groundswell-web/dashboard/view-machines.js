@@ -3,7 +3,7 @@
 import { answerClaim, beginClaim, release } from './api.js';
 import { confirmed } from './confirm.js';
 import { byId, copyButton, el, keyed, markId, say, setHidden, setStanding, setText } from './dom.js';
-import { clock, count, currency, link, shortId, skewWords } from './words.js';
+import { clock, count, currency, delivery, link, shortId, skewWords } from './words.js';
 
 /** How long a claim that has ended is shown, in milliseconds. */
 const ENDED_CLAIM_MS = 5 * 60_000;
@@ -62,7 +62,8 @@ export class MachinesView {
   /** @param {any} first */
   row(first) {
     const id = first.id;
-    const [status, fresh, skew, keys, detail, freshDetail] = ['span', 'span', 'span', 'span', 'small', 'small'].map((tag) => el(tag));
+    const [status, fresh, skew, keys, detail, freshDetail, undelivered] = ['span', 'span', 'span', 'span', 'small', 'small', 'small'].map((tag) => el(tag));
+    undelivered.dataset.tone = 'bad';
     status.className = fresh.className = 'standing';
     const name = el('button', { class: 'link', text: first.own ? 'this machine' : shortId(id), title: id, attrs: { type: 'button', 'aria-label': `Entries of machine ${shortId(id)}` }, on: { click: () => this.does.look(id) } });
     const manager = el('small', {});
@@ -70,7 +71,7 @@ export class MachinesView {
     const releaseButton = el('button', { class: 'small', text: 'Release…', attrs: { type: 'button', 'aria-label': `Release machine ${shortId(id)}` }, on: { click: () => this.release(id) } });
     /** @param {string} label @param {...Node} children */
     const cell = (label, ...children) => el('td', { class: label === 'Clock skew' || label === 'Keys used' ? 'amount' : '', attrs: { 'data-label': label } }, ...children);
-    const node = el('tr', {}, el('th', { attrs: { scope: 'row', 'data-label': 'Machine' } }, name, manager), cell('Status', status, detail), cell('Freshness', fresh, freshDetail), cell('Clock skew', skew), cell('Keys used', keys), cell('', releaseButton));
+    const node = el('tr', {}, el('th', { attrs: { scope: 'row', 'data-label': 'Machine' } }, name, manager), cell('Status', status, detail, undelivered), cell('Freshness', fresh, freshDetail), cell('Clock skew', skew), cell('Keys used', keys), cell('', releaseButton));
     let machine = first;
     this.rows.set(id, { update: (now) => {
       const linked = link(machine, now);
@@ -79,6 +80,7 @@ export class MachinesView {
       setStanding(fresh, current);
       setText(detail, linked.detail);
       setText(freshDetail, current.detail);
+      setText(undelivered, delivery(machine, now));
       const words = skewWords(machine.skew_ms);
       setText(skew, words.bad ? `! ${words.text}` : words.text);
       skew.dataset.tone = words.bad ? 'bad' : 'none';
@@ -169,7 +171,7 @@ export class MachinesView {
 /** The node itself. @param {any} node @param {number} now */
 export function renderNode(node, now) {
   const facts = [
-    ['Id', node.id], ['Ticket, by which others reach this node', node.ticket], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
+    ['Id', node.id, 'id'], ['Ticket, by which others reach this node', node.ticket, 'ticket'], ['Version', node.version], ['Up since', `${clock(node.started_ms)}`],
     ['Connected peers', node.peers.length === 0 ? 'none' : node.peers.map(shortId).join(', ')],
     ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, requests refused: ${count(node.http.refused)}`],
   ];
@@ -177,14 +179,12 @@ export function renderNode(node, now) {
   renderFacts(byId('node-metrics'), Object.entries(node.metrics).map(([name, value]) => [name.replaceAll('_', ' '), count(value)]));
 }
 
-/** @param {HTMLElement} list @param {string[][]} facts */
+/** @param {HTMLElement} list @param {string[][]} facts Name, value, and what it is called where it is long and can be copied. */
 function renderFacts(list, facts) {
-  keyed(list, facts, ([name]) => name, ([name]) => {
-    const what = name.split(',')[0].toLowerCase();
-    const copied = ['id', 'ticket'].includes(what);
+  keyed(list, facts, ([name]) => name, ([name, , copied]) => {
     const said = el('span', { class: copied ? 'mono' : '' });
     const held = el('dd', {}, said);
-    if (copied) held.append(' ', copyButton(said, what));
+    if (copied) held.append(' ', copyButton(said, copied));
     return { node: el('div', { class: copied ? 'long' : '' }, el('dt', { text: name }), held), update: ([, next]) => setText(said, next) };
   });
 }

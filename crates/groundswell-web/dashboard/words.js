@@ -48,6 +48,12 @@ export function currency(machine, now) {
   return { word: 'stale', sign: '!', tone: 'bad', detail: `caught up until ${clock(machine.current_at_ms)}, ${span(now - machine.current_at_ms)} ago` };
 }
 
+/** Whether what was written on this node is at the other side. @param {any} machine @param {number} now @returns {string} */
+export function delivery(machine, now) {
+  const since = machine.undelivered_since_ms;
+  return since === null ? '' : `! not delivered: what was written here ${span(now - since)} ago`;
+}
+
 /** @param {number|null} skew In milliseconds. @returns {{text: string, bad: boolean}} */
 export function skewWords(skew) {
   if (skew === null) return { text: 'not known', bad: false };

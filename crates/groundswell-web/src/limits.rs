@@ -90,6 +90,9 @@ pub const MAX_TOPICS: usize = 32;
 /// The most cursors in the id of an event, 30 bytes each: as base64 less than the 4 KiB that any proxy lets through.
 pub const MAX_PLACES: usize = 100;
 
+/// How long a request may wait for what was written to be delivered, in seconds.
+pub const MAX_DELIVERED_SECONDS: u64 = 60;
+
 /// The most entries in one answer of a list.
 pub const MAX_LIST_ENTRIES: usize = 10_000;
 

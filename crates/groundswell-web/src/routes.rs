@@ -47,6 +47,7 @@ fn table() -> Vec<Route> {
         (api("/machines/{machine}/spaces"), &["get"], get(kv::spaces)),
         (api("/machines/{machine}/entries"), &["get"], get(kv::entries)),
         (api("/machines/{machine}/entry"), &["get", "put", "delete"], get(kv::get).put(kv::put).delete(kv::delete)),
+        (api("/machines/{machine}/delivered"), &["get"], get(kv::delivered)),
         (api("/machines/{machine}/events"), &["get"], get(streams::entries)),
         (api("/claims"), &["get", "post"], get(machines::claims).post(machines::begin_claim)),
         (api("/claims/{claim}"), &["get"], get(machines::claim)),

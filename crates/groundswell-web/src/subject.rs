@@ -51,6 +51,8 @@ impl From<Manager> for Subject {
 /// How a machine's own node names the machine.
 const OWN: &str = "self";
 
+const LISTED: &str = "GET /api/v1/machines lists those that there are";
+
 impl Subject {
     pub(crate) fn node(&self) -> &Node {
         match self {
@@ -89,7 +91,7 @@ impl Subject {
     pub(crate) fn manager(&self) -> Result<&Manager, Problem> {
         match self {
             Self::Manager(manager) => Ok(manager),
-            other => Err(Problem::new(Kind::WrongRole, format!("this node is a {}, and not a manager", other.role()))),
+            other => Err(Problem::new(Kind::WrongRole, format!("this node is a {}: ask a manager", other.role()))),
         }
     }
 
@@ -112,10 +114,16 @@ impl Subject {
             Self::Machine(machine) if name == OWN || name == machine.id().to_string() => Ok(machine.id()),
             Self::Machine(_) => Err(unknown(format!("{name} is not this machine: say `{OWN}`"))),
             Self::Manager(manager) => {
-                let id = name.parse().map_err(|_| unknown(format!("{name} is not the id of a machine")))?;
+                if name == OWN {
+                    return Err(unknown(format!(
+                        "`{OWN}` is for a machine's own node: a manager names it by its id; {LISTED}"
+                    )));
+                }
+                let id =
+                    name.parse().map_err(|_| unknown(format!("{name} is not the whole id of a machine: {LISTED}")))?;
                 match manager.list_machine_ids().contains(&id) {
                     true => Ok(id),
-                    false => Err(KvError::UnknownMachine(id).into()),
+                    false => Err(unknown(format!("{}; {LISTED}", KvError::UnknownMachine(id)))),
                 }
             }
         }
@@ -205,6 +213,15 @@ impl Space {
             Self::Named(space) => space.delete(key).await,
             Self::OfMachine(machine) => machine.delete_kv_value(key).await,
             Self::OfManager(manager, id) => manager.delete_kv_value(*id, key).await,
+        }
+    }
+
+    /// Waits until everything that was written here is at the other side.
+    pub(crate) async fn until_delivered(&self) -> Result<(), KvError> {
+        match self {
+            Self::Named(space) => space.until_delivered().await,
+            Self::OfMachine(machine) => machine.until_kv_delivered().await,
+            Self::OfManager(manager, id) => manager.until_kv_delivered(*id).await,
         }
     }
 

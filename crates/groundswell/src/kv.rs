@@ -3,6 +3,7 @@
 //! [`Kv`] holds the documents of one node and what they share: storage, the keeper that writes it,
 //! the docs engine, and the tasks. docs/kv.md tells how a write travels.
 
+mod delivery;
 mod document;
 mod engine;
 mod error;

@@ -106,8 +106,13 @@ pub const KV_RECENT_BYTES: usize = 128 * 1024;
 /// How many bytes of entries are taken from a connection into one transaction (1 MiB), or one entry.
 pub const KV_RECEIVE_BYTES: usize = 1024 * 1024;
 
-/// How many entries are read before a write has its turn, where all are asked for: less than a tenth of a millisecond.
-pub const KV_ENTRIES_AT_ONCE: usize = 256;
+/// How long entries are read before a write has its turn, where all are asked for (0.1 ms), beside one look at
+/// [`READER_SCAN_KEYS`](groundswell_core::limits::READER_SCAN_KEYS) keys: a fraction of the flush that each write waits for.
+pub const KV_READ_TURN: Duration = Duration::from_micros(100);
+
+/// How long a write may be on its way to the other side before the status says so (1 s): a few round trips of the
+/// worst line.
+pub const KV_DELIVERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long nothing has to be written before the docs engine is fed what is new (250 ms): its inserting costs
 /// more than the write itself, and a key that is written again and again need be inserted once.

@@ -320,6 +320,12 @@ impl Machine {
         self.default_space()?.delete(key).await
     }
 
+    /// Waits until everything that was written here before is durable at the manager too: see
+    /// [`KvSpace::until_delivered`].
+    pub async fn until_kv_delivered(&self) -> Result<(), KvError> {
+        self.default_space()?.until_delivered().await
+    }
+
     /// All entries, in the order of their keys.
     pub async fn get_kv_entries(&self) -> Result<Vec<KvEntry>, KvError> {
         self.default_space()?.entries(KvFilter::All).await

@@ -161,6 +161,12 @@ impl Manager {
         self.default_space(machine)?.delete(key).await
     }
 
+    /// Waits until everything that was written here for a machine before is durable there too: see
+    /// [`KvSpace::until_delivered`].
+    pub async fn until_kv_delivered(&self, machine: PeerId) -> Result<(), KvError> {
+        self.default_space(machine)?.until_delivered().await
+    }
+
     /// All entries of a machine, in the order of their keys.
     pub async fn get_kv_entries(&self, machine: PeerId) -> Result<Vec<KvEntry>, KvError> {
         self.default_space(machine)?.entries(KvFilter::All).await

@@ -96,6 +96,7 @@ pub(crate) enum KvCommand {
     Set(KvSet),
     Del(KvDel),
     Ls(KvLs),
+    Delivered(KvDelivered),
     Watch(KvWatch),
     Subscribe(KvSubscribe),
 }
@@ -188,6 +189,26 @@ pub(crate) struct KvLs {
     pub(crate) place: Place,
 }
 
+/// Wait until everything that was written on this side, in any space, is at the other too: durable there, and seen.
+///
+/// What was written goes there by itself, whether somebody waits or not. After a start of this node it is known once the
+/// other side was reached.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell kv set price/cola 250 --machine ID
+  groundswell kv delivered --machine ID --within 10
+  groundswell kv delivered --json     {\"delivered\":true}")]
+pub(crate) struct KvDelivered {
+    /// At a manager: the machine, by its id or the beginning of it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) machine: Option<PeerName>,
+
+    /// Wait no longer than this; the status is 1 if it is not there by then. Without it, for as long as it takes.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) within: Option<u64>,
+}
+
 /// Follow one key: print its value, then each change. The absence of the other side does not end it.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
@@ -244,7 +265,7 @@ Examples:
   groundswell watch --json | jq 'select(.type == \"pair\")'
 
 Keys: arrows, PgUp, PgDn, Home and End choose an entry, whose whole value is shown below; / filters the lines by what
-is typed; Esc ends the filter, and without one, as q does, the watch.
+is typed; Esc closes the entry, then ends the filter; q leaves.
 
 With --json: node (its id and role), pair (how one stands, at the beginning and when that changes), and the lines of
 `kv subscribe`.")]

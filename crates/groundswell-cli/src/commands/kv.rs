@@ -14,7 +14,7 @@ use crate::{
     bytes::{Hex, for_people, from_hex},
     control::{
         client,
-        protocol::{Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES, Request},
+        protocol::{Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES, Request},
     },
     error::ToolError,
     output::{Output, OutputReader},
@@ -41,6 +41,12 @@ pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(),
         KvCommand::Ls(ls) => {
             let ask = KvAsk::Ls { prefix: prefix(ls.prefix.as_deref(), ls.place.hex)? };
             answer(&dir, &request(&ls.place, ask), output, |entry: KvLine| entry_line(&entry)).await
+        }
+        KvCommand::Delivered(delivered) => {
+            let place = KvPlace { machine: delivered.machine.map(|machine| machine.to_string()), ..KvPlace::default() };
+            let ask = KvAsk::Delivered { within_ms: delivered.within.map(|seconds| seconds.saturating_mul(1_000)) };
+            let said = |_: Delivered| "everything is at the other side".to_owned();
+            answer(&dir, &Request::Kv { place, ask }, output, said).await
         }
         KvCommand::Watch(watch) => {
             let key = written(&watch.key, watch.place.hex)?;

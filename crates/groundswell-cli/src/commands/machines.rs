@@ -51,6 +51,9 @@ pub(super) fn standing(pair: &Pair, now_ms: u64) -> String {
         (false, None) if pair.link == "released" => String::new(),
         (false, None) => ", not current since this node was started".to_owned(),
     };
+    if let Some(since) = pair.undelivered_since_ms {
+        words += &format!(", what was written here {} ago is NOT DELIVERED", ago(since));
+    }
     if let Some(skew) = pair.skew_ms.filter(|skew| skew.abs() >= TOLD_SKEW_MS) {
         let (seconds, way) = (skew.abs() / 1_000, if skew > 0 { "ahead" } else { "behind" });
         words += &format!(", its clock {seconds} s {way}");
@@ -101,11 +104,11 @@ mod tests {
         let away = pair(|pair| {
             pair.link = "offline".to_owned();
             (pair.offline_since_ms, pair.current_at_ms) = (Some(7_000), Some(4_000));
-            (pair.skew_ms, pair.duplicate) = (Some(-7_200_000), true);
+            (pair.undelivered_since_ms, pair.skew_ms, pair.duplicate) = (Some(8_000), Some(-7_200_000), true);
         });
         assert_eq!(
             away,
-            "offline for 3 s, current 6 s ago, its clock 7200 s behind, and ANOTHER DEVICE HAS ITS IDENTITY; 0 of 9 keys used"
+            "offline for 3 s, current 6 s ago, what was written here 2 s ago is NOT DELIVERED, its clock 7200 s behind, and ANOTHER DEVICE HAS ITS IDENTITY; 0 of 9 keys used"
         );
         assert_eq!(pair(|pair| pair.link = "unclaimed".to_owned()), "not claimed; 0 of 9 keys used");
         assert!(pair(|pair| pair.skew_ms = Some(40)).starts_with("online, not current since this node was started;"));

@@ -2,12 +2,14 @@
 //! is not written yet is not taken from the stream either, so that a client which does not read costs
 //! a cursor and the few lines on their way.
 
+use std::time::Duration;
+
 use groundswell::{
     Cursor, KvEnded, KvError, KvFilter, KvFleetEvent, KvFleetSubscription, KvKey, KvSubscription, PeerId,
 };
 
 use super::{
-    protocol::{Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES},
+    protocol::{Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES},
     session::{Ending, Session},
 };
 use crate::{
@@ -47,6 +49,23 @@ pub(super) async fn kv(session: &mut Session, place: KvPlace, ask: KvAsk) -> Res
                 session.answers.line(&KvLine::entry(&entry, hex)).await?;
             }
             Ok(())
+        }
+        KvAsk::Delivered { within_ms } => {
+            let within = within_ms.map(Duration::from_millis);
+            let waiting = async {
+                match within {
+                    Some(within) => tokio::time::timeout(within, space.until_delivered()).await,
+                    None => Ok(space.until_delivered().await),
+                }
+            };
+            tokio::select! {
+                delivered = waiting => match delivered {
+                    Ok(delivered) => delivered?,
+                    Err(_) => return Err(ToolError::NotDelivered { within: within.unwrap_or_default() }.into()),
+                },
+                () = session.lines.gone() => return Ok(()),
+            }
+            session.answers.line(&Delivered { delivered: true }).await
         }
         KvAsk::Watch { key, cursor } => {
             let key = KvFilter::Key(KvKey::new(&key.0)?);

@@ -10,8 +10,8 @@
 mod kv;
 
 pub(crate) use kv::{
-    Claimed, Deleted, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES, Other, Pair, PairLine,
-    Released, ShownPin, Status, WatchKind, WatchedNode,
+    Claimed, Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES, Other, Pair,
+    PairLine, Released, ShownPin, Status, WatchKind, WatchedNode,
 };
 
 use groundswell::{Access, Frequency, Name, Path, Pattern, PeerId, Rule};

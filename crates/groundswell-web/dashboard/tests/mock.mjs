@@ -62,7 +62,7 @@ export class Mock {
     const id = own ? this.id : idOf(`machine ${n}`);
     const machine = {
       id, manager: own ? null : this.id, own, link: own ? 'unclaimed' : 'online', since_ms: null, current: true,
-      current_at_ms: null, skew_ms: own ? null : n % 4 === 3 ? 7_200_000 : n - 2, duplicate: false, problem: null,
+      current_at_ms: null, undelivered_since_ms: null, skew_ms: own ? null : n % 4 === 3 ? 7_200_000 : n - 2, duplicate: false, problem: null,
       reconciled: 0, keys_used: 0, spaces: [''],
     };
     const kv = new Kv();
@@ -321,6 +321,7 @@ export class Mock {
       this.release(id);
       return { released: true };
     }
+    if (route === 'GET delivered') return { delivered: held.machine.undelivered_since_ms === null };
     if (route === 'GET spaces') return { spaces: held.machine.spaces };
     if (route === 'GET events') return void new Stream(this, response, [`kv?machine=${id}&${query.search}`], from, false);
     if (route === 'GET entries') return held.kv.list(query);

@@ -1,6 +1,6 @@
 //! Keys and values.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderName, HeaderValue, header},
     response::IntoResponse,
 };
+use groundswell::KvError;
 use serde_json::json;
 
 use super::{Answer, Part};
@@ -15,7 +16,7 @@ use crate::{
     app::Inner,
     body::{self, json},
     events::{EntryView, author_word},
-    limits::{DEFAULT_LIST_ENTRIES, MAX_LIST_BYTES, MAX_LIST_ENTRIES},
+    limits::{DEFAULT_LIST_ENTRIES, MAX_DELIVERED_SECONDS, MAX_LIST_BYTES, MAX_LIST_ENTRIES},
     problem::{Kind, Problem},
     query::{FILTER_FIELDS, Query},
     subject::Space,
@@ -37,7 +38,12 @@ pub(super) async fn get(State(app): State<Arc<Inner>>, Part(machine): Part, quer
     query.only(&["key", "space"])?;
     let (space, key) = (space(&app, &machine, &query)?, query.key()?);
     let Some(entry) = space.get(&key).await? else {
-        return Err(Problem::new(Kind::NoEntry, format!("the key {key} has no entry")));
+        return Err(Problem::new(
+            Kind::NoEntry,
+            format!(
+                "the key {key} has no entry there: GET /api/v1/machines/{machine}/entries lists those that there are"
+            ),
+        ));
     };
     let headers = [
         // Whatever the value is, it is no page of ours.
@@ -60,6 +66,22 @@ pub(super) async fn delete(State(app): State<Arc<Inner>>, Part(machine): Part, q
     query.only(&["key", "space"])?;
     let (space, key) = (space(&app, &machine, &query)?, query.key()?);
     json(&json!({ "deleted": space.delete(&key).await? }))
+}
+
+pub(super) async fn delivered(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {
+    query.only(&["within"])?;
+    let within = query.number("within")?.unwrap_or(0);
+    if within > MAX_DELIVERED_SECONDS {
+        return Err(Problem::bad(format!("`within` is 0 to {MAX_DELIVERED_SECONDS} seconds: ask again for longer")));
+    }
+    let space = app.subject.space(app.subject.machine(&machine)?, "")?;
+    // With no time at all, what has been delivered already is told.
+    let waited = tokio::select! {
+        waited = tokio::time::timeout(Duration::from_secs(within), space.until_delivered()) => waited,
+        // The interface ends before the node does.
+        () = app.closing.cancelled() => return Err(KvError::ShutDown.into()),
+    };
+    json(&json!({ "delivered": waited.map_or(Ok(false), |delivered| delivered.map(|()| true))? }))
 }
 
 #[derive(serde::Serialize)]

@@ -40,6 +40,31 @@ async fn a_manager_claims_a_machine_sees_it_and_releases_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whether_all_is_delivered_is_told_and_who_waits_for_it_holds_up_no_shutdown() {
+    let (manager, machine) = (manager().await, machine().await);
+    let id = pair(&manager, &machine).await;
+    let (entry, delivered) =
+        (format!("/api/v1/machines/{id}/entry?key=price"), format!("/api/v1/machines/{id}/delivered"));
+    manager.http.put(&entry, "250").await.well();
+    assert_eq!(manager.http.get(&format!("{delivered}?within=30")).await.well(), json!({ "delivered": true }));
+    assert_eq!(machine.http.get("/api/v1/machines/self/entry?key=price").await.body, "250");
+    machine.stop().await;
+    manager.http.put(&entry, "260").await.well();
+    assert_eq!(manager.http.get(&delivered).await.well(), json!({ "delivered": false }));
+    let waits = format!("{delivered}?within=60");
+    let (waited, ended) = tokio::join!(manager.http.get(&waits), async {
+        until("the request to wait", async || {
+            manager.http.get("/api/v1/node").await.well()["http"]["connections"].as_u64() >= Some(2)
+        })
+        .await;
+        manager.server.shutdown().await
+    });
+    waited.problem(503, "shut-down");
+    ended.unwrap();
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_either_side_refuses_pairs_nobody() {
     let (manager, machine) = (manager().await, machine().await);
     for machine_agrees in [true, false] {
@@ -145,6 +170,8 @@ async fn what_is_wrong_is_a_problem_that_says_so() {
         ("/api/v1/machines/self/entries?limit=0".into(), 400, "bad-request"),
         ("/api/v1/machines/self/entries?limit=10001".into(), 400, "bad-request"),
         ("/api/v1/machines/self/entries?author=me".into(), 400, "bad-request"),
+        ("/api/v1/machines/self/delivered?within=61".into(), 400, "bad-request"),
+        ("/api/v1/machines/self/delivered".into(), 409, "not-claimed"),
         ("/api/v1/machines/other/entries".into(), 404, "unknown-machine"),
         (format!("/api/v1/machines/{}/entries", "0".repeat(64)), 404, "unknown-machine"),
         ("/api/v1/machines/%ff/entries".into(), 400, "bad-request"),

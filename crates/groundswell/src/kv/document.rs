@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    delivery::Delivered,
     error::KvEnded,
     sealed::Sealed,
     session::{Active, KvCloseCode},
@@ -84,6 +85,8 @@ impl Identity {
 /// The newest entries of an author, so that who is up to date reads no disk.
 #[derive(Debug, Default)]
 struct RecentLog {
+    /// Of which document.
+    number: u64,
     entries: VecDeque<Arc<Sealed>>,
     bytes: usize,
     /// Every entry after this counter is here.
@@ -128,6 +131,8 @@ pub(crate) struct Document {
     /// Up to which counter the entries of both authors are held here, durably.
     pub(crate) heads: watch::Sender<[u64; 2]>,
     pub(crate) status: watch::Sender<LinkStatus>,
+    /// What the other side says that it holds of ours.
+    pub(crate) delivered: watch::Sender<Delivered>,
     /// Up to where they are in the docs document.
     pub(crate) fed: watch::Sender<[u64; 2]>,
     /// Whether the docs engine has the document open.
@@ -143,7 +148,8 @@ pub(crate) struct Document {
 
 impl Document {
     pub(crate) fn new(ours: KvAuthor, identity: Arc<Identity>, view: KvView, heads: [u64; 2]) -> Arc<Self> {
-        let log = |head| Mutex::new(RecentLog { floor: head, ..RecentLog::default() });
+        let number = identity.number;
+        let log = |head| Mutex::new(RecentLog { number, floor: head, ..RecentLog::default() });
         let status = LinkStatus::new(&identity.standing);
         Arc::new(Self {
             ours,
@@ -153,6 +159,7 @@ impl Document {
             logs: heads.map(log),
             heads: watch::Sender::new(heads),
             status: watch::Sender::new(status),
+            delivered: watch::Sender::default(),
             fed: watch::Sender::new([0; 2]),
             open_in_engine: AtomicBool::new(false),
             missing: Notify::new(),
@@ -172,6 +179,8 @@ impl Document {
         let before = std::mem::replace(&mut *write(&self.identity), identity);
         before.replaced.cancel();
         self.status.send_modify(|status| *status = LinkStatus::new(&standing));
+        // What is said of deliveries is of another identity by now.
+        self.delivered.send_modify(|_| {});
     }
 
     /// Takes another identity that begins anew: its readers are told to.
@@ -185,7 +194,7 @@ impl Document {
             }
         }
         for (log, head) in self.logs.iter().zip(heads) {
-            *lock(log) = RecentLog { floor: head, ..RecentLog::default() };
+            *lock(log) = RecentLog { number: identity.number, floor: head, ..RecentLog::default() };
         }
         self.set_identity(identity);
         self.heads.send_replace(heads);
@@ -247,6 +256,13 @@ impl Document {
                 }
             }
         }
+    }
+
+    /// The counter of our newest entry that is durable here, and of which document.
+    pub(crate) fn own_head(&self) -> (u64, u64) {
+        // What was shown is in the log before its writer knows, and its followers are told after that.
+        let log = lock(&self.logs[index(self.ours)]);
+        (log.number, log.entries.back().map_or(log.floor, |newest| newest.counter))
     }
 
     /// The entries of an author after this counter, if they are all in memory.

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use groundswell_core::{
@@ -27,6 +27,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
     Kv,
+    delivery::Delivered,
     document::{Document, Identity},
     keeper::{Command, Opened},
     sealed::Sealed,
@@ -42,6 +43,7 @@ use crate::{
         BOTH_DIALLED, HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES,
         READ_ENTRIES_BYTES,
     },
+    network::lost_at,
     peers::jittered,
     source::PeerId,
     sync::lock,
@@ -50,8 +52,8 @@ use crate::{
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;
 
-/// How long acknowledgements are gathered (20 ms): they keep the other side from sending again what came by
-/// another way, and nobody waits for them.
+/// How long acknowledgements are gathered (20 ms). They keep the other side from sending again what came by another
+/// way, and tell who waits there for a delivery.
 const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
 
 /// How long a side waits for the other to say what it has, before it counts as not shared.
@@ -259,7 +261,8 @@ async fn run(
     document.meet(hello.boot);
     let active =
         Arc::new(Active { connection: connection.clone(), boot: hello.boot, dialled_by, since: Instant::now() });
-    if !admit(document, &active) {
+    let delivered = Delivered { number: identity.number, upto: Some(hello.held.of(document.ours)) };
+    if !admit(document, &active, delivered) {
         connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
         return End::Lost;
     }
@@ -276,7 +279,6 @@ async fn run(
         identity: identity.clone(),
         peer,
         sent: hello.held_counters(),
-        acknowledge: Notify::new(),
         wanted: Notify::new(),
         wants: std::sync::Mutex::default(),
         answers: AtomicU32::new(0),
@@ -290,6 +292,8 @@ async fn run(
         () = identity.replaced.cancelled() => End::NotPaired,
         () = kv.closed.cancelled() => End::Lost,
     };
+    // Before it is closed here, which would be its reason then.
+    let since = lost_at(connection);
     let why = match &end {
         // Closed by the other side, it has said why.
         End::Lost | End::NotPaired if connection.close_reason().is_some() => {
@@ -305,7 +309,7 @@ async fn run(
             connection.close(KvCloseCode::Violation.code(), KvCloseCode::Violation.reason());
         }
     }
-    dismiss(document, &active, &why);
+    dismiss(document, &active, &why, since);
     if matches!(why, End::NotPaired) && !identity.replaced.is_cancelled() {
         supervisor::left_by_peer(kv, document, identity);
     }
@@ -318,7 +322,7 @@ fn closed(error: &ConnectionError) -> End {
 
 /// Makes a connection the one that synchronises the document, unless both sides have dialled at once
 /// and the other connection is the one to keep: that of the smaller id, at either side.
-fn admit(document: &Document, active: &Arc<Active>) -> bool {
+fn admit(document: &Document, active: &Arc<Active>, delivered: Delivered) -> bool {
     document.session.send_if_modified(|current| {
         if let Some(old) = &*current {
             let crossed = old.boot == active.boot
@@ -331,11 +335,13 @@ fn admit(document: &Document, active: &Arc<Active>) -> bool {
             old.connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
         }
         *current = Some(active.clone());
+        // With it, so that of two connections the one that stays has the word.
+        document.delivered.send_replace(delivered);
         true
     })
 }
 
-fn dismiss(document: &Document, active: &Arc<Active>, why: &End) {
+fn dismiss(document: &Document, active: &Arc<Active>, why: &End, since: SystemTime) {
     let was_current = document.session.send_if_modified(|current| {
         let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, active));
         if same {
@@ -345,7 +351,7 @@ fn dismiss(document: &Document, active: &Arc<Active>, why: &End) {
     });
     if was_current {
         document.status.send_modify(|status| {
-            status.went_offline();
+            status.went_offline(since);
             if let End::Wrong(problem) = why {
                 status.problem = Some(problem.clone());
             }
@@ -370,8 +376,6 @@ struct Session {
     peer: PeerId,
     /// Up to where the other side has each author's entries, by its word or because they were sent.
     sent: [AtomicU64; 2],
-    /// Told when something was made durable that the other side has sent.
-    acknowledge: Notify,
     /// Told when the other side wants single entries.
     wanted: Notify,
     wants: std::sync::Mutex<Vec<MissingKey>>,
@@ -387,7 +391,9 @@ impl Session {
         let mut heads = self.document.heads.subscribe();
         let mut buffer = Vec::new();
         let mut told_caught_up = false;
-        let mut acknowledge_at = None;
+        // Up to where the other side knows that its entries are durable here. What the hello said is said again.
+        let (mut acknowledged, mut acknowledge_at) = (0, None);
+        let theirs = 1 - index(self.document.ours);
         let mut asking = Asking::default();
         if asking.found()
             && let Err(end) = self.ask(&mut asking, &mut buffer).await
@@ -396,6 +402,9 @@ impl Session {
         }
         loop {
             let now = *heads.borrow_and_update();
+            if now[theirs] > acknowledged && acknowledge_at.is_none() {
+                acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
+            }
             // One piece a turn, so that a side which writes without a pause still answers.
             let mut behind = false;
             for author in AUTHORS {
@@ -427,12 +436,10 @@ impl Session {
                 biased;
                 () = at(acknowledge_at) => {
                     acknowledge_at = None;
+                    acknowledged = self.document.heads.borrow()[theirs];
                     if let Err(end) = self.push(&KvMessage::Ack(held(&self.document)), &mut buffer) {
                         return end;
                     }
-                }
-                () = self.acknowledge.notified(), if acknowledge_at.is_none() => {
-                    acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
                 }
                 () = self.wanted.notified() => {
                     if let Err(end) = self.answer_wants(&mut stream, &mut buffer).await {
@@ -558,6 +565,14 @@ impl Session {
                         for author in AUTHORS {
                             self.sent[index(author)].fetch_max(held.of(author), Ordering::SeqCst);
                         }
+                        let upto = Some(held.of(self.document.ours));
+                        self.document.delivered.send_if_modified(|delivered| {
+                            let more = delivered.number == self.identity.number && delivered.upto < upto;
+                            if more {
+                                delivered.upto = upto;
+                            }
+                            more
+                        });
                     }
                     KvMessage::CaughtUp => intake.caught_up = true,
                     KvMessage::Want { author, key } => {
@@ -623,7 +638,6 @@ impl Session {
             if !opened.is_empty() {
                 self.commit(opened, None).await?;
             }
-            self.acknowledge.notify_one();
         }
         if answered > 0 {
             // After what was answered is stored, so that it is not asked for again.
@@ -694,7 +708,7 @@ impl Session {
 }
 
 /// Waits until then, or for ever.
-async fn at(instant: Option<tokio::time::Instant>) {
+pub(crate) async fn at(instant: Option<tokio::time::Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,

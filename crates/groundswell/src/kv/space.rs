@@ -1,7 +1,7 @@
 //! The handle of one space of one document: what machine and manager offer for the default space,
 //! and for named ones.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use groundswell_core::{
@@ -10,13 +10,13 @@ use groundswell_core::{
 };
 
 use super::{
-    Kv,
+    Kv, delivery,
     document::Document,
     error::{KvError, Written},
     keeper::Command,
     subscription::{KvSubscription, KvWatch},
 };
-use crate::limits::KV_ENTRIES_AT_ONCE;
+use crate::limits::KV_READ_TURN;
 
 /// A space of a document: keys of their own, apart from those of other spaces. A handle; clones are
 /// handles to the same.
@@ -39,7 +39,8 @@ impl std::fmt::Debug for KvSpace {
 
 /// Reads on, as far as writes can wait for; whether these are all now.
 fn gather(view: &KvView, reader: &mut KvReader, found: &mut BTreeMap<KvKey, KvEntry>) -> bool {
-    for _ in 0..KV_ENTRIES_AT_ONCE {
+    let begun = Instant::now();
+    loop {
         let update = match reader.next(view) {
             ReaderStep::Event(update) => update,
             ReaderStep::More => return false,
@@ -51,8 +52,10 @@ fn gather(view: &KvView, reader: &mut KvReader, found: &mut BTreeMap<KvKey, KvEn
             KvEvent::Reset { .. } => found.clear(),
             KvEvent::CaughtUp => return true,
         }
+        if begun.elapsed() >= KV_READ_TURN {
+            return false;
+        }
     }
-    false
 }
 
 impl KvSpace {
@@ -89,8 +92,29 @@ impl KvSpace {
         }
     }
 
+    /// Waits until everything that was written on this side before this call, in any space, is delivered: durable at the
+    /// other side too, and seen by its readers. For as long as that takes, so put a limit of your own around it; what was
+    /// written arrives whether somebody waits or not. After a start of this node it is known once the other side was
+    /// reached. [`KvError::NotClaimed`] if there is no other side, or the pairing ends meanwhile. Cancel safe.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # async fn example(manager: groundswell::Manager, machine: groundswell::PeerId) -> Result<(), groundswell::KvError> {
+    /// manager.set_kv_value(machine, "price/cola", "250").await?;
+    /// match tokio::time::timeout(Duration::from_secs(10), manager.until_kv_delivered(machine)).await {
+    ///     Ok(delivered) => delivered?,
+    ///     Err(_) => println!("the machine will have it when it is in reach"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn until_delivered(&self) -> Result<(), KvError> {
+        self.check_open()?;
+        delivery::until_delivered(&self.kv, &self.document).await
+    }
+
     /// The entries that match, in the order of their keys, as they all were at one moment of this call. It reads memory,
-    /// [`KV_ENTRIES_AT_ONCE`] entries before a write has its turn. Cancel safe.
+    /// for [`KV_READ_TURN`] before a write has its turn. Cancel safe.
     pub async fn entries(&self, filter: KvFilter) -> Result<Vec<KvEntry>, KvError> {
         self.check_open()?;
         let mut reader = KvReader::new(self.name.clone(), filter, None);

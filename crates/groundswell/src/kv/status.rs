@@ -19,7 +19,8 @@ pub enum KvLink {
     Online,
     /// It can't be reached.
     Offline {
-        /// Since when, by this device's clock.
+        /// Since when, by this device's clock. Of a side that fell silent: as it was noticed, less the
+        /// [silence](crate::limits::IDLE_TIMEOUT) after which it is.
         since: SystemTime,
     },
     /// It has ended the pairing.
@@ -36,6 +37,11 @@ pub struct LinkStatus {
     pub current: bool,
     /// When the document was last known to be current, by this device's clock; not set while it is.
     pub current_at: Option<SystemTime>,
+    /// Since when something that was written here has not been delivered: the other side has not said that it is durable
+    /// there. It is set once that has lasted for [a second](crate::limits::KV_DELIVERED_WITHIN), whether the other side
+    /// counts as online or not. Of what was written in an earlier run of this node it is known once the other side
+    /// was reached. [`KvSpace::until_delivered`](crate::KvSpace::until_delivered) waits for it.
+    pub undelivered_since: Option<SystemTime>,
     /// By how many milliseconds its wall clock is ahead of this one's; behind, where negative. As it
     /// was when it was reached last. Nothing depends on it but timestamps for people.
     pub skew_ms: Option<i64>,
@@ -58,17 +64,25 @@ impl LinkStatus {
             Standing::Paired { .. } | Standing::Releasing { .. } => KvLink::Connecting,
             Standing::Released { .. } => KvLink::Released,
         };
-        Self { link, current: false, current_at: None, skew_ms: None, duplicate: false, problem: None, reconciled: 0 }
+        Self {
+            link,
+            current: false,
+            current_at: None,
+            undelivered_since: None,
+            skew_ms: None,
+            duplicate: false,
+            problem: None,
+            reconciled: 0,
+        }
     }
 
-    /// The other side can't be reached any more, or not yet.
-    pub(crate) fn went_offline(&mut self) {
-        let now = SystemTime::now();
+    /// The other side can't be reached since then any more, or not yet.
+    pub(crate) fn went_offline(&mut self, since: SystemTime) {
         if std::mem::take(&mut self.current) {
-            self.current_at = Some(now);
+            self.current_at = Some(since);
         }
         if !matches!(self.link, KvLink::Offline { .. } | KvLink::Unclaimed | KvLink::Released) {
-            self.link = KvLink::Offline { since: now };
+            self.link = KvLink::Offline { since };
         }
     }
 }

@@ -2,7 +2,10 @@
 //! paired, and says in the status what it knows. Also what becomes of a document when the other
 //! side has ended the pairing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use futures_util::StreamExt;
 use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
@@ -10,7 +13,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
-    KV_ALPN, Kv,
+    KV_ALPN, Kv, delivery,
     document::{Document, Identity},
     error::KvError,
     keeper::Command,
@@ -35,6 +38,7 @@ pub(crate) fn spawn(kv: &Arc<Kv>, document: &Arc<Document>) {
                 () = supervise(&task, &document) => {}
                 () = follow_paths(&task, &document) => {}
                 () = follow_moves(&task, &document) => {}
+                () = delivery::follow(&document) => {}
                 () = task.closed.cancelled() => {}
             }
         }
@@ -154,7 +158,7 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
             document.status.send_if_modified(|status| {
                 let before = status.clone();
                 if document.session.borrow().is_none() {
-                    status.went_offline();
+                    status.went_offline(SystemTime::now());
                     if problem.is_some() {
                         status.problem = problem;
                     }

@@ -8,6 +8,7 @@ mod between;
 mod claims;
 mod common;
 mod concurrency;
+mod delivery;
 mod entries_subscription;
 mod errors;
 mod hostile;

@@ -141,6 +141,11 @@ fn pairing(pair: &Pair, now_ms: u64) -> Finding {
         "released" => {
             Finding::warn("pairing", said, "`groundswell release ID` deletes what is here; or claim it again")
         }
+        "online" if pair.undelivered_since_ms.is_some() => {
+            let todo =
+                "see whether the other side hangs, or the line between the two: it should have it within a second";
+            Finding::warn("pairing", said, todo)
+        }
         "online" => Finding::ok("pairing", said),
         _ => Finding::warn("pairing", said, "see that the other side is up, and that a network is between the two"),
     }

@@ -66,14 +66,21 @@ impl Row {
     }
 }
 
+/// There is no connection any more: why, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) why: String,
+    pub(super) since: Instant,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) node: Option<WatchedNode>,
     /// By their machines; the one without at a machine.
     pub(super) pairs: BTreeMap<String, Pair>,
     rows: BTreeMap<Place, Row>,
-    /// Why there is no connection, where there was one.
-    pub(super) lost: Option<String>,
+    /// Set where there was a connection, and is none.
+    pub(super) lost: Option<Lost>,
     /// What happened last that no entry shows.
     pub(super) note: String,
     pub(super) selected: Option<Place>,
@@ -94,7 +101,7 @@ impl Model {
                 self.pairs.clear();
                 self.doubt(None);
             }
-            News::Lost(why) => self.lost = Some(why),
+            News::Lost(why) => self.lose(why, now),
             News::Line(line) => match *line {
                 Line::Node(node) => self.node = Some(node),
                 Line::Pair(pair) => {
@@ -138,10 +145,15 @@ impl Model {
                 self.rows.retain(|(of, _), _| *of != machine);
             }
             Some(KvKind::Ended) => {
-                self.lost =
-                    Some(format!("the stream has ended: {}", line.reason.unwrap_or_default().replace('_', " ")));
+                self.lose(format!("the stream has ended: {}", line.reason.unwrap_or_default().replace('_', " ")), now);
             }
         }
+    }
+
+    /// The connection has gone, or is not back yet, for this reason.
+    fn lose(&mut self, why: String, now: Instant) {
+        let since = self.lost.take().map_or(now, |lost| lost.since);
+        self.lost = Some(Lost { why, since });
     }
 
     /// What is here is from before, until it is said again.
@@ -210,8 +222,10 @@ impl Model {
             (KeyCode::Backspace, true) => drop(self.filter.pop()),
             (KeyCode::Char(typed), true) if !control => self.filter.push(typed),
             (KeyCode::Char('/'), false) => self.filtering = true,
-            (KeyCode::Esc, false) if !self.filter.is_empty() => self.filter.clear(),
-            (KeyCode::Esc | KeyCode::Char('q'), false) => return Next::Leave,
+            // One thing at a time, what was opened last first. It never ends the watch.
+            (KeyCode::Esc, false) if self.selected.is_some() => self.selected = None,
+            (KeyCode::Esc, false) => self.filter.clear(),
+            (KeyCode::Char('q'), false) => return Next::Leave,
             (KeyCode::Up, _) | (KeyCode::Char('k'), false) => self.go(-1),
             (KeyCode::Down, _) | (KeyCode::Char('j'), false) => self.go(1),
             (KeyCode::PageUp, _) => self.go(-self.a_page()),
@@ -297,7 +311,9 @@ mod tests {
         let [one, other] = MACHINES;
         take(&mut model, now, &[put(one, "a", "1", false), put(one, "b", "2", false), put(other, "c", "3", false)]);
         model.take(News::Lost("why".to_owned()), now);
-        assert_eq!((model.lost.as_deref(), model.entries()), (Some("why"), 3));
+        model.take(News::Lost("another".to_owned()), now + FRESH);
+        let lost = Some(Lost { why: "another".to_owned(), since: now });
+        assert_eq!((&model.lost, model.entries()), (&lost, 3), "since the first");
         model.take(News::Connected, now);
         assert_eq!(model.lost, None);
         assert!(model.shown().iter().all(|(_, row)| !row.confirmed));
@@ -334,18 +350,21 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_typed_kept_and_ended_before_the_watch_is() {
+    fn a_filter_is_typed_kept_and_ended() {
         let (mut model, now) = model();
         take(&mut model, now, &[put(MACHINES[0], "price", "250", false), put(MACHINES[1], "stock", "q", false)]);
         let typed = [KeyCode::Char('/'), KeyCode::Char('q'), KeyCode::Enter];
         assert_eq!(press(&mut model, &typed), [Next::Stay; 3]);
         assert_eq!(seen(&model), ["01/stock=q"]);
-        assert_eq!(press(&mut model, &[KeyCode::Esc, KeyCode::Esc]), [Next::Stay, Next::Leave]);
+        press(&mut model, &[KeyCode::End, KeyCode::Esc]);
+        assert_eq!((&model.selected, &*model.filter), (&None, "q"), "what was opened last is closed first");
+        assert_eq!(press(&mut model, &[KeyCode::Esc, KeyCode::Esc]), [Next::Stay; 2], "it never ends the watch");
         assert_eq!(model.filter, "");
         press(&mut model, &[KeyCode::Char('/'), KeyCode::Char('P'), KeyCode::Char('R'), KeyCode::Char('x')]);
         assert!(model.shown().is_empty());
         assert_eq!(press(&mut model, &[KeyCode::Down, KeyCode::Backspace]), [Next::Stay; 2]);
         assert_eq!(seen(&model).len(), 1, "upper and lower case are alike");
+        assert_eq!(press(&mut model, &[KeyCode::Enter, KeyCode::Char('q')]), [Next::Stay, Next::Leave]);
         let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(model.key(control_c), Next::Leave);
     }

@@ -1,6 +1,6 @@
 //! What a watch looks like: who is watched, how pairs stand, the entries, the whole of the chosen one, and the keys.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ratatui::{
     Frame,
@@ -25,13 +25,15 @@ const CHOSEN_LINES: u16 = 4;
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Instant, wall_ms: u64) {
-    let pairs = pair_lines(model, wall_ms);
+    let since_lost = model.lost.as_ref().map_or(Duration::ZERO, |lost| now.saturating_duration_since(lost.since));
+    // How long things had lasted then, where nothing newer is known.
+    let pairs = pair_lines(model, wall_ms.saturating_sub(u64::try_from(since_lost.as_millis()).unwrap_or(u64::MAX)));
     let chosen = if model.selected.is_some() { CHOSEN_LINES } else { 0 };
-    let banner = u16::from(model.lost.is_some());
+    let banner = banner(model, now);
     let height = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
     let [head, lost, of_pairs, of_entries, of_chosen, foot] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(banner),
+        height(banner.as_ref().map_or(0, |banner| banner.line_count(frame.area().width))),
         height(pairs.len()),
         Constraint::Min(3),
         Constraint::Length(chosen),
@@ -39,9 +41,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Instant, wall_
     ])
     .areas(frame.area());
     frame.render_widget(head_line(model, now), head);
-    if let Some(why) = &model.lost {
-        let said = format!(" The node is out of reach, and is asked for again: {why}. What is below is from before. ");
-        frame.render_widget(Line::styled(said, Style::new().fg(Color::White).bg(Color::Red)), lost);
+    if let Some(banner) = banner {
+        frame.render_widget(banner, lost);
     }
     frame.render_widget(Paragraph::new(pairs), of_pairs);
     entries(frame, of_entries, model, now, wall_ms);
@@ -53,14 +54,29 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Instant, wall_
     frame.render_widget(foot_line(model), foot);
 }
 
+/// Says that the node is out of reach, and since when all else on the screen is from before.
+fn banner(model: &Model, now: Instant) -> Option<Paragraph<'static>> {
+    let lost = model.lost.as_ref()?;
+    let since = ago(now.saturating_duration_since(lost.since).as_secs());
+    let said = format!(
+        "The node is out of reach, and is asked for again: {}. What is below is how it was {since} ago, not how it is.",
+        lost.why
+    );
+    Some(Paragraph::new(said).wrap(Wrap { trim: true }).style(Style::new().fg(Color::White).bg(Color::Red)))
+}
+
 fn head_line(model: &mut Model, now: Instant) -> Line<'static> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let rate = model.rate(now);
     let node = model.node.as_ref().map_or("the node".to_owned(), |node| format!("{} {}", node.role, short(&node.id)));
     let mut said = vec![Span::styled("groundswell", bold), Span::raw(format!("  {node}"))];
     if model.node.as_ref().is_some_and(|node| node.role == "manager") {
+        let all = model.pairs.len();
         let online = model.pairs.values().filter(|pair| pair.link == "online").count();
-        said.push(Span::raw(format!("  {online} of {} machines online", model.pairs.len())));
+        said.push(Span::raw(match model.lost {
+            None => format!("  {online} of {all} machines online"),
+            Some(_) => format!("  {online} of {all} machines were online"),
+        }));
     }
     said.push(Span::raw(format!("  {} entries  {rate:.1} changes/s", model.entries())));
     Line::from(said)
@@ -69,18 +85,23 @@ fn head_line(model: &mut Model, now: Instant) -> Line<'static> {
 /// How pairs stand: those that are not well first, and how many more there are.
 fn pair_lines(model: &Model, wall_ms: u64) -> Vec<Line<'static>> {
     let mut pairs: Vec<&Pair> = model.pairs.values().collect();
-    pairs.sort_by_key(|pair| pair.link == "online" && pair.current && pair.problem.is_none());
+    let is_well = |pair: &Pair| {
+        pair.link == "online" && pair.current && pair.undelivered_since_ms.is_none() && pair.problem.is_none()
+    };
+    pairs.sort_by_key(|pair| is_well(pair));
     let more = pairs.len().saturating_sub(PAIRS);
-    let style = |pair: &Pair| match (&*pair.link, pair.current) {
+    let style = |pair: &Pair| match &*pair.link {
         _ if model.lost.is_some() => Style::new().add_modifier(Modifier::DIM),
-        ("online", true) => Style::new().fg(Color::Green),
-        ("online" | "connecting" | "unclaimed", _) => Style::new().fg(Color::Yellow),
+        "online" if is_well(pair) => Style::new().fg(Color::Green),
+        "online" | "connecting" | "unclaimed" => Style::new().fg(Color::Yellow),
         _ => Style::new().fg(Color::Red),
     };
     let line = |pair: &Pair| {
         let other = pair.machine.as_deref().or(pair.manager.as_deref());
         let other = other.map(|id| format!("{}  ", short(id))).unwrap_or_default();
-        Line::styled(format!("{other}{}", standing(pair, wall_ms)), style(pair))
+        // How it stands now, nobody here knows.
+        let was = if model.lost.is_some() { "it was: " } else { "" };
+        Line::styled(format!("{other}{was}{}", standing(pair, wall_ms)), style(pair))
     };
     let mut lines: Vec<Line<'static>> = pairs.into_iter().take(PAIRS).map(line).collect();
     if more > 0 {
@@ -140,10 +161,15 @@ fn foot_line(model: &Model) -> Line<'static> {
     }
     let filtered = match &*model.filter {
         "" => String::new(),
-        filter => format!("filter: {filter} (Esc ends it)   "),
+        filter => format!("filter: {filter}   "),
+    };
+    let back = match &model.selected {
+        Some(_) => "  Esc closes the entry",
+        None if !model.filter.is_empty() => "  Esc ends the filter",
+        None => "",
     };
     let note = if model.note.is_empty() { String::new() } else { format!("   {}", model.note) };
-    Line::raw(format!("{filtered}q leaves  / filters  arrows choose{note}"))
+    Line::raw(format!("{filtered}q leaves  / filters  arrows choose{back}{note}"))
 }
 
 #[cfg(test)]
@@ -193,8 +219,26 @@ mod tests {
         let line = |text: &str| screen.lines().position(|line| line.contains(text)).unwrap();
         assert!(line("offline") < line("online, current"), "who is not well comes first:\n{screen}");
         assert!(!screen.contains("out of reach"));
-        model.take(News::Lost("why".to_owned()), Instant::now());
-        assert!(drawn(&mut model, 100, 20).contains("The node is out of reach, and is asked for again: why."));
+    }
+
+    /// What was seen of others is not said of now, and why there is nothing newer is said whole.
+    #[test]
+    fn a_screen_without_its_node_says_that_it_is_from_before() {
+        let mut model = model();
+        let now = Instant::now();
+        let why = "no node runs there; ".repeat(8);
+        model.take(News::Lost(why.trim().to_owned()), now.checked_sub(Duration::from_secs(70)).unwrap());
+        let mut terminal = Terminal::new(TestBackend::new(60, 24)).unwrap();
+        terminal.draw(|frame| draw(frame, &mut model, now, 10_000)).unwrap();
+        let screen = terminal.backend().to_string();
+        let words: Vec<&str> = screen.split(['"', ' ', '\n']).filter(|word| !word.is_empty()).collect();
+        assert_eq!(words.join(" ").matches("no node runs there").count(), 8, "wrapped, and not cut off:\n{screen}");
+        for part in ["1 of 2 machines were online", "it was: online, current", "1 min ago, not how it is", "stock/0000"]
+        {
+            assert!(screen.contains(part), "{part} in\n{screen}");
+        }
+        model.take(News::Connected, now);
+        assert!(!drawn(&mut model, 60, 24).contains("were"));
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub(crate) enum KvAsk {
     Ls {
         prefix: Hex,
     },
+    /// Whether everything that was written here is at the other side, after so long at most.
+    Delivered {
+        within_ms: Option<u64>,
+    },
     Watch {
         key: Hex,
         cursor: Option<String>,
@@ -177,6 +181,12 @@ pub(crate) struct Deleted {
     pub(crate) deleted: bool,
 }
 
+/// The answer where everything is delivered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Delivered {
+    pub(crate) delivered: bool,
+}
+
 /// What a claim has to be answered to: with a line, `true` or `false`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShownPin {
@@ -243,6 +253,8 @@ pub(crate) struct Pair {
     pub(crate) current: bool,
     /// When it was last known to be so, likewise; not set while it is.
     pub(crate) current_at_ms: Option<u64>,
+    /// Since when something that was written here is not at the other side, likewise; not set while all is.
+    pub(crate) undelivered_since_ms: Option<u64>,
     /// By how much the other side's wall clock is ahead.
     pub(crate) skew_ms: Option<i64>,
     /// Another device has the same identity.
@@ -278,6 +290,7 @@ impl Pair {
             offline_since_ms: offline_since.map(milliseconds),
             current: status.current,
             current_at_ms: status.current_at.map(milliseconds),
+            undelivered_since_ms: status.undelivered_since.map(milliseconds),
             skew_ms: status.skew_ms,
             duplicate: status.duplicate,
             problem: status.problem.clone(),
