@@ -110,8 +110,6 @@ impl FrameReader {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use groundswell_core::limits::MAX_FRAME_BYTES;
     use iroh::{
         Endpoint,
@@ -138,39 +136,30 @@ mod tests {
         let (to, from) = tokio::join!(here.connect(own_address(&there), ALPN), async {
             there.accept().await.unwrap().accept().unwrap().await.unwrap()
         });
-        let to = to.unwrap();
-        let mut send = to.open_uni().await.unwrap();
-        let body = |number: usize| [u8::try_from(number % 256).unwrap(); BYTES];
+        let (to, body) = (to.unwrap(), |number: usize| [u8::try_from(number % 256).unwrap(); BYTES]);
         let frame = |number| [&u32::try_from(BYTES).unwrap().to_le_bytes()[..], &body(number)].concat();
         let frames: Vec<u8> = (0..FRAMES).flat_map(frame).collect();
+        let mut send = to.open_uni().await.unwrap();
         send.write_all(&frames).await.unwrap();
+        send.finish().unwrap();
+        // The other side has all of it.
+        assert_eq!(send.stopped().await.unwrap(), None);
         let mut reader = FrameReader::new(from.accept_uni().await.unwrap(), MAX_FRAME_BYTES);
-        while from.stats().udp_rx.bytes < frames.len() as u64 {
-            // A poll for a condition: time is under test only as patience.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(reader.fill().await.unwrap(), frames.len());
+        for number in 0..FRAMES {
+            assert_eq!(reader.buffered().unwrap().unwrap(), body(number));
         }
-        let mut fills = 0;
-        let mut read = 0;
-        while read < FRAMES {
-            reader.fill().await.unwrap();
-            fills += 1;
-            while let Some(got) = reader.buffered().unwrap() {
-                assert_eq!(got, body(read));
-                read += 1;
-            }
-        }
-        assert!(fills < 10, "{} bytes in {fills} pieces", frames.len());
-        // What ends the stream comes after all that was sent before it, and is what it was.
-        send.write_all(&frame(7)).await.unwrap();
-        send.reset(9_u32.into()).unwrap();
-        let ended = loop {
-            match reader.fill().await {
-                Ok(_) => while reader.buffered().unwrap().is_some() {},
-                Err(ended) => break ended,
-            }
-        };
-        assert!(matches!(ended, ReadFrameError::Stream(ReadError::Reset(code)) if code == 9_u32.into()), "{ended}");
+        assert!(reader.buffered().unwrap().is_none());
+        assert!(matches!(reader.fill().await, Err(ReadFrameError::Ended)));
         assert_eq!(reader.buffer.capacity(), 0, "an idle stream keeps nothing");
+        // What breaks a stream is told as what it was.
+        let mut send = to.open_uni().await.unwrap();
+        send.write_all(&frame(7)).await.unwrap();
+        let mut reader = FrameReader::new(from.accept_uni().await.unwrap(), MAX_FRAME_BYTES);
+        reader.fill().await.unwrap();
+        send.reset(9_u32.into()).unwrap();
+        let broken = reader.fill().await.unwrap_err();
+        assert!(matches!(broken, ReadFrameError::Stream(ReadError::Reset(code)) if code == 9_u32.into()), "{broken}");
         tokio::join!(here.close(), there.close());
     }
 }
