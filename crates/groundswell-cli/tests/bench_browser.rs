@@ -34,10 +34,12 @@ const ENTRIES: usize = 10_000;
 const EVENT_MS: u64 = 50;
 const FIRST_VIEW_MS: u64 = 1_000;
 /// A device that is busy elsewhere can spoil one run, and can't make a slow screen fast.
-const TRIES: u32 = 5;
+const TRIES: u32 = 3;
 /// From this part of the processors' time on, in percent, that the device's host took for others, a figure says nothing of
 /// the screen: in a hundredth of the time a hundredth of the events fall, which is what is measured.
 const STOLEN_PERCENT: u64 = 2;
+/// So many times what is promised is a fault, whatever the host does.
+const NEVER: u64 = 10;
 
 /// What the processors did since the device was started: all of it, and what its host took for others, as Linux tells.
 struct Processors {
@@ -102,22 +104,27 @@ fn lags(browser: &Browser) -> Vec<u64> {
     lags
 }
 
-/// Holds that something is fast, unless the device's host took so much of its time that nothing can be said.
+/// Holds a figure in milliseconds against what is promised, unless the device's host took so much of its time that it
+/// says nothing.
 #[track_caller]
-fn judge(is_fast: bool, stolen_percent: u64, what: &str) {
-    if !is_fast && stolen_percent >= STOLEN_PERCENT {
-        println!("skipped: {what}: the device's host took {stolen_percent} % of the processors' time for others");
+fn judge(what: &str, figure: u64, promised: u64, stolen_percent: u64) {
+    if figure < promised {
         return;
     }
-    assert!(is_fast, "{what}; the device's host took {stolen_percent} % of the processors' time for others");
+    let said = format!(
+        "{what}: {figure} ms, where less than {promised} are promised, and the device's host took {stolen_percent} % of \
+         the processors' time for others"
+    );
+    assert!(stolen_percent >= STOLEN_PERCENT && figure < NEVER * promised, "{said}");
+    println!("skipped: {said}");
 }
 
 fn quantile(sorted: &[u64], percent: usize) -> u64 {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
-/// Lets each machine write at its rate. Whether the screen showed nearly all of it, and that soon enough.
-fn is_shown_at_the_rate(browser: &Browser, runtime: &Runtime, machines: &[Machine]) -> bool {
+/// Lets each machine write at its rate, and looks at how long the screen took, in milliseconds.
+fn p99_at_the_rate(browser: &Browser, runtime: &Runtime, machines: &[Machine]) -> u64 {
     browser.run("window.lags = [];");
     let written = runtime.block_on(async {
         let period = Duration::from_secs(1) / RATE;
@@ -148,7 +155,9 @@ fn is_shown_at_the_rate(browser: &Browser, runtime: &Runtime, machines: &[Machin
         lags.len()
     );
     assert!(written >= (MACHINES * RATE * SECONDS * 9 / 10) as usize, "{written} writes only");
-    lags.len() >= written * 9 / 10 && p99 < EVENT_MS
+    assert!(lags.len() >= written / 2, "most writes are shown: {} of {written}", lags.len());
+    // A try that shows fewer than nine of ten is not good, however soon it shows those.
+    if lags.len() >= written * 9 / 10 { p99 } else { p99.max(EVENT_MS) }
 }
 
 #[test]
@@ -171,14 +180,16 @@ fn an_event_is_on_the_screen_within_50_ms_of_its_write() {
     browser.until(&format!("document.querySelectorAll('#entries-body [role=row]').length === {MACHINES}"));
     browser.until(&format!("document.querySelectorAll('#machines-body [data-tone=good]').length === 2 * {MACHINES}"));
     browser.run(TAKE_TIMES);
-    let mut least_stolen = u64::MAX;
-    let is_shown = (1..=TRIES).any(|_| {
+    let (mut best, mut least_stolen) = (u64::MAX, u64::MAX);
+    for _ in 0..TRIES {
         let before = Processors::now();
-        let is_shown = is_shown_at_the_rate(&browser, &runtime, &machines);
+        best = best.min(p99_at_the_rate(&browser, &runtime, &machines));
         least_stolen = least_stolen.min(before.stolen_since());
-        is_shown
-    });
-    judge(is_shown, least_stolen, "p99 is to be less than 50 ms, and nine writes of ten are to be shown");
+        if best < EVENT_MS {
+            break;
+        }
+    }
+    judge("p99 from a write to the screen", best, EVENT_MS, least_stolen);
     runtime.block_on(async { join_all(machines.iter().map(|machine| machine.node().shutdown())).await });
 }
 
@@ -259,9 +270,9 @@ fn ten_thousand_entries_are_there_in_a_second_and_change_in_place() {
         frames["most"],
     );
     let stolen = before.stolen_since();
-    judge(firsts[0] < FIRST_VIEW_MS, stolen, &format!("a first view takes {firsts:?} ms"));
-    judge(quantile(&changes, 90) < EVENT_MS, stolen, &format!("a change takes {changes:?} ms"));
-    judge(quantile(&gaps, 50) < 34, stolen, &format!("scrolling stutters: {gaps:?} ms"));
+    judge("a first view", firsts[0], FIRST_VIEW_MS, stolen);
+    judge("a change, nine of ten", quantile(&changes, 90), EVENT_MS, stolen);
+    judge("a frame while scrolling, half of them", quantile(&gaps, 50), 34, stolen);
     assert!(frames["most"].as_u64().unwrap() < 80, "{}", frames["most"]);
     assert_eq!(browser.complaints(), Vec::<String>::new());
     runtime.block_on(machine.node().shutdown()).unwrap();

@@ -145,7 +145,7 @@ fn done(other: &Other) -> String {
 /// Says something to the person beside what the command prints.
 async fn tell(text: &str) {
     let mut error = tokio::io::stderr();
-    // Whoever does not see it is not asked by it either.
+    // A standard error that is closed ends no claim.
     let _: io::Result<()> = async {
         error.write_all(text.as_bytes()).await?;
         error.flush().await

@@ -7,6 +7,7 @@ use std::time::Duration;
 use groundswell::{
     Cursor, KvEnded, KvError, KvFilter, KvFleetEvent, KvFleetSubscription, KvKey, KvSubscription, PeerId,
 };
+use tokio::time::timeout;
 
 use super::{
     protocol::{Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES},
@@ -51,18 +52,16 @@ pub(super) async fn kv(session: &mut Session, place: KvPlace, ask: KvAsk) -> Res
             Ok(())
         }
         KvAsk::Delivered { within_ms } => {
-            let within = within_ms.map(Duration::from_millis);
             let waiting = async {
-                match within {
-                    Some(within) => tokio::time::timeout(within, space.until_delivered()).await,
-                    None => Ok(space.until_delivered().await),
+                let delivered = space.until_delivered();
+                match within_ms.map(Duration::from_millis) {
+                    Some(within) => timeout(within, delivered).await.map_err(|_| ToolError::NotDelivered { within })?,
+                    None => delivered.await,
                 }
+                .map_err(ToolError::from)
             };
             tokio::select! {
-                delivered = waiting => match delivered {
-                    Ok(delivered) => delivered?,
-                    Err(_) => return Err(ToolError::NotDelivered { within: within.unwrap_or_default() }.into()),
-                },
+                delivered = waiting => delivered?,
                 () = session.lines.gone() => return Ok(()),
             }
             session.answers.line(&Delivered { delivered: true }).await

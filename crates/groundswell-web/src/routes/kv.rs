@@ -75,13 +75,15 @@ pub(super) async fn delivered(State(app): State<Arc<Inner>>, Part(machine): Part
         return Err(Problem::bad(format!("`within` is 0 to {MAX_DELIVERED_SECONDS} seconds: ask again for longer")));
     }
     let space = app.subject.space(app.subject.machine(&machine)?, "")?;
-    // With no time at all, what has been delivered already is told.
-    let waited = tokio::select! {
-        waited = tokio::time::timeout(Duration::from_secs(within), space.until_delivered()) => waited,
+    let delivered = tokio::select! {
+        // It looks before it waits: with no time at all, what has been delivered already is told.
+        biased;
+        delivered = space.until_delivered() => delivered.map(|()| true)?,
+        () = tokio::time::sleep(Duration::from_secs(within)) => false,
         // The interface ends before the node does.
         () = app.closing.cancelled() => return Err(KvError::ShutDown.into()),
     };
-    json(&json!({ "delivered": waited.map_or(Ok(false), |delivered| delivered.map(|()| true))? }))
+    json(&json!({ "delivered": delivered }))
 }
 
 #[derive(serde::Serialize)]
