@@ -21,7 +21,8 @@ use std::process::{Command, ExitCode};
 const HELP: &str = "\
 usage: cargo xtask NAME
 
-  test     everything a change has to pass, in order, as CI runs it
+  test     everything a change has to pass, in order, as CI runs it; with --quick
+           only the house rules and the tests without processes and measurements
   soak     the tests that take minutes, with their figures
   tidy     the house rules over the files of this repository
   policy   one version of each load-bearing crate, and accepted licences only
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> ExitCode {
     let outcome = match arguments {
         ["test"] => test::run(&root()),
+        ["test", "--quick"] => test::run_quick(&root()),
         ["soak"] => soak::run(&root()),
         ["tidy"] => tidy::run(&root()),
         ["policy"] => policy::run(&root()),

@@ -11,7 +11,7 @@ const PICTURE: &str = "docs/dashboard.png";
 
 /// The test that looks at the demo takes it; no argument holds a space.
 const ARGUMENTS: &str =
-    "test --release --locked -p groundswell-cli --test process_browser_look -- the_demo_can_be_seen --nocapture";
+    "test --release --locked -p groundswell-cli --test process -- browser_look::the_demo_can_be_seen --nocapture";
 
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let root = root.canonicalize().map_err(|error| format!("{}: {error}", root.display()))?;

@@ -72,9 +72,42 @@ fn steps(nextest: bool, deny: bool) -> Vec<Step> {
     ]
 }
 
+/// Steps for the time between two edits: house rules and the tests that start no processes and measure nothing. On a
+/// built tree they take at most four minutes.
+fn quick_steps(nextest: bool) -> Vec<Step> {
+    let quick = if nextest {
+        Step {
+            name: "tests",
+            note: "quick: without processes, browsers and measurements (profile `quick` of .config/nextest.toml)",
+            action: Action::Cargo {
+                arguments: "nextest run --profile quick --cargo-profile release --workspace --locked",
+                variable: None,
+            },
+        }
+    } else {
+        Step {
+            name: "tests",
+            note: NO_NEXTEST,
+            action: Action::Cargo {
+                arguments: "test --release --workspace --lib --bins --test it --locked",
+                variable: None,
+            },
+        }
+    };
+    let mut steps = steps(nextest, false);
+    steps.retain(|step| matches!(step.name, "fmt" | "tidy" | "policy"));
+    steps.push(quick);
+    steps
+}
+
 /// Runs every step up to the first that fails, then lists what was done.
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     run_steps(root, steps(installed("nextest"), installed("deny")))
+}
+
+/// Does the same with the quick steps.
+pub(crate) fn run_quick(root: &Path) -> Result<(), String> {
+    run_steps(root, quick_steps(installed("nextest")))
 }
 
 fn run_steps(root: &Path, steps: Vec<Step>) -> Result<(), String> {
@@ -176,7 +209,8 @@ mod tests {
 
     #[test]
     fn every_step_that_builds_uses_one_profile_and_the_lock_file() {
-        for step in steps(true, true).into_iter().chain(steps(false, true)) {
+        let quick = quick_steps(true).into_iter().chain(quick_steps(false));
+        for step in steps(true, true).into_iter().chain(steps(false, true)).chain(quick) {
             let Action::Cargo { arguments, .. } = step.action else {
                 continue;
             };
@@ -185,6 +219,13 @@ mod tests {
             }
             assert!(arguments.contains(" --locked"), "{arguments}");
             assert!(arguments.contains("--release") || arguments.contains("-profile release"), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn quick_steps_are_house_rules_and_tests() {
+        for nextest in [true, false] {
+            assert_eq!(names(&quick_steps(nextest)), ["fmt", "tidy", "policy", "tests"]);
         }
     }
 

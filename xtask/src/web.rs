@@ -1,5 +1,5 @@
 //! `cargo xtask web`: the tests of what is written for browsers and runs without one: the dashboard's logic, and the client
-//! in TypeScript. They need Node.js, which `tools` installs. The page in a browser is tested by `process_browser*.rs`.
+//! in TypeScript. They need Node.js, which `tools` installs. The page in a browser is tested by `crates/groundswell-cli/tests/process/browser*.rs`.
 
 use std::path::Path;
 use std::process::Command;

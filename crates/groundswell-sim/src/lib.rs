@@ -7,8 +7,8 @@
 //! power, whole disks; backups come back; a lake is not deterministic. Time is virtual, one seed
 //! decides everything, and checkers that know the whole history watch each step.
 //!
-//! [`run`] runs one world. `tests/seeds.rs` runs many; `GROUNDSWELL_SEED=n` replays one of them
-//! there, and prints what happened. `tests/deliberate_bugs.rs` switches on one [`Bug`] at a time,
+//! [`run`] runs one world. `tests/it/seeds.rs` runs many; `GROUNDSWELL_SEED=n` replays one of them
+//! there, and prints what happened. `tests/it/deliberate_bugs.rs` switches on one [`Bug`] at a time,
 //! and expects the checkers to find it.
 
 #![forbid(unsafe_code)]

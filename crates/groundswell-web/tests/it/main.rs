@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // what is wrong in a test is to end it
 
 mod common;
+mod docs;
 mod many;
 mod reconnecting;
 mod requests;

@@ -1,5 +1,5 @@
 //! What can only be tried from inside: storage that fails, a docs engine that dies, values that are
-//! announced and missing. tests/kv tries everything else by the public interface.
+//! announced and missing. tests/it/kv tries everything else by the public interface.
 
 use std::{path::Path, time::Duration};
 

@@ -14,6 +14,8 @@ mod follow;
 mod giving;
 mod golden_data;
 mod hostile_peer;
+mod iroh_traps;
+mod kv;
 mod lake_laws;
 mod programs;
 mod regressions;

@@ -1,0 +1,27 @@
+//! The tests of the tool, one program: real processes over real sockets, and the page in a real browser.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
+
+mod access;
+mod away;
+mod bench_browser;
+mod browser;
+mod browser_look;
+mod common;
+mod crash;
+mod demo;
+mod doctor;
+mod ending;
+mod faults;
+mod hostile;
+mod http;
+mod kv;
+mod kv_faults;
+mod kv_pairing;
+mod kv_partition;
+#[path = "../../../groundswell/tests/it/common/raw.rs"]
+mod raw;
+mod retention;
+mod revocation;
+mod tool;
+mod watch;

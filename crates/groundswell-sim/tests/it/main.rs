@@ -1,0 +1,5 @@
+//! The tests of the seeded world.
+#![forbid(unsafe_code)]
+
+mod deliberate_bugs;
+mod seeds;

@@ -1,0 +1,21 @@
+//! The tests of machines and managers: real nodes on loopback, each module named after what it shows. What the guide asks for has its title in the test's name.
+
+mod application;
+mod between;
+mod claims;
+mod common;
+mod concurrency;
+mod delivery;
+mod entries_subscription;
+mod errors;
+mod hostile;
+mod key_watch;
+mod keys;
+mod pairing;
+mod raw;
+mod shutdown;
+mod soak;
+mod strangers;
+mod sync;
+mod traps;
+mod values;

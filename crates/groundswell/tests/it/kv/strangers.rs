@@ -1,0 +1,161 @@
+//! Who gets nothing: peers that are not paired, one machine of a manager that asks for another's
+//! document, and former sides. They hold whatever could help them, and speak the protocol by hand.
+
+use groundswell::{KvKey, Machine, Manager, PeerId};
+use groundswell_core::kv::{KvAuthor, SpaceName, document_key, wire::KvMessage};
+use tempfile::TempDir;
+
+use crate::kv::{
+    common::{Pair, pair, spawn_machine, spawn_manager, until_put, within},
+    raw::{NOT_PAIRED, Stored, address, closed, endpoint, hear, knock, say, shut_out},
+};
+
+/// What other protocols of iroh-docs are called, by which entries and contents could be asked for.
+const OTHER_PROTOCOLS: [&[u8]; 3] = [iroh_docs::ALPN, b"/iroh-bytes/4", b"/iroh-gossip/1"];
+
+/// With the document's id, and the hashes of what is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unpaired_peer_gets_nothing_with_the_documents_id_and_a_values_hash_in_hand() {
+    let Pair { machine, manager, id, machine_dir, manager_dir } = Pair::new().await;
+    machine.set_kv_value("secret", "of the pair").await.unwrap();
+    until_put(&mut manager.watch_kv_key(id, "secret").await.unwrap(), "secret", "of the pair").await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+    let stored = Stored::read(machine_dir.path());
+    let ([document], [entry]) = (&stored.documents()[..], &stored.entries[..]) else { panic!("one of each") };
+    let at_manager = Stored::read(manager_dir.path()).entries[0].hash();
+    assert_eq!(entry.hash(), at_manager, "the hash is that of the content at both sides");
+    let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    let stranger = endpoint(None).await;
+    for address in [address(&machine.ticket()), address(&manager.node().ticket())] {
+        assert_eq!(shut_out(&stranger, &address, *document).await, NOT_PAIRED);
+        // The same for one that does not exist: nothing tells which documents there are.
+        assert_eq!(shut_out(&stranger, &address, [9; 32]).await, NOT_PAIRED);
+        // Asked for by its key, on a stream of its own, before anything else.
+        let connection =
+            within("a connection", stranger.connect(address.clone(), crate::kv::raw::KV_ALPN)).await.unwrap();
+        if let Ok((mut send, mut recv)) = connection.open_bi().await {
+            let key = document_key(&SpaceName::default(), &KvKey::new("secret").unwrap());
+            say(&mut send, &KvMessage::Want { author: KvAuthor::Machine, key }).await;
+            assert_eq!(within("the end", hear(&mut recv)).await, None);
+        }
+        assert_eq!(closed(&connection).await, NOT_PAIRED);
+        // Nobody here speaks the protocols by which a hash, or an id, would be enough.
+        for protocol in OTHER_PROTOCOLS {
+            let refused = within("a refusal", stranger.connect(address.clone(), protocol)).await;
+            assert!(refused.is_err(), "{}", String::from_utf8_lossy(protocol));
+        }
+    }
+    // The pair was not disturbed.
+    manager.set_kv_value(id, "after", "1").await.unwrap();
+    until_put(&mut machine.watch_kv_key("after").await.unwrap(), "after", "1").await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+/// One machine asks for another's document, at their manager and at the other machine, with its own
+/// identity. It gets its own, so that the attempt is one that could work.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_machine_of_a_manager_gets_nothing_of_another() {
+    let Pair { machine, manager, id, machine_dir, manager_dir: _dir } = Pair::new().await;
+    let dir = TempDir::new().unwrap();
+    let second = spawn_machine(dir.path()).await;
+    let second_id = pair(&second, &manager).await;
+    write(&machine, &manager, id, "of the first").await;
+    write(&second, &manager, second_id, "of the second").await;
+    machine.shutdown().await.unwrap();
+    second.shutdown().await.unwrap();
+    let (first, other) = (Stored::read(machine_dir.path()), Stored::read(dir.path()));
+    let second = spawn_machine(dir.path()).await;
+    let thief = endpoint(Some(first.key.clone())).await;
+    let at_manager = address(&manager.node().ticket());
+    assert_eq!(shut_out_of(&thief, &at_manager, other.documents()[0]).await, NOT_PAIRED);
+    assert_eq!(shut_out(&thief, &address(&second.ticket()), other.documents()[0]).await, NOT_PAIRED);
+    let mut own = knock(&thief, at_manager, first.documents()[0]).await.unwrap();
+    assert!(own.hello.is_some());
+    let entry = within("an entry", hear(&mut own.recv)).await.unwrap();
+    assert!(contains(&entry, b"of the first"));
+    own.connection.close(0u32.into(), b"");
+    second.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+/// A peer that is paired, for another document: it may say hello, and is shut out then.
+async fn shut_out_of(from: &iroh::Endpoint, to: &iroh::EndpointAddr, document: [u8; 32]) -> u64 {
+    let knock = knock(from, to.clone(), document).await.unwrap();
+    assert_eq!(knock.hello, None, "not a word");
+    closed(&knock.connection).await
+}
+
+async fn write(machine: &Machine, manager: &Manager, id: PeerId, value: &str) {
+    machine.set_kv_value("key", value).await.unwrap();
+    until_put(&mut manager.watch_kv_key(id, "key").await.unwrap(), "key", value).await;
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// The former manager, with its identity, the old document's id and the new one's: it is shut out at once,
+/// in the middle of a connection, and afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_release_by_the_machine_the_former_manager_gets_nothing_new() {
+    let Pair { machine, manager, id, machine_dir, manager_dir } = Pair::new().await;
+    write(&machine, &manager, id, "old").await;
+    manager.shutdown().await.unwrap();
+    let former = Stored::read(manager_dir.path());
+    let spy = endpoint(Some(former.key.clone())).await;
+    let at_machine = address(&machine.ticket());
+    let mut live = knock(&spy, at_machine.clone(), former.documents()[0]).await.unwrap();
+    assert!(live.hello.is_some(), "it is the manager still");
+    let entry = within("an entry", hear(&mut live.recv)).await.unwrap();
+    assert!(contains(&entry, b"old"));
+    machine.release().await.unwrap();
+    machine.set_kv_value("key", "after the release").await.unwrap();
+    let mut rest = Vec::new();
+    while let Some(body) = within("the end", hear(&mut live.recv)).await {
+        rest.extend(body);
+    }
+    assert!(!contains(&rest, b"after the release"));
+    assert_eq!(closed(&live.connection).await, NOT_PAIRED);
+    assert_eq!(shut_out(&spy, &at_machine, former.documents()[0]).await, NOT_PAIRED);
+    machine.shutdown().await.unwrap();
+    let new = Stored::read(machine_dir.path()).documents();
+    assert!(!new.contains(&former.documents()[0]), "the machine goes on with another document");
+    let machine = spawn_machine(machine_dir.path()).await;
+    for document in new {
+        assert_eq!(shut_out(&spy, &address(&machine.ticket()), document).await, NOT_PAIRED);
+    }
+    machine.shutdown().await.unwrap();
+}
+
+/// The other way round: a machine that was given up, with its identity and its document's id.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_release_by_the_manager_the_former_machine_gets_nothing_new() {
+    let Pair { machine, manager, id, machine_dir, manager_dir: _dir } = Pair::new().await;
+    write(&machine, &manager, id, "old").await;
+    machine.shutdown().await.unwrap();
+    let former = Stored::read(machine_dir.path());
+    let spy = endpoint(Some(former.key.clone())).await;
+    let at_manager = address(&manager.node().ticket());
+    let mut live = knock(&spy, at_manager.clone(), former.documents()[0]).await.unwrap();
+    assert!(live.hello.is_some(), "it is the machine still");
+    manager.set_kv_value(id, "key", "before the release").await.unwrap();
+    let mut heard = Vec::new();
+    while !contains(&heard, b"before the release") {
+        heard.extend(within("the value", hear(&mut live.recv)).await.unwrap());
+    }
+    manager.release(id).await.unwrap();
+    let rest = within("the end", async {
+        let mut rest = Vec::new();
+        while let Some(body) = hear(&mut live.recv).await {
+            rest.extend(body);
+        }
+        rest
+    })
+    .await;
+    assert!(!contains(&rest, b"key"), "no entry follows");
+    assert_eq!(closed(&live.connection).await, NOT_PAIRED);
+    assert_eq!(shut_out(&spy, &at_manager, former.documents()[0]).await, NOT_PAIRED);
+    manager.shutdown().await.unwrap();
+}
