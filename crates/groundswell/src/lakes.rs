@@ -4,6 +4,6 @@ mod json;
 mod log;
 mod sum;
 
-pub use json::{Json, JsonDocument, JsonError, JsonPatch, MAX_JSON_DEPTH};
+pub use json::{Json, JsonDocument, JsonError, JsonPatch, MAX_JSON_DEPTH, MAX_JSON_WORK};
 pub use log::Log;
 pub use sum::{Sum, SumOverflow};

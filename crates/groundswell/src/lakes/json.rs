@@ -1,11 +1,15 @@
 //! Lake `json`: a JSON document, changed by JSON Patch (RFC 6902).
 
+mod apply;
+
 use std::{borrow::Cow, str::FromStr};
 
-use groundswell_core::Lake;
-use json_patch::{Patch, PatchOperation, jsonptr::Pointer};
+use groundswell_core::{Lake, Older, UpgradeError, limits::MAX_WAVE_BYTES};
+use json_patch::Patch;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
+
+use apply::{Bounds, apply};
 
 /// How deep a document may be nested. A reader of JSON gives up at 128, and a document that
 /// could not be read again must not come to be.
@@ -13,14 +17,29 @@ pub const MAX_JSON_DEPTH: usize = 100;
 
 /// How many bytes of values a patch may copy within the document (1 MiB, what it could add if it
 /// spelled them out), so that small patches can't double a document again and again.
-const MAX_COPIED_BYTES: usize = groundswell_core::limits::MAX_WAVE_BYTES;
+const MAX_COPIED_BYTES: usize = MAX_WAVE_BYTES;
+
+/// How much work a patch may do beyond what its own bytes bound, in elements of arrays that move to another index
+/// (4,194,304). Moving so many takes a few hundredths of a second at most, for which the readers of the path may wait.
+/// Inserting an element moves those after it; moving or copying a value counts 8 for each value inside it.
+pub const MAX_JSON_WORK: u64 = 4 * 1024 * 1024;
+
+/// What a patch may cost.
+const BOUNDS: Bounds = Bounds { depth: MAX_JSON_DEPTH, copied_bytes: MAX_COPIED_BYTES, work: MAX_JSON_WORK };
+
+/// What a patch that version 1 accepted may cost: its work had no bound, and a document could be nested deeper for
+/// the time of one patch.
+const BOUNDS_OF_VERSION_1: Bounds = Bounds { depth: 10 * MAX_JSON_DEPTH, work: u64::MAX, ..BOUNDS };
 
 /// Lake `json`: a rock is a JSON document, `null` at first; a wave is a JSON Patch. A patch that
-/// does not apply, or whose `test` fails, is refused whole.
+/// does not apply, whose `test` fails, or that would cost too much, is refused whole.
 ///
-/// A patch with `move` or `copy` costs a copy of the document; others cost what they change.
+/// A patch costs what it changes, whatever the size of the document: see [`MAX_JSON_WORK`].
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
+
+/// Version 1, whose states are brought to this version. A patch that it accepted has the same effect now.
+struct JsonV1;
 
 /// A JSON document. Its encoding is its text, with the keys of objects in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -43,67 +62,41 @@ pub enum JsonError {
     /// The patch copies too much.
     #[error("the patch copies more than {MAX_COPIED_BYTES} bytes within the document")]
     CopiesTooMuch,
+    /// The patch moves too much.
+    #[error(
+        "the patch moves more than {MAX_JSON_WORK} elements of arrays: spread it over several waves, or keep large collections in objects"
+    )]
+    TooMuchWork,
 }
 
 impl Lake for Json {
+    const NAME: &'static str = "json";
+    const VERSION: u32 = 2;
+    type Rock = JsonDocument;
+    type Wave = JsonPatch;
+    type Error = JsonError;
+
+    fn wash(rock: &mut JsonDocument, wave: &JsonPatch) -> Result<(), JsonError> {
+        apply(&mut rock.0, &wave.0, BOUNDS)
+    }
+
+    fn upgrade(older: Older<'_>) -> Result<JsonDocument, UpgradeError> {
+        match older.version() {
+            1 => older.fold::<JsonV1>(),
+            _ => Err(older.unknown()),
+        }
+    }
+}
+
+impl Lake for JsonV1 {
     const NAME: &'static str = "json";
     type Rock = JsonDocument;
     type Wave = JsonPatch;
     type Error = JsonError;
 
     fn wash(rock: &mut JsonDocument, wave: &JsonPatch) -> Result<(), JsonError> {
-        let operations = &wave.0.0;
-        let moves = |one: &PatchOperation| matches!(one, PatchOperation::Move(_) | PatchOperation::Copy(_));
-        if operations.iter().any(|one| depth_after(one) > MAX_JSON_DEPTH) {
-            return Err(JsonError::TooDeep);
-        }
-        if !operations.iter().any(moves) {
-            return patch(&mut rock.0, operations);
-        }
-        // What is moved or copied is known only when its turn comes, so that it is tried out on a copy.
-        let mut document = rock.0.clone();
-        let mut copied = 0;
-        for one in operations {
-            if let PatchOperation::Copy(copy) = one {
-                copied += size_at(&document, &copy.from);
-                if copied > MAX_COPIED_BYTES {
-                    return Err(JsonError::CopiesTooMuch);
-                }
-            }
-            patch(&mut document, std::slice::from_ref(one))?;
-        }
-        if depth(&document) > MAX_JSON_DEPTH {
-            return Err(JsonError::TooDeep);
-        }
-        rock.0 = document;
-        Ok(())
+        apply(&mut rock.0, &wave.0, BOUNDS_OF_VERSION_1)
     }
-}
-
-fn patch(document: &mut Value, operations: &[PatchOperation]) -> Result<(), JsonError> {
-    json_patch::patch(document, operations).map_err(|error| JsonError::Patch(error.to_string()))
-}
-
-/// How deep the document can be where an operation has put a value.
-fn depth_after(one: &PatchOperation) -> usize {
-    let value = match one {
-        PatchOperation::Add(add) => &add.value,
-        PatchOperation::Replace(replace) => &replace.value,
-        _ => return 0,
-    };
-    one.path().tokens().count() + depth(value)
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-fn size_at(document: &Value, at: &Pointer) -> usize {
-    at.resolve(document).map_or(0, |value| value.to_string().len())
 }
 
 /// The same value with the keys of every object in order, whatever order the map keeps: that

@@ -15,6 +15,7 @@ mod giving;
 mod golden_data;
 mod hostile_peer;
 mod iroh_traps;
+mod json_patch;
 mod kv;
 mod lake_laws;
 mod programs;
