@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod feed;
 mod fleet;
+mod gate;
 mod keeper;
 mod sealed;
 mod session;
@@ -35,8 +36,8 @@ use groundswell_core::{
     kv::{AuthorCounter, Clock, Envelope, KvAuthor, KvView},
 };
 use iroh::endpoint::Connection;
-use iroh_docs::{Author, NamespaceId};
-use tokio::sync::{Notify, watch};
+use iroh_docs::Author;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -54,6 +55,7 @@ pub(crate) use supervisor::{learn, renew, tell_release};
 use crate::{
     error::OpenError,
     freshness::milliseconds,
+    limits::KV_RECONCILES_AT_ONCE,
     node::within,
     shared::Shared,
     source::PeerId,
@@ -104,6 +106,8 @@ pub(crate) struct Kv {
     engine_runs: watch::Sender<u64>,
     /// Told when the engine fails somebody.
     engine_failed: Notify,
+    /// The reconciliations that a manager has begun.
+    reconciling: Semaphore,
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
     pub(crate) claim_timeout_ms: u64,
@@ -151,12 +155,12 @@ impl Kv {
             let storage = Storage::open(&dir.join("kv.redb"), role)?;
             let loaded = load_all(&storage, ours, signer_id)
                 .map_err(|reason| OpenError::Damaged { path: dir.join("kv.redb"), reason })?;
-            Ok::<_, OpenError>((Arc::new(storage), loaded))
+            let identities: Vec<_> = loaded.iter().map(|one| one.identity.clone()).collect();
+            let engine = Engine::open(&dir.join("docs.redb"), &storage, &identities);
+            Ok::<_, OpenError>((Arc::new(storage), loaded, engine))
         };
         let joined = tokio::task::spawn_blocking(load).await;
-        let (storage, loaded) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
-        let (events, live_events) = async_channel::bounded(feed::EVENT_QUEUE);
-        let engine = Engine::open(&shared.dir.join("docs.redb"), events);
+        let (storage, loaded, engine) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
         let engine = engine.map_err(|error| KvOpenError::Documents(error.to_string()))?;
         let gone = CancellationToken::new();
         let clock = wall_clock.clone();
@@ -173,6 +177,7 @@ impl Kv {
             engine,
             engine_runs: watch::Sender::new(0),
             engine_failed: Notify::new(),
+            reconciling: Semaphore::new(KV_RECONCILES_AT_ONCE),
             wall_clock,
             max_value_bytes,
             claim_timeout_ms,
@@ -206,7 +211,7 @@ impl Kv {
             kv.begin(&identity).await;
             *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));
         }
-        feed::spawn(&kv, live_events);
+        feed::spawn(&kv);
         let watched = kv.clone();
         kv.tasks.spawn(async move {
             tokio::select! {
@@ -281,11 +286,6 @@ impl Kv {
             KvAuthor::Machine => self.own().filter(|own| own.identity().peer() == Some(peer)),
             KvAuthor::Manager => read(&self.machines).get(&peer).cloned(),
         }
-    }
-
-    /// The document of this id.
-    pub(crate) fn of_namespace(&self, namespace: NamespaceId) -> Option<Arc<Document>> {
-        self.documents().into_iter().find(|document| document.identity().namespace == namespace)
     }
 
     /// The machines of a manager.

@@ -127,9 +127,35 @@ pub const KV_RECONCILE_AFTER: Duration = Duration::from_secs(5);
 /// How long after that they do so again: a check of what should be alike already.
 pub const KV_RECONCILE_PERIOD: Duration = Duration::from_secs(600);
 
-/// The most bytes of one message of a reconciliation (64 MiB): the entries of two documents of
-/// 100,000 keys that have nothing in common fit.
-pub const MAX_RECONCILE_BYTES: usize = 64 * 1024 * 1024;
+/// How long a side waits before it answers another reconciliation on the same connection (1 s): each costs time of the one
+/// docs thread, however often the other side begins one.
+pub const KV_RECONCILE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many documents a manager reconciles at a time, in the order in which they ask: enough that a few slow machines
+/// hold up nobody, and few enough that the messages of all of them fit into memory.
+pub const KV_RECONCILES_AT_ONCE: usize = 16;
+
+/// The most bytes of one message of a reconciliation (1 MiB): some 3,800 entries. What differs is little, since
+/// both sides have fed their documents before. A side with more to say says the rest in a later reconciliation.
+pub const MAX_RECONCILE_BYTES: usize = 1024 * 1024;
+
+/// The most messages that one side takes in one reconciliation: each halves the ranges that differ, so that those of
+/// 400,000 entries need 10 from each side.
+pub const MAX_RECONCILE_MESSAGES: usize = 32;
+
+/// The most bytes that one side takes in one reconciliation (8 MiB), in all its messages.
+pub const MAX_RECONCILE_TOTAL_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long the other side may be waited for in one reconciliation, in all (30 s): 20 round trips and a few kilobytes, on
+/// the worst line.
+pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many ranges of a reconciliation's message the one docs thread processes before other documents have their turn.
+pub const KV_RECONCILE_PARTS: usize = 32;
+
+/// How many entries of one document are noted at a time as known and missing here: some turns of what can be asked for at
+/// once. A later reconciliation finds the rest.
+pub const MAX_KV_MISSING: usize = 16_384;
 
 /// The highest limit that can be set for values (64 MiB): each is held in memory whole.
 pub const MAX_KV_VALUE_LIMIT_BYTES: usize = 64 * 1024 * 1024;

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use groundswell_core::{
@@ -143,6 +144,8 @@ pub(crate) struct Document {
     pub(crate) session: watch::Sender<Option<Arc<Active>>>,
     /// The runs of the other side that were met, the newest last.
     boots: Mutex<VecDeque<BootId>>,
+    /// No reconciliation before then, since the other side broke the protocol in one.
+    reconciles_after: Mutex<Option<Instant>>,
     ended: RwLock<Option<KvEnded>>,
 }
 
@@ -165,6 +168,7 @@ impl Document {
             missing: Notify::new(),
             session: watch::Sender::new(None),
             boots: Mutex::default(),
+            reconciles_after: Mutex::default(),
             ended: RwLock::new(None),
         })
     }
@@ -321,6 +325,21 @@ impl Document {
         if boots.len() > REMEMBERED_BOOTS {
             boots.pop_front();
         }
+    }
+
+    /// A reconciliation has found both sides alike.
+    pub(crate) fn reconciled(&self) {
+        self.status.send_modify(LinkStatus::found_alike);
+    }
+
+    /// Puts off the next reconciliation.
+    pub(crate) fn reconciles_after(&self, then: Instant) {
+        *lock(&self.reconciles_after) = Some(then);
+    }
+
+    /// For how long there is to be no reconciliation.
+    pub(crate) fn reconciles_in(&self) -> Duration {
+        lock(&self.reconciles_after).map_or(Duration::ZERO, |then| then.saturating_duration_since(Instant::now()))
     }
 
     /// Waits until no connection synchronises the document.

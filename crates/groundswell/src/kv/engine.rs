@@ -1,5 +1,5 @@
-//! The iroh-docs side of the key-value store: the engine that holds every document of this node,
-//! inserting signed entries, its live events, and reconciliation with a peer.
+//! The iroh-docs side of the key-value store: the engine that holds every document of this node, inserts signed entries
+//! and answers the messages of reconciliations.
 //!
 //! Only iroh-docs' store and its one thread are used. Its live actor, gossip and downloader never
 //! run: docs/iroh.md says why.
@@ -7,24 +7,23 @@
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
-    sync::RwLock,
+    sync::{Arc, RwLock},
     time::Duration,
 };
 
-use groundswell_core::{encoding::decode, wire::encode_frame_within};
-use iroh::endpoint::SendStream;
 use iroh_docs::{
-    AuthorId, Capability, ContentStatus, Event, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage,
-    SignedEntry, SyncOutcome,
+    Capability, ContentStatus, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage, SignedEntry, SyncOutcome,
     actor::{OpenOpts, SyncHandle},
     store::{Query, fs::Store as DocsStore},
 };
 use tracing::warn;
 
+use super::{
+    document::Identity,
+    storage::{AUTHORS, Storage},
+};
 use crate::{
-    frames::{FrameReader, ReadFrameError},
     identity::private,
-    limits::MAX_RECONCILE_BYTES,
     source::PeerId,
     sync::{read, write},
 };
@@ -33,8 +32,8 @@ use crate::{
 /// one thread for seconds at a time.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many entries the engine reads ahead of who looks through them.
-const ENTRIES_AHEAD: usize = 1_024;
+/// How many entries are compared with storage at a time.
+const COMPARED_ENTRIES: usize = 1_024;
 
 /// Why the engine did not do what it was asked. Nothing that was acknowledged depends on it: all
 /// entries are in our own storage first.
@@ -43,6 +42,11 @@ const ENTRIES_AHEAD: usize = 1_024;
 pub(crate) struct EngineError(String);
 
 impl EngineError {
+    /// A message that this node cannot encode.
+    pub(crate) fn of_encoding(error: impl std::fmt::Display) -> Self {
+        Self::of(&error)
+    }
+
     /// What hindered the engine from outside.
     pub(crate) fn of(error: &dyn std::fmt::Display) -> Self {
         Self(error.to_string())
@@ -68,48 +72,37 @@ pub(crate) struct Engine {
     path: PathBuf,
     /// `None` while it is being rebuilt, and after the shutdown.
     handle: RwLock<Option<SyncHandle>>,
-    /// Where the documents tell their live events. Who receives them calls nothing of the engine: it
-    /// awaits this channel for every insert.
-    events: async_channel::Sender<Event>,
 }
 
 impl Engine {
-    pub(crate) fn open(path: &Path, events: async_channel::Sender<Event>) -> Result<Self, EngineError> {
-        let engine = Self { path: path.to_owned(), handle: RwLock::new(None), events };
-        engine.start()?;
+    /// Opens the store. It begins with nothing where it has anything that our own storage does not have.
+    pub(crate) fn open(path: &Path, storage: &Storage, documents: &[Arc<Identity>]) -> Result<Self, EngineError> {
+        let mut store = open_store(path)?;
+        if let Err(error) = inspect(&mut store, storage, documents) {
+            warn!(%error, "the docs store is discarded, and filled again from storage");
+            drop(store);
+            std::fs::remove_file(path).map_err(engine)?;
+            store = open_store(path)?;
+        }
+        let engine = Self { path: path.to_owned(), handle: RwLock::new(None) };
+        engine.run(store);
         Ok(engine)
     }
 
-    fn start(&self) -> Result<(), EngineError> {
-        // Made for this user alone: it holds the documents' secrets.
-        private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
-            .open(&self.path)
-            .map_err(engine)?;
-        let store = match DocsStore::persistent(&self.path) {
-            Ok(store) => store,
-            Err(error) => {
-                // What it holds is derived from our own storage: it is made anew, and filled again.
-                warn!(error = %format!("{error:#}"), "the docs store is unusable and is made anew");
-                let aside = self.path.with_extension("damaged");
-                std::fs::rename(&self.path, aside).map_err(engine)?;
-                DocsStore::persistent(&self.path).map_err(engine)?
-            }
-        };
+    fn run(&self, store: DocsStore) {
         *write(&self.handle) = Some(SyncHandle::spawn(store, None, "groundswell".to_owned()));
-        Ok(())
     }
 
     fn handle(&self) -> Result<SyncHandle, EngineError> {
         read(&self.handle).clone().ok_or_else(|| EngineError("it is not running".to_owned()))
     }
 
-    /// Opens a document for as long as the engine runs, and subscribes to its live events. It says
-    /// whether the engine did not know the document.
+    /// Opens a document for as long as the engine runs. It says whether the engine did not know the document.
     pub(crate) async fn open_document(&self, secret: &NamespaceSecret) -> Result<bool, EngineError> {
         let (handle, id) = (self.handle()?, secret.id());
-        let opts = || OpenOpts::default().sync().subscribe(self.events.clone());
+        let opts = || OpenOpts::default().sync();
         if handle.get_state(id).await.is_ok() {
-            // One handle a document: a second would tell every event twice.
+            // One handle a document is enough, for as long as the engine runs.
             return Ok(false);
         }
         if handle.open(id, opts()).await.is_ok() {
@@ -131,22 +124,6 @@ impl Engine {
         }
     }
 
-    /// Every entry of a document: its author, document key and counter. There are as many as two
-    /// authors may have keys, at most.
-    pub(crate) async fn entries(&self, id: NamespaceId) -> Result<Vec<(AuthorId, [u8; 32], u64)>, EngineError> {
-        let (sender, mut entries) = irpc::channel::mpsc::channel(ENTRIES_AHEAD);
-        let query = Query::all().include_empty();
-        self.handle()?.get_many(id, query.into(), sender).await.map_err(engine)?;
-        let mut all = Vec::new();
-        while let Some(entry) = entries.recv().await.map_err(engine)? {
-            let entry = entry.map_err(engine)?;
-            if let Ok(key) = <[u8; 32]>::try_from(entry.key()) {
-                all.push((entry.author_bytes(), key, entry.timestamp()));
-            }
-        }
-        Ok(all)
-    }
-
     /// Makes durable what was inserted.
     pub(crate) async fn flush(&self) -> Result<(), EngineError> {
         self.handle()?.flush_store().await.map_err(engine)
@@ -157,38 +134,21 @@ impl Engine {
         self.handle()?.drop_replica(id).await.map_err(engine)
     }
 
-    /// Reconciles a document with a peer, over a stream of ours: iroh-docs' own messages, a frame each.
-    /// How many entries were sent and received.
-    pub(crate) async fn reconcile(
+    /// The message that begins a reconciliation of a document.
+    pub(crate) async fn first_message(&self, id: NamespaceId) -> Result<ProtocolMessage, EngineError> {
+        self.handle()?.sync_initial_message(id).await.map_err(engine)
+    }
+
+    /// The answer to a message of a reconciliation that has passed the [gate](super::gate), if there is one.
+    pub(crate) async fn process(
         &self,
         id: NamespaceId,
-        peer: PeerId,
-        begin: bool,
-        reader: &mut FrameReader,
-        stream: &mut SendStream,
-    ) -> Result<(usize, usize), EngineError> {
-        let handle = self.handle()?;
-        let mut outcome = SyncOutcome::default();
-        if begin {
-            let first = handle.sync_initial_message(id).await.map_err(engine)?;
-            write_message(stream, &first).await?;
-        }
-        loop {
-            let body = match reader.next().await {
-                Ok(body) => body,
-                Err(ReadFrameError::Ended) => break,
-                Err(error) => return Err(engine(error)),
-            };
-            let message = decode(&body).map_err(engine)?;
-            let processed = handle.sync_process_message(id, message, *peer.as_bytes(), outcome).await;
-            let (reply, next) = processed.map_err(engine)?;
-            outcome = next;
-            match reply {
-                Some(reply) => write_message(stream, &reply).await?,
-                None => break,
-            }
-        }
-        Ok((outcome.num_sent, outcome.num_recv))
+        message: ProtocolMessage,
+        from: PeerId,
+    ) -> Result<Option<ProtocolMessage>, EngineError> {
+        let outcome = SyncOutcome::default();
+        let processed = self.handle()?.sync_process_message(id, message, *from.as_bytes(), outcome).await;
+        processed.map(|(reply, _)| reply).map_err(engine)
     }
 
     /// Whether the engine answers, and its store can be written.
@@ -196,11 +156,11 @@ impl Engine {
         matches!(tokio::time::timeout(HEALTH_PATIENCE, self.flush()).await, Ok(Ok(())))
     }
 
-    /// Whether the engine answers, and still tells the live events of this document.
+    /// Whether the engine answers, and has this document open.
     pub(crate) async fn is_healthy(&self, id: NamespaceId) -> bool {
         let Ok(handle) = self.handle() else { return false };
         match tokio::time::timeout(HEALTH_PATIENCE, handle.get_state(id)).await {
-            Ok(Ok(state)) => state.sync && state.subscribers > 0,
+            Ok(Ok(state)) => state.sync,
             Ok(Err(_)) | Err(_) => false,
         }
     }
@@ -208,7 +168,8 @@ impl Engine {
     /// Ends the engine, and starts another on the same store. Documents have to be opened again.
     pub(crate) async fn rebuild(&self) -> Result<(), EngineError> {
         self.stop().await;
-        self.start()
+        self.run(open_store(&self.path)?);
+        Ok(())
     }
 
     /// Ends the engine; what was inserted is made durable.
@@ -223,10 +184,54 @@ impl Engine {
     }
 }
 
-async fn write_message(stream: &mut SendStream, message: &ProtocolMessage) -> Result<(), EngineError> {
-    let mut frame = Vec::new();
-    encode_frame_within(MAX_RECONCILE_BYTES, message, &mut frame).map_err(engine)?;
-    stream.write_all(&frame).await.map_err(engine)
+/// Opens the store's file, or makes it, for this user alone: it holds the documents' secrets.
+fn open_store(path: &Path) -> Result<DocsStore, EngineError> {
+    let open = || {
+        private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path).map_err(engine)?;
+        DocsStore::persistent(path).map_err(engine)
+    };
+    open().or_else(|error| {
+        // What it holds is derived from our own storage, which fills it again.
+        warn!(%error, "the docs store is unusable: it is put aside, and filled again from storage");
+        std::fs::rename(path, path.with_extension("damaged")).map_err(engine)?;
+        open()
+    })
+}
+
+/// Whether the store has only what storage has too: entries of the two authors of each document, under keys of 32 bytes.
+/// A version before the gate took others from the other side. Documents that are gone are removed.
+fn inspect(store: &mut DocsStore, storage: &Storage, documents: &[Arc<Identity>]) -> Result<(), EngineError> {
+    let found: Vec<NamespaceId> = store
+        .list_namespaces()
+        .map_err(engine)?
+        .map(|one| one.map(|(id, _)| id))
+        .collect::<Result<_, _>>()
+        .map_err(engine)?;
+    for id in found {
+        let Some(identity) = documents.iter().find(|identity| identity.namespace == id) else {
+            store.remove_replica(&id).map_err(engine)?;
+            continue;
+        };
+        let mut entries = store.get_many(id, Query::all().include_empty()).map_err(engine)?;
+        loop {
+            let some: Vec<SignedEntry> =
+                entries.by_ref().take(COMPARED_ENTRIES).collect::<Result<_, _>>().map_err(engine)?;
+            if some.is_empty() {
+                break;
+            }
+            let place = |entry: &SignedEntry| {
+                let author = AUTHORS.into_iter().find(|one| identity.author(*one) == Some(entry.author_bytes()))?;
+                Some((identity.number, author, entry.key().try_into().ok()?))
+            };
+            let places: Option<Vec<_>> = some.iter().map(place).collect();
+            let foreign = || EngineError("it has entries that belong to none of its documents".to_owned());
+            let held = storage.held(&places.ok_or_else(foreign)?).map_err(engine)?;
+            if some.iter().zip(held).any(|(entry, held)| held.is_none_or(|held| held < entry.timestamp())) {
+                return Err(foreign());
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -238,7 +243,7 @@ impl Engine {
     }
 
     /// Whether it has this entry, or a newer one.
-    pub(crate) async fn has(&self, id: NamespaceId, author: AuthorId, key: [u8; 32], counter: u64) -> bool {
+    pub(crate) async fn has(&self, id: NamespaceId, author: iroh_docs::AuthorId, key: [u8; 32], counter: u64) -> bool {
         let key = bytes::Bytes::copy_from_slice(&key);
         let entry = self.handle().unwrap().get_exact(id, author, key, true).await.unwrap();
         entry.is_some_and(|entry| entry.timestamp() >= counter)
@@ -247,65 +252,71 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use iroh::{Endpoint, EndpointAddr, endpoint::presets};
+    use groundswell_core::kv::KvAuthor;
     use iroh_docs::{Author, Record};
+    use tempfile::TempDir;
 
     use super::*;
+    use crate::{
+        kv::{DocumentRow, Role, Standing},
+        source::PeerId,
+    };
 
-    fn entry(secret: &NamespaceSecret, author: &Author, key: u8, counter: u64) -> SignedEntry {
-        let content = [key, counter as u8];
-        SignedEntry::from_parts(secret, author, [key; 32], Record::new(blake3::hash(&content).into(), 2, counter))
+    fn entry(secret: &NamespaceSecret, author: &Author, key: &[u8], counter: u64) -> SignedEntry {
+        let content = [key, &counter.to_le_bytes()].concat();
+        let record = Record::new(blake3::hash(&content).into(), content.len() as u64, counter);
+        SignedEntry::from_parts(secret, author, key, record)
     }
 
-    async fn endpoint() -> Endpoint {
-        let builder = Endpoint::builder(presets::Minimal).alpns(vec![b"test".to_vec()]).clear_ip_transports();
-        builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
+    fn peer() -> PeerId {
+        iroh::SecretKey::from_bytes(&[3; 32]).public()
+    }
+
+    fn storage(dir: &TempDir) -> Storage {
+        Storage::open(&dir.path().join("kv.redb"), Role::Manager).unwrap()
     }
 
     /// The whole of what the store stands on: entries with counters for timestamps and signatures of
-    /// our own go in, live events and reconciliation bring them out, and no live actor runs.
+    /// our own go in, reconciliation compares them, and no live actor runs.
     #[tokio::test(flavor = "multi_thread")]
     async fn own_timestamps_and_signatures_reconcile_without_the_live_actor() {
-        let dir = tempfile::TempDir::new().unwrap();
+        let dir = TempDir::new().unwrap();
         let secret = NamespaceSecret::from_bytes(&[7; 32]);
         let (ours, theirs) = (Author::from_bytes(&[1; 32]), Author::from_bytes(&[2; 32]));
-        let (a_events, _a) = async_channel::bounded(100);
-        let (b_events, b) = async_channel::bounded(100);
-        let left = Engine::open(&dir.path().join("left.redb"), a_events).unwrap();
-        let right = std::sync::Arc::new(Engine::open(&dir.path().join("right.redb"), b_events).unwrap());
+        let identity = Identity::new(
+            1,
+            &DocumentRow {
+                secret: secret.to_bytes(),
+                standing: Standing::Paired { peer: peer(), author: theirs.id().to_bytes() },
+            },
+            KvAuthor::Manager,
+            ours.id(),
+        );
+        let storage = storage(&dir);
+        let open = |name| Engine::open(&dir.path().join(name), &storage, std::slice::from_ref(&identity)).unwrap();
+        let (left, right) = (open("left.redb"), open("right.redb"));
         left.open_document(&secret).await.unwrap();
         right.open_document(&secret).await.unwrap();
-        let (from, to) = (endpoint().await, endpoint().await);
         for key in 0..10 {
-            assert_eq!(left.insert(from.id(), entry(&secret, &ours, key, 5)).await.unwrap(), Inserted::Yes);
+            let inserted = left.insert(peer(), entry(&secret, &ours, &[key; 32], 5)).await.unwrap();
+            assert_eq!(inserted, Inserted::Yes);
         }
-        assert_eq!(left.insert(from.id(), entry(&secret, &ours, 3, 5)).await.unwrap(), Inserted::Known);
-        assert_eq!(left.insert(from.id(), entry(&secret, &ours, 3, 4)).await.unwrap(), Inserted::Known);
-        assert_eq!(right.insert(to.id(), entry(&secret, &theirs, 3, 1)).await.unwrap(), Inserted::Yes);
-        assert!(left.insert(from.id(), entry(&NamespaceSecret::from_bytes(&[8; 32]), &ours, 1, 6)).await.is_err());
-        let (acceptor, at, (id, us)) = (right.clone(), to.clone(), (secret.id(), from.id()));
-        let accepting = tokio::spawn(async move {
-            let connection = at.accept().await.unwrap().accept().unwrap().await.unwrap();
-            let (mut send, recv) = connection.accept_bi().await.unwrap();
-            let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
-            let outcome = acceptor.reconcile(id, us, false, &mut reader, &mut send).await.unwrap();
-            send.finish().unwrap();
-            connection.closed().await;
-            outcome
-        });
-        let addr = EndpointAddr::new(to.id()).with_ip_addr(to.bound_sockets()[0]);
-        let connection = from.connect(addr, b"test").await.unwrap();
-        let (mut send, recv) = connection.open_bi().await.unwrap();
-        let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
-        let outcome = left.reconcile(id, to.id(), true, &mut reader, &mut send).await.unwrap();
-        connection.close(0u32.into(), b"");
-        assert_eq!((outcome, accepting.await.unwrap()), ((10, 1), (1, 10)));
-        let mut seen = Vec::new();
-        while let Ok(Event::RemoteInsert { entry, .. }) = b.try_recv() {
-            seen.push((entry.author_bytes(), entry.key()[0], entry.timestamp()));
+        let at_3 = |counter| entry(&secret, &ours, &[3; 32], counter);
+        assert_eq!(left.insert(peer(), at_3(5)).await.unwrap(), Inserted::Known);
+        assert_eq!(left.insert(peer(), at_3(4)).await.unwrap(), Inserted::Known);
+        assert_eq!(right.insert(peer(), entry(&secret, &theirs, &[3; 32], 1)).await.unwrap(), Inserted::Yes);
+        let other = NamespaceSecret::from_bytes(&[8; 32]);
+        assert!(left.insert(peer(), entry(&other, &ours, &[1; 32], 6)).await.is_err());
+        let mut next = Some(left.first_message(secret.id()).await.unwrap());
+        for at in [&right, &left].into_iter().cycle().take(20) {
+            let Some(message) = next.take() else { break };
+            next = at.process(secret.id(), message, peer()).await.unwrap();
         }
-        assert_eq!(seen.len(), 11, "its own entry, and ten of the other: {seen:?}");
+        assert!(next.is_none(), "it comes to an end");
         assert!(left.has(secret.id(), theirs.id(), [3; 32], 1).await);
+        for key in 0..10 {
+            assert!(right.has(secret.id(), ours.id(), [key; 32], 5).await);
+        }
         assert!(left.is_healthy(secret.id()).await);
         left.rebuild().await.unwrap();
         assert!(!left.is_healthy(secret.id()).await, "documents are opened again by who rebuilds");
@@ -313,5 +324,77 @@ mod tests {
         assert!(left.has(secret.id(), ours.id(), [9; 32], 5).await, "kept across the rebuild");
         left.stop().await;
         right.stop().await;
+    }
+
+    /// An identifier that is too short ends iroh-docs' thread, if it gets there. Who waits has an error, and a new thread does
+    /// what the first one did.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_of_the_docs_thread_is_an_error_and_is_mended() {
+        let dir = TempDir::new().unwrap();
+        let secret = NamespaceSecret::from_bytes(&[7; 32]);
+        let ours = Author::from_bytes(&[1; 32]);
+        let engine = Engine::open(&dir.path().join("docs.redb"), &storage(&dir), &[]).unwrap();
+        engine.open_document(&secret).await.unwrap();
+        engine.insert(peer(), entry(&secret, &ours, &[1; 32], 1)).await.unwrap();
+        engine.flush().await.unwrap();
+        // One part: a fingerprint of the range between two identifiers of a byte each.
+        let mut short = vec![1, 0, 1, 7, 1, 9];
+        short.extend([0; 32]);
+        let message: ProtocolMessage = groundswell_core::encoding::decode(&short).unwrap();
+        let patience = std::time::Duration::from_secs(30);
+        let waiting = tokio::time::timeout(patience, engine.process(secret.id(), message, peer()));
+        assert!(waiting.await.expect("it is told").is_err());
+        assert!(!engine.answers().await);
+        assert!(engine.insert(peer(), entry(&secret, &ours, &[2; 32], 2)).await.is_err());
+        engine.rebuild().await.unwrap();
+        engine.open_document(&secret).await.unwrap();
+        assert!(engine.answers().await);
+        assert!(engine.has(secret.id(), ours.id(), [1; 32], 1).await);
+        engine.stop().await;
+    }
+
+    /// Whatever is in the store that storage does not have: of an invented author, under a long key, of the right author
+    /// and never stored. The store begins with nothing then, so that its file has its first size again. A document that is
+    /// gone is removed alone.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_storage_does_not_have_is_dropped_at_the_start() {
+        let dir = TempDir::new().unwrap();
+        let (secret, gone) = (NamespaceSecret::from_bytes(&[7; 32]), NamespaceSecret::from_bytes(&[8; 32]));
+        let (ours, theirs) = (Author::from_bytes(&[1; 32]), Author::from_bytes(&[2; 32]));
+        let standing = Standing::Paired { peer: peer(), author: theirs.id().to_bytes() };
+        let row = DocumentRow { secret: secret.to_bytes(), standing };
+        let identity = Identity::new(1, &row, KvAuthor::Manager, ours.id());
+        let storage = storage(&dir);
+        let sealed = crate::kv::sealed::Sealed::sign(&secret, &theirs, KvAuthor::Machine, [3; 32], 4, "kept".into());
+        let sealed = sealed.unwrap();
+        let kept = sealed.to_entry(secret.id(), theirs.id()).unwrap();
+        storage.write(vec![super::super::Row::Entry { number: 1, entry: sealed }]).unwrap();
+        let path = dir.path().join("docs.redb");
+        let open = || Engine::open(&path, &storage, std::slice::from_ref(&identity)).unwrap();
+        let invented = Author::from_bytes(&[9; 32]);
+        let foreign = [
+            None,
+            Some(entry(&secret, &invented, &[1; 32], 1)),
+            Some(entry(&secret, &theirs, &[1; 3_000], 1)),
+            Some(entry(&secret, &theirs, &[1; 32], 1)),
+            // Newer than what is stored.
+            Some(entry(&secret, &theirs, &[3; 32], 5)),
+        ];
+        for foreign in foreign {
+            let engine = open();
+            engine.open_document(&secret).await.unwrap();
+            engine.open_document(&gone).await.unwrap();
+            engine.insert(peer(), kept.clone()).await.unwrap();
+            let is_foreign = foreign.is_some();
+            if let Some(foreign) = foreign {
+                engine.insert(peer(), foreign).await.unwrap();
+            }
+            engine.flush().await.unwrap();
+            engine.stop().await;
+            let engine = open();
+            assert!(engine.open_document(&gone).await.unwrap(), "it is not known any more");
+            assert_eq!(engine.open_document(&secret).await.unwrap(), is_foreign, "fresh if it had something foreign");
+            engine.stop().await;
+        }
     }
 }

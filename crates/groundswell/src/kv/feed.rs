@@ -1,19 +1,16 @@
-//! Between our storage and the docs engine: feeding it what is durable, watching its live events for
-//! what came to it another way, and its health.
+//! From our storage to the docs engine: feeding it what is durable, and watching over its health. Nothing gets into it
+//! another way.
 //!
 //! A feeder is a reader of a document's logs, like a session: it goes on from a mark that is stored
 //! when the engine has flushed. Entries that were replaced meanwhile are in no log any more, so the
 //! document is given the newest of each key only.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use groundswell_core::kv::KvAuthor;
-use iroh_docs::{AuthorId, Event, NamespaceId};
-use tokio::sync::Notify;
 use tracing::{Instrument, info_span, warn};
 
 use super::{
@@ -25,12 +22,7 @@ use super::{
 use crate::{
     limits::{KV_FEED_LATEST, KV_FEED_PAUSE},
     peers::jittered,
-    sync::lock,
 };
-
-/// How many live events may wait to be drained. The one docs thread waits beyond it, so that the
-/// task that drains does nothing else.
-pub(crate) const EVENT_QUEUE: usize = 1_024;
 
 /// How often the engine's health is looked at.
 const HEALTH_PERIOD: Duration = Duration::from_secs(30);
@@ -41,34 +33,8 @@ const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 /// How many entries are inserted before the engine is told to flush.
 const FLUSH_ENTRIES: usize = 1_024;
 
-/// An author's entry of a document key, in a document.
-type Place = (NamespaceId, AuthorId, [u8; 32]);
-
-/// The keys of documents whose entries came by reconciliation. It is bounded by the keys that
-/// documents may have: a key is in it once.
-#[derive(Default)]
-struct Dirty {
-    keys: Mutex<HashMap<Place, u64>>,
-    changed: Notify,
-}
-
-/// Begins to drain live events, to look at what they brought, and to watch over the engine.
-pub(crate) fn spawn(kv: &Arc<Kv>, events: async_channel::Receiver<Event>) {
-    let dirty = Arc::<Dirty>::default();
-    let (drained, closed, me) = (dirty.clone(), kv.closed.clone(), *kv.shared.id.as_bytes());
-    kv.tasks.spawn(async move {
-        tokio::select! {
-            () = drain(&events, &drained, me) => {}
-            () = closed.cancelled() => {}
-        }
-    });
-    let resolver = kv.clone();
-    kv.tasks.spawn(async move {
-        tokio::select! {
-            () = resolve(&resolver, &dirty) => {}
-            () = resolver.closing.cancelled() => {}
-        }
-    });
+/// Begins to watch over the engine.
+pub(crate) fn spawn(kv: &Arc<Kv>) {
     let guard = kv.clone();
     kv.tasks.spawn(async move {
         tokio::select! {
@@ -76,69 +42,6 @@ pub(crate) fn spawn(kv: &Arc<Kv>, events: async_channel::Receiver<Event>) {
             () = guard.closing.cancelled() => {}
         }
     });
-}
-
-/// Takes events as they come, and calls nothing: the docs thread awaits this task.
-async fn drain(events: &async_channel::Receiver<Event>, dirty: &Dirty, me: [u8; 32]) {
-    while let Ok(event) = events.recv().await {
-        let Event::RemoteInsert { namespace, entry, from, .. } = event else { continue };
-        // What this node has inserted itself came from its storage.
-        if from == me {
-            continue;
-        }
-        let Ok(key) = <[u8; 32]>::try_from(entry.key()) else { continue };
-        lock(&dirty.keys).insert((namespace, entry.author_bytes(), key), entry.timestamp());
-        dirty.changed.notify_one();
-    }
-}
-
-/// Looks at the keys that reconciliation has touched: what is not in storage is asked for.
-async fn resolve(kv: &Arc<Kv>, dirty: &Dirty) {
-    loop {
-        dirty.changed.notified().await;
-        let keys = std::mem::take(&mut *lock(&dirty.keys));
-        note_missing(kv, keys).await;
-    }
-}
-
-/// Notes what of this is not in storage, and has it asked for.
-async fn note_missing(kv: &Arc<Kv>, keys: HashMap<Place, u64>) {
-    let looker = kv.clone();
-    // Reading storage may wait for the disk.
-    let looked = tokio::task::spawn_blocking(move || look_at(&looker, keys)).await;
-    let Ok((rows, documents)) = looked else { return };
-    if rows.is_empty() {
-        return;
-    }
-    if let Err(error) = kv.keeper.rows(rows).await {
-        warn!(%error, "missing values are not noted; they are found again when the document is opened next");
-    }
-    documents.iter().for_each(|document| document.missing.notify_one());
-}
-
-/// What of this is not in storage, and whose it is.
-fn look_at(kv: &Kv, keys: HashMap<Place, u64>) -> (Vec<Row>, Vec<Arc<Document>>) {
-    let (mut wanted, mut places) = (Vec::new(), Vec::new());
-    for ((namespace, author, key), counter) in keys {
-        let Some(document) = kv.of_namespace(namespace) else { continue };
-        let identity = document.identity();
-        let author = AUTHORS.into_iter().find(|one| identity.author(*one) == Some(author));
-        let Some(author) = author else { continue };
-        places.push((identity.number, author, key));
-        wanted.push((document, counter));
-    }
-    let held = kv.storage.held(&places).unwrap_or_else(|error| {
-        warn!(%error, "what was reconciled cannot be looked at, and is asked for as if it were missing");
-        vec![None; places.len()]
-    });
-    let (mut rows, mut documents) = (Vec::new(), Vec::new());
-    for (((number, author, key), (document, counter)), held) in places.into_iter().zip(wanted).zip(held) {
-        if held.is_none_or(|held| held < counter) {
-            rows.push(Row::Missing { number, author, key, counter });
-            documents.push(document);
-        }
-    }
-    (rows, documents)
 }
 
 /// Looks at the engine now and then, and at once when it has failed somebody; rebuilds it if it is dead.
@@ -221,12 +124,6 @@ async fn feed_identity(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Identi
     let storage = |error: crate::StorageError| EngineError::of(&error);
     let fresh = kv.engine.open_document(&identity.secret).await?;
     document.set_open_in_engine(true);
-    if !fresh {
-        // What a reconciliation had brought when the process or the engine ended, nobody else knows of.
-        let entries = kv.engine.entries(identity.namespace).await?;
-        let keys = entries.into_iter().map(|(author, key, counter)| ((identity.namespace, author, key), counter));
-        note_missing(kv, keys.collect()).await;
-    }
     let mut fed = if fresh { [0; 2] } else { kv.storage.fed(identity.number).map_err(storage)? };
     let mut heads = document.heads.subscribe();
     loop {

@@ -121,6 +121,11 @@ impl Sealed {
         bytes
     }
 
+    /// The counter of a row in storage.
+    pub(crate) fn stored_counter(bytes: &[u8]) -> Result<u64, SealError> {
+        bytes.first_chunk().map(|counter| u64::from_le_bytes(*counter)).ok_or(SealError::Cut)
+    }
+
     pub(crate) fn from_stored(author: KvAuthor, key: [u8; 32], bytes: &[u8]) -> Result<Self, SealError> {
         let (counter, rest) = bytes.split_first_chunk::<8>().ok_or(SealError::Cut)?;
         let (signature, envelope) = rest.split_first_chunk::<SIGNATURE_BYTES>().ok_or(SealError::Cut)?;

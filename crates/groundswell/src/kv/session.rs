@@ -5,6 +5,8 @@
 //! that it stands, and waits for more. Catching up and pushing are the same. The side that
 //! receives verifies, has the keeper make it durable and show it, and acknowledges.
 
+mod reconcile;
+
 use std::{
     sync::{
         Arc,
@@ -21,7 +23,7 @@ use groundswell_core::{
     },
     wire::BootId,
 };
-use iroh::endpoint::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
+use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream, VarInt};
 use tokio::{sync::Notify, time::timeout};
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -29,6 +31,7 @@ use super::{
     Kv,
     delivery::Delivered,
     document::{Document, Identity},
+    error::KvError,
     keeper::{Command, Opened},
     sealed::Sealed,
     status::KvLink,
@@ -39,12 +42,8 @@ use super::{
 use crate::{
     error::StorageError,
     frames::{FrameReader, ReadFrameError},
-    limits::{
-        BOTH_DIALLED, HELLO_TIMEOUT, KV_RECEIVE_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_RECONCILE_BYTES,
-        READ_ENTRIES_BYTES,
-    },
+    limits::{BOTH_DIALLED, HELLO_TIMEOUT, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
     network::lost_at,
-    peers::jittered,
     source::PeerId,
     sync::lock,
 };
@@ -117,8 +116,22 @@ pub(crate) enum End {
     Lost,
     /// The other side does not share the document any more.
     NotPaired,
-    /// In words, what is wrong.
-    Wrong(String),
+    /// Why the other side does not let this one in, in words.
+    Refused(String),
+    /// The other side did what the protocol does not allow: what, in words.
+    Violation(String),
+    /// This side cannot go on, for a reason of its own: why, in words.
+    Failed(String),
+}
+
+impl End {
+    /// What hinders, in words.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Lost | Self::NotPaired => None,
+            Self::Refused(problem) | Self::Violation(problem) | Self::Failed(problem) => Some(problem),
+        }
+    }
 }
 
 fn lost(error: impl std::fmt::Display) -> End {
@@ -199,8 +212,8 @@ pub(crate) async fn dialled(
             connection.close(why.code(), why.reason());
             match closed {
                 Ok(error) if KvCloseCode::NotPaired.is(&error) => End::NotPaired,
-                Ok(error) => End::Wrong(error.to_string()),
-                Err(_) => End::Wrong(String::from_utf8_lossy(why.reason()).into_owned()),
+                Ok(error) => End::Refused(error.to_string()),
+                Err(_) => End::Refused(String::from_utf8_lossy(why.reason()).into_owned()),
             }
         }
     }
@@ -270,7 +283,9 @@ async fn run(
     document.status.send_modify(|status| {
         status.link = KvLink::Online;
         status.skew_ms = Some(skew);
-        status.problem = None;
+        if !status.distrusted {
+            status.problem = None;
+        }
     });
     supervisor::remember(kv, connection).await;
     let session = Session {
@@ -304,9 +319,14 @@ async fn run(
     match &why {
         End::Lost => connection.close(KvCloseCode::ShutDown.code(), KvCloseCode::ShutDown.reason()),
         End::NotPaired => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
-        End::Wrong(problem) => {
-            warn!(problem, "the session ends");
+        End::Violation(problem) => {
+            kv.shared.metrics.violations.add(1);
+            warn!(problem, "the session ends: the other side broke the protocol");
             connection.close(KvCloseCode::Violation.code(), KvCloseCode::Violation.reason());
+        }
+        End::Failed(problem) | End::Refused(problem) => {
+            warn!(problem, "the session ends");
+            connection.close(KvCloseCode::Later.code(), KvCloseCode::Later.reason());
         }
     }
     dismiss(document, &active, &why, since);
@@ -352,9 +372,7 @@ fn dismiss(document: &Document, active: &Arc<Active>, why: &End, since: SystemTi
     if was_current {
         document.status.send_modify(|status| {
             status.went_offline(since);
-            if let End::Wrong(problem) = why {
-                status.problem = Some(problem.clone());
-            }
+            status.hindered_by(why);
         });
     }
 }
@@ -503,7 +521,7 @@ impl Session {
     ) -> Result<T, End> {
         let storage = self.kv.storage.clone();
         let read = tokio::task::spawn_blocking(move || what(&storage)).await.map_err(lost)?;
-        read.map_err(|error| End::Wrong(error.to_string()))
+        read.map_err(|error| End::Failed(error.to_string()))
     }
 
     fn push_entry(&self, entry: &Sealed, buffer: &mut Vec<u8>) -> Result<(), End> {
@@ -512,7 +530,7 @@ impl Session {
     }
 
     fn push(&self, message: &KvMessage<'_>, buffer: &mut Vec<u8>) -> Result<(), End> {
-        encode_kv_frame(self.kv.max_value_bytes, message, buffer).map_err(|error| End::Wrong(error.to_string()))
+        encode_kv_frame(self.kv.max_value_bytes, message, buffer).map_err(|error| End::Failed(error.to_string()))
     }
 
     /// Asks for some of the entries whose values reconciliation has found missing here.
@@ -549,16 +567,16 @@ impl Session {
                 let body = match reader.buffered() {
                     Ok(Some(body)) => body,
                     Ok(None) => break,
-                    Err(error) => return End::Wrong(error.to_string()),
+                    Err(error) => return End::Violation(error.to_string()),
                 };
                 let message = match decode_kv_message(self.kv.max_value_bytes, body) {
                     Ok(message) => message,
-                    Err(error) => return End::Wrong(error.to_string()),
+                    Err(error) => return End::Violation(error.to_string()),
                 };
                 match message {
                     KvMessage::Entry { signed, envelope } => match Sealed::from_sent(&signed, &envelope) {
                         Ok(entry) => intake.bytes.push(entry),
-                        Err(error) => return End::Wrong(error.to_string()),
+                        Err(error) => return End::Violation(error.to_string()),
                     },
                     KvMessage::UpTo { author, counter } => intake.upto[index(author)] = Some(counter),
                     KvMessage::Ack(held) => {
@@ -627,7 +645,7 @@ impl Session {
             } else {
                 tokio::task::spawn_blocking(move || open_all(entries, &identity, max)).await.map_err(lost)?
             };
-            let mut opened = opened.map_err(End::Wrong)?;
+            let mut opened = opened.map_err(End::Violation)?;
             // The other side holds what it sends.
             for author in AUTHORS {
                 let Some(counter) = upto[index(author)] else { continue };
@@ -656,53 +674,9 @@ impl Session {
         match asked {
             Some(Ok(())) => Ok(()),
             // It is asked for again at the next connection, from where storage stands.
-            Some(Err(error)) => Err(End::Wrong(error.to_string())),
+            Some(Err(error @ KvError::TooManyKeys(_))) => Err(End::Violation(error.to_string())),
+            Some(Err(error)) => Err(End::Failed(error.to_string())),
             None => Err(End::Lost),
-        }
-    }
-
-    /// The manager's side begins a reconciliation now and then; the machine's side answers.
-    async fn reconcile(&self, connection: &Connection) -> End {
-        let ours = self.document.ours;
-        let mut wait = jittered(KV_RECONCILE_AFTER);
-        loop {
-            match ours {
-                KvAuthor::Manager => {
-                    tokio::time::sleep(wait).await;
-                    wait = jittered(KV_RECONCILE_PERIOD);
-                    if self.until_fed().await.is_none() {
-                        return End::Lost;
-                    }
-                    let Ok((send, recv)) = connection.open_bi().await else { return std::future::pending().await };
-                    self.reconcile_once(send, recv, true).await;
-                }
-                KvAuthor::Machine => {
-                    let Ok((send, recv)) = connection.accept_bi().await else {
-                        return std::future::pending().await;
-                    };
-                    self.reconcile_once(send, recv, false).await;
-                }
-            }
-        }
-    }
-
-    /// Waits until the docs document has what storage has now.
-    async fn until_fed(&self) -> Option<()> {
-        let (mut fed, [machine, manager]) = (self.document.fed.subscribe(), *self.document.heads.borrow());
-        fed.wait_for(|fed| fed[0] >= machine && fed[1] >= manager).await.ok().map(|_| ())
-    }
-
-    async fn reconcile_once(&self, mut send: SendStream, recv: RecvStream, begin: bool) {
-        let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
-        let result = self.kv.engine.reconcile(self.identity.namespace, self.peer, begin, &mut reader, &mut send).await;
-        let _ = send.finish();
-        match result {
-            Ok((0, 0)) => self.document.status.send_modify(|status| status.reconciled += 1),
-            Ok((sent, received)) => debug!(sent, received, "a reconciliation has moved entries"),
-            Err(error) => {
-                debug!(%error, "a reconciliation failed");
-                self.kv.engine_failed.notify_one();
-            }
         }
     }
 }

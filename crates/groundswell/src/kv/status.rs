@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::storage::Standing;
+use super::{session::End, storage::Standing};
 
 /// Whether the other side can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,6 +51,10 @@ pub struct LinkStatus {
     pub problem: Option<String>,
     /// How many reconciliations have found both sides alike, since this node was started.
     pub reconciled: u64,
+    /// The other side broke the protocol: that it connects again is no reason to forget it. A reconciliation that finds
+    /// nothing to object to is.
+    #[serde(skip)]
+    pub(crate) distrusted: bool,
 }
 
 impl LinkStatus {
@@ -73,6 +77,26 @@ impl LinkStatus {
             duplicate: false,
             problem: None,
             reconciled: 0,
+            distrusted: false,
+        }
+    }
+
+    /// A connection has ended so.
+    pub(crate) fn hindered_by(&mut self, end: &End) {
+        let violation = matches!(end, End::Violation(_));
+        if let Some(problem) = end.problem()
+            && (violation || !self.distrusted)
+        {
+            self.problem = Some(problem.to_owned());
+        }
+        self.distrusted |= violation;
+    }
+
+    /// A reconciliation has found both sides alike.
+    pub(crate) fn found_alike(&mut self) {
+        self.reconciled += 1;
+        if std::mem::take(&mut self.distrusted) {
+            self.problem = None;
         }
     }
 

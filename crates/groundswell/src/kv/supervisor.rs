@@ -141,27 +141,21 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
                 _ = session.wait_for(Option::is_some) => continue,
                 () = kv.closing.cancelled() => return,
             };
-            let problem = match connected {
-                Ok(connection) => match session::dialled(kv, document, identity, connection).await {
-                    End::Lost => None,
-                    End::NotPaired => {
-                        left_by_peer(kv, document, identity);
-                        None
-                    }
-                    End::Wrong(problem) => Some(problem),
-                },
+            let end = match connected {
+                Ok(connection) => session::dialled(kv, document, identity, connection).await,
                 Err(error) => {
                     debug!(error, "the other side cannot be reached");
-                    None
+                    End::Lost
                 }
             };
+            if matches!(end, End::NotPaired) {
+                left_by_peer(kv, document, identity);
+            }
             document.status.send_if_modified(|status| {
                 let before = status.clone();
                 if document.session.borrow().is_none() {
                     status.went_offline(SystemTime::now());
-                    if problem.is_some() {
-                        status.problem = problem;
-                    }
+                    status.hindered_by(&end);
                 }
                 *status != before
             });

@@ -5,6 +5,7 @@
 //! and filled from the journal, which has everything since they were durable last.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, RwLock,
@@ -25,7 +26,7 @@ use super::{
     tables::apply,
 };
 use crate::{
-    error::StorageError,
+    error::{StorageError, panic_message},
     store::{failed, guarded},
     sync::{lock, read, write},
 };
@@ -77,6 +78,8 @@ struct Tables {
     hurried: Condvar,
     /// The newest record that the applier was told of: with those before it, what was acknowledged.
     told: AtomicU64,
+    #[cfg(test)]
+    panicking: std::sync::atomic::AtomicBool,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
     /// The file as it was when it was durable last, for a test that asks for it.
@@ -153,12 +156,23 @@ impl Applier {
             #[cfg(test)]
             failing: std::sync::atomic::AtomicBool::new(false),
             #[cfg(test)]
+            panicking: std::sync::atomic::AtomicBool::new(false),
+            #[cfg(test)]
             on_disk: Mutex::default(),
         });
         let (tasks, receiver) = sync_channel(QUEUE);
         let worker = tables.clone();
         let thread = std::thread::Builder::new().name("groundswell-tables".to_owned());
-        let thread = thread.spawn(move || worker.run(&receiver)).map_err(StorageError::of_disk)?;
+        let thread = thread.spawn(move || {
+            // Who waits for the tables is told, however this thread ends.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker.run(&receiver))) {
+                let panic = panic_message(&*panic);
+                let error = format!("the thread that writes the tables panicked ({panic}): restart the node");
+                worker.note(&Err(StorageError::new(error)));
+            }
+            worker.end();
+        });
+        let thread = thread.map_err(StorageError::of_disk)?;
         let thread = Mutex::new(Some(thread));
         Ok(Self { tables, tasks, thread })
     }
@@ -166,7 +180,7 @@ impl Applier {
     /// Tells of a record that is in the journal.
     pub(super) fn apply(&self, number: u64, rows: Vec<Row>) {
         self.tables.told.store(number, Ordering::SeqCst);
-        // A thread that has ended is met by whoever reads or writes next.
+        // Whoever reads or writes next is told of a thread that has ended.
         let _ = self.tasks.send(Task::Apply { number, rows });
     }
 
@@ -183,7 +197,7 @@ impl Applier {
 
     /// Has everything made durable in the tables that they were told of, and waits until this record is.
     pub(super) fn flush(&self, needed: u64) -> Result<()> {
-        // A thread that has ended is met below.
+        // That a thread has ended is told below.
         let _ = self.tasks.send(Task::Flush);
         self.tables.wait_for(|progress| progress.durable >= needed)
     }
@@ -193,7 +207,7 @@ impl Applier {
         {
             let progress = lock(&self.tables.progress);
             if progress.closed {
-                return Err(closed());
+                return Err(progress.problem().unwrap_or_else(closed));
             }
             if progress.failed.is_none() {
                 return Ok(progress.applied);
@@ -207,8 +221,9 @@ impl Applier {
 
     fn ask(&self, task: impl FnOnce(SyncSender<Result<()>>) -> Task) -> Result<()> {
         let (reply, answer) = sync_channel(1);
-        self.tasks.send(task(reply)).map_err(|_| closed())?;
-        answer.recv().unwrap_or_else(|_| Err(closed()))
+        let gone = || lock(&self.tables.progress).problem().unwrap_or_else(closed);
+        self.tasks.send(task(reply)).map_err(|_| gone())?;
+        answer.recv().unwrap_or_else(|_| Err(gone()))
     }
 
     /// Reads the tables, with everything that was acknowledged before.
@@ -224,16 +239,20 @@ impl Applier {
     pub(super) fn close(&self) {
         let Some(thread) = lock(&self.thread).take() else { return };
         let _ = self.tasks.send(Task::Close);
-        if thread.join().is_err() {
-            tracing::error!("the thread of the tables had panicked; the journal has what was acknowledged");
-        }
-        self.tables.end();
+        // It has caught what could panic in it.
+        let _ = thread.join();
     }
 
     /// Lets the tables fail, or not.
     #[cfg(test)]
     pub(super) fn fail(&self, fail: bool) {
         self.tables.failing.store(fail, Ordering::SeqCst);
+    }
+
+    /// Lets the thread panic at its next task.
+    #[cfg(test)]
+    pub(super) fn panic(&self) {
+        self.tables.panicking.store(true, Ordering::SeqCst);
     }
 
     /// From now on, what of the tables' file is durable.
@@ -261,7 +280,7 @@ fn closed() -> StorageError {
 
 impl Progress {
     fn problem(&self) -> Option<StorageError> {
-        if self.closed { Some(closed()) } else { self.failed.clone() }
+        self.failed.clone().or_else(|| self.closed.then(closed))
     }
 }
 
@@ -269,6 +288,8 @@ impl Tables {
     fn run(&self, tasks: &Receiver<Task>) {
         let mut next = tasks.recv().ok();
         while let Some(task) = next.take() {
+            #[cfg(test)]
+            assert!(!self.panicking.load(Ordering::SeqCst), "made to panic by a test");
             let closing = matches!(task, Task::Close);
             let result = match task {
                 Task::Apply { number, rows } => {
@@ -309,7 +330,6 @@ impl Tables {
                 next = tasks.recv().ok();
             }
         }
-        self.end();
     }
 
     /// Brings rows into the tables, unless they have them from the journal already.

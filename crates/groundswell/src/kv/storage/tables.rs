@@ -190,9 +190,9 @@ pub(super) fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
             }
             Row::Missing { number, author, key, counter } => {
                 let place = (*number, number_of(*author), *key);
-                let held = entries.get(place).map_err(failed)?.map(|entry| entry.value().to_vec());
-                let held = held.map(|held| Sealed::from_stored(*author, *key, &held).map_err(StorageError::new));
-                let held = held.transpose()?.map(|held| held.counter);
+                let held = entries.get(place).map_err(failed)?;
+                let held =
+                    held.map(|held| Sealed::stored_counter(held.value()).map_err(StorageError::new)).transpose()?;
                 let announced = missing.get(place).map_err(failed)?.map(|announced| announced.value());
                 if held.max(announced).is_none_or(|newest| newest < *counter) {
                     missing.insert(place, counter).map_err(failed)?;

@@ -45,6 +45,29 @@ impl Place {
     }
 }
 
+/// The thread of the tables panics while somebody waits for it, and others come later: each has an error that says so, and
+/// what was acknowledged is there after a restart.
+#[test]
+fn who_waits_for_tables_whose_thread_panics_has_an_error() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    assert_eq!(counters(&storage), [1]);
+    storage.applier.panic();
+    // It goes into the journal, and then nobody brings it into the tables.
+    storage.write(vec![entry(2)]).unwrap();
+    let panicked = |result: Result<()>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("panicked") && error.contains("restart the node"), "{error}");
+    };
+    panicked(storage.entries_after(1, AUTHOR, 0).map(drop));
+    panicked(storage.write(vec![entry(3)]));
+    panicked(storage.fed(1).map(drop));
+    storage.close();
+    drop(storage);
+    assert_eq!(counters(&place.open()), [1, 2]);
+}
+
 #[test]
 fn rows_are_what_they_were() {
     let (key, stamp) = ([7; 32], Stamp { wall_ms: 1_750_000_000_000, count: 300 });

@@ -13,6 +13,7 @@ mod key_watch;
 mod keys;
 mod pairing;
 mod raw;
+mod reconciling;
 mod shutdown;
 mod soak;
 mod strangers;

@@ -1,0 +1,227 @@
+//! Reconciliation: a check of both sides' iroh-docs documents against each other, soon after a connection begins and
+//! now and then. Each message passes the [gate](super::super::gate) first. What the other side has and this one does not
+//! is never put into iroh-docs: it is noted as missing and asked for on our own stream, where it is checked like
+//! everything else, and iroh-docs is fed from storage.
+
+use std::time::Instant;
+
+use groundswell_core::{kv::KvAuthor, limits::MAX_VIEW_KEYS, wire::encode_frame_within};
+use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::{End, Session};
+use crate::{
+    frames::{FrameReader, ReadFrameError},
+    kv::{
+        document::Document,
+        engine::EngineError,
+        gate::{Budget, Message, Offered, Violation},
+        storage::{Row, Storage},
+    },
+    limits::{
+        KV_RECONCILE_AFTER, KV_RECONCILE_PAUSE, KV_RECONCILE_PERIOD, MAX_KV_MISSING, MAX_RECONCILE_BYTES,
+        MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
+    },
+    peers::jittered,
+};
+
+/// The code with which a reconciliation's stream ends that was not finished.
+const UNFINISHED: VarInt = VarInt::from_u32(1);
+
+/// Why a reconciliation was not finished.
+enum Unfinished {
+    /// The other side did what the protocol does not allow.
+    Violation(Violation),
+    /// The stream or the connection broke.
+    Lost,
+    /// This node's own iroh-docs or storage failed.
+    Here(EngineError),
+}
+
+impl From<Violation> for Unfinished {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<EngineError> for Unfinished {
+    fn from(error: EngineError) -> Self {
+        Self::Here(error)
+    }
+}
+
+/// How many entries were sent and received in one reconciliation.
+#[derive(Default)]
+struct Moved {
+    sent: usize,
+    received: usize,
+}
+
+/// What was found out about the entries of a message.
+struct Looked {
+    message: Message,
+    /// For each entry, whether our storage has it or a newer one.
+    held: Vec<bool>,
+    missing: Vec<Row>,
+}
+
+impl Session {
+    /// The manager's side begins a reconciliation now and then; the machine's side answers.
+    pub(super) async fn reconcile(&self, connection: &Connection) -> End {
+        let begins = self.document.ours == KvAuthor::Manager;
+        let mut wait = KV_RECONCILE_AFTER;
+        loop {
+            let (turn, streams) = if begins {
+                tokio::time::sleep(jittered(wait).max(self.document.reconciles_in())).await;
+                if self.until_fed().await.is_none() {
+                    return End::Lost;
+                }
+                // In the order in which they ask. It is never closed.
+                let turn = self.kv.reconciling.acquire().await.ok();
+                (turn, connection.open_bi().await)
+            } else {
+                (None, connection.accept_bi().await)
+            };
+            let Ok((mut send, recv)) = streams else { return std::future::pending().await };
+            let result = self.reconcile_once(&mut send, recv, begins).await;
+            drop(turn);
+            // Where it is not finished, the other side is not to take it for the end.
+            let _ = if result.is_ok() { send.finish() } else { send.reset(UNFINISHED) };
+            match result {
+                Ok(Moved { sent: 0, received: 0 }) => {
+                    self.document.reconciled();
+                    wait = KV_RECONCILE_PERIOD;
+                }
+                Ok(Moved { sent, received }) => {
+                    debug!(sent, received, "a reconciliation has found differences");
+                    // One has a bound, so that there can be more to find.
+                    wait = (2 * wait).min(KV_RECONCILE_PERIOD);
+                }
+                Err(Unfinished::Violation(violation)) => {
+                    self.document.reconciles_after(Instant::now() + KV_RECONCILE_PERIOD);
+                    return End::Violation(format!("it sent what a reconciliation does not allow: {violation}"));
+                }
+                Err(Unfinished::Lost) => wait = (2 * wait).min(KV_RECONCILE_PERIOD),
+                Err(Unfinished::Here(error)) => {
+                    debug!(%error, "a reconciliation failed");
+                    self.kv.engine_failed.notify_one();
+                    wait = KV_RECONCILE_PERIOD;
+                }
+            }
+            if !begins {
+                // However often the other side wants one.
+                tokio::time::sleep(KV_RECONCILE_PAUSE).await;
+            }
+        }
+    }
+
+    /// Waits until the docs document has what storage has now.
+    async fn until_fed(&self) -> Option<()> {
+        let (mut fed, [machine, manager]) = (self.document.fed.subscribe(), *self.document.heads.borrow());
+        fed.wait_for(|fed| fed[0] >= machine && fed[1] >= manager).await.ok().map(|_| ())
+    }
+
+    /// Exchanges iroh-docs' messages, a frame each, until one side has nothing more to say.
+    async fn reconcile_once(&self, send: &mut SendStream, recv: RecvStream, begin: bool) -> Result<Moved, Unfinished> {
+        let (engine, namespace) = (&self.kv.engine, self.identity.namespace);
+        if !begin {
+            // The other side waits meanwhile, for a limited time.
+            let fed = timeout(RECONCILE_PATIENCE / 2, self.until_fed()).await;
+            fed.ok().flatten().ok_or(Unfinished::Lost)?;
+        }
+        let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
+        let (mut moved, mut budget, mut left) = (Moved::default(), Budget::default(), MAX_RECONCILE_TOTAL_BYTES);
+        let mut next = None;
+        if begin {
+            let mut first = Message::default();
+            first.append(&engine.first_message(namespace).await?)?;
+            next = Some(first);
+        }
+        loop {
+            if let Some(mut message) = next.take() {
+                // The other side takes no more either.
+                message.cut(left.min(MAX_RECONCILE_BYTES)).map_err(EngineError::of_encoding)?;
+                if message.is_empty() {
+                    break;
+                }
+                let mut frame = Vec::new();
+                encode_frame_within(MAX_RECONCILE_BYTES, &message, &mut frame).map_err(EngineError::of_encoding)?;
+                left = left.saturating_sub(frame.len());
+                moved.sent += message.value_count();
+                budget.wait(send.write_all(&frame)).await?.map_err(|_| Unfinished::Lost)?;
+            }
+            let body = match budget.wait(reader.next()).await? {
+                Ok(body) => body,
+                Err(ReadFrameError::Ended) => break,
+                Err(ReadFrameError::Frame(_)) => return Err(Violation::MessageTooLong.into()),
+                Err(ReadFrameError::Stream(_) | ReadFrameError::Cut) => return Err(Unfinished::Lost),
+            };
+            budget.message(body.len())?;
+            let Looked { mut message, held, missing } = self.look_at(body).await?;
+            moved.received += message.value_count();
+            if !missing.is_empty() {
+                self.kv.keeper.rows(missing).await.map_err(|error| EngineError::of(&error))?;
+                self.document.missing.notify_one();
+            }
+            message.keep(&held);
+            let mut answer = Message::default();
+            for piece in message.into_pieces() {
+                if let Some(reply) = engine.process(namespace, piece?, self.peer).await? {
+                    answer.append(&reply)?;
+                }
+            }
+            if answer.is_empty() {
+                break;
+            }
+            next = Some(answer);
+        }
+        Ok(moved)
+    }
+
+    /// Checks a message, and looks which of its entries are here.
+    async fn look_at(&self, body: Vec<u8>) -> Result<Looked, Unfinished> {
+        let (document, identity, storage) = (self.document.clone(), self.identity.clone(), self.kv.storage.clone());
+        // It verifies signatures and reads storage, both of which take their time.
+        let looking = tokio::task::spawn_blocking(move || {
+            let message = Message::decode(&body, &identity)?;
+            message.verify(&identity.keys)?;
+            let offered = message.offered(&identity)?;
+            let (held, missing) = compare(&storage, &document, identity.number, &offered)?;
+            Ok(Looked { message, held, missing })
+        });
+        looking.await.map_err(|error| EngineError::of(&error))?
+    }
+}
+
+/// Which of these entries are in our storage, and what to note of the others.
+fn compare(
+    storage: &Storage,
+    document: &Document,
+    number: u64,
+    offered: &[Offered],
+) -> Result<(Vec<bool>, Vec<Row>), Unfinished> {
+    if offered.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let here = |error: crate::StorageError| EngineError::of(&error);
+    let places: Vec<_> = offered.iter().map(|entry| (number, entry.author, entry.key)).collect();
+    let counters = storage.held(&places).map_err(here)?;
+    let noted = storage.missing_after(number, None, MAX_KV_MISSING).map_err(here)?;
+    let held: Vec<bool> =
+        offered.iter().zip(&counters).map(|(entry, held)| held.is_some_and(|held| held >= entry.counter)).collect();
+    let unknown = counters.iter().filter(|held| held.is_none()).count();
+    // Each key can have an entry of either side, so an honest side cannot come so far.
+    if document.with_view(groundswell_core::kv::KvView::keys_used) + unknown > 2 * MAX_VIEW_KEYS {
+        return Err(Violation::TooManyKeys { limit: MAX_VIEW_KEYS }.into());
+    }
+    let lacking = offered.iter().zip(&held).filter(|(_, held)| !**held).map(|(entry, _)| *entry);
+    let missing: Vec<Row> = lacking
+        .map(|Offered { author, key, counter, .. }| Row::Missing { number, author, key, counter })
+        .take(MAX_KV_MISSING - noted.len())
+        .collect();
+    if missing.is_empty() && held.contains(&false) {
+        warn!("more values are missing than are noted at a time; the rest is found by a later reconciliation");
+    }
+    Ok((held, missing))
+}
