@@ -34,6 +34,10 @@ pub const MAX_FRAME_BYTES: usize = MAX_WAVE_BYTES + 1024;
 /// twice. They come before a peer has any place here, so that they are kept small.
 pub const MAX_REQUEST_BYTES: usize = 8 * 1024;
 
+/// The most bytes that later versions may add to a hello (1 KiB): room for several keys and numbers, within
+/// [`MAX_REQUEST_BYTES`] and [`MAX_CLAIM_MESSAGE_BYTES`].
+pub const MAX_HELLO_EXTENSION_BYTES: usize = 1_024;
+
 /// The most waves that one `give_all` may hold: all of them go into one transaction, for which all other givers wait.
 pub const MAX_WAVES_AT_ONCE: usize = 65_536;
 

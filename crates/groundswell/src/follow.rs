@@ -97,8 +97,11 @@ impl Following {
             let connection = match now {
                 Link::Up(connection) => connection,
                 Link::Connecting | Link::Down { .. } => {
-                    if let Link::Down { since } = now {
-                        self.cell.set_freshness(Freshness::Offline { since });
+                    if let Link::Down { since, versions } = now {
+                        self.cell.set_freshness(match versions {
+                            Some(mismatch) => Freshness::Unusable { reason: mismatch.to_string() },
+                            None => Freshness::Offline { since },
+                        });
                     }
                     if link.changed().await.is_err() {
                         return;

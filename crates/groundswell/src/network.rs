@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use groundswell_core::wire::PROTOCOL_VERSION;
+use groundswell_core::wire::PROTOCOL_VERSIONS;
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
     endpoint::{
@@ -36,7 +36,7 @@ const PORT_WAIT: Duration = Duration::from_millis(50);
 pub(crate) enum CloseCode {
     /// The node shuts down.
     ShutDown = 0,
-    /// The peer speaks another version of the protocol.
+    /// The two sides speak no common version of the protocol.
     Version = 1,
     /// The peer has too many connections already.
     TooManyConnections = 2,
@@ -56,7 +56,7 @@ impl CloseCode {
     pub(crate) fn reason(self) -> String {
         match self {
             Self::ShutDown => "shutting down".to_owned(),
-            Self::Version => format!("this node speaks version {PROTOCOL_VERSION}: update the older side"),
+            Self::Version => format!("no common version: this node speaks {PROTOCOL_VERSIONS} of the protocol"),
             Self::TooManyConnections => format!(
                 "this peer has {MAX_CONNECTIONS_OF_PEER} connections here, the most that a peer may have: use or close one"
             ),

@@ -10,8 +10,8 @@ use groundswell_core::{
     encoding::{decode, encode},
     kv::pairing::{
         CLAIM_KEYING_LABEL, ClaimError as CoreClaimError, ClaimId, ClaimPayload, ClaimPin, ClaimSecrets, MachineInput,
-        MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, decode_to_machine,
-        decode_to_manager,
+        MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, ToManager, decode_claim,
+        decode_to_machine, decode_to_manager,
     },
     limits::MAX_CLAIM_MESSAGE_BYTES,
     wire::encode_frame,
@@ -182,7 +182,7 @@ impl Claims {
             let (send, recv) = connection.accept_bi().await.ok()?;
             let mut reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
             let body = reader.next().await.ok()?;
-            Some((send, reader, decode_to_machine(&body).ok()?))
+            Some((send, reader, decode_claim(&body)))
         };
         let Ok(Some((mut send, mut reader, first))) = timeout(HELLO_TIMEOUT, opening).await else {
             connection.close(KvCloseCode::Hello.code(), KvCloseCode::Hello.reason());
@@ -191,18 +191,17 @@ impl Claims {
         let peer = connection.remote_id();
         let manager = PeerKey(*peer.as_bytes());
         let secrets = ClaimSecrets { keying, nonce: rand::random() };
-        let begun = {
+        let begun = first.and_then(|first| {
             let mut pairing = lock(&self.pairing);
             // What an earlier release had to say is over; what one says from now on is for this claim.
             lock(&self.of_release).clear();
             pairing.claim(self.now_ms(), manager, secrets, &first)
-        };
+        });
         let (id, nonce) = match begun {
             Ok(begun) => begun,
             Err(refusal) => {
                 info!(%refusal, "a claim is refused");
-                let refused = groundswell_core::kv::pairing::ToManager::Refused(refusal);
-                say(&mut send, &refused).await;
+                say(&mut send, &ToManager::Refused(refusal)).await;
                 return last_words(send, &connection).await;
             }
         };

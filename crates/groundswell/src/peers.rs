@@ -14,9 +14,8 @@ use std::{
 };
 
 use groundswell_core::{
-    encoding::decode,
     limits::MAX_REQUEST_BYTES,
-    wire::{BootId, Hello, PROTOCOL_VERSION, encode_frame},
+    wire::{BootId, Extension, Hello, HelloError, PROTOCOL_VERSIONS, VersionMismatch, decode_hello, encode_frame},
 };
 use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
 use tokio::{sync::watch, time::timeout};
@@ -49,7 +48,11 @@ pub(crate) enum Link {
     /// Through this connection.
     Up(Connection),
     /// Not since then.
-    Down { since: SystemTime },
+    Down {
+        since: SystemTime,
+        /// It answers, and speaks no version that this node speaks.
+        versions: Option<VersionMismatch>,
+    },
 }
 
 /// Every peer that this node is connected to, or wants to be.
@@ -78,6 +81,8 @@ struct PeerState {
     /// Connections whose hello is under way count too.
     greeting: usize,
     addr: Option<EndpointAddr>,
+    /// The peer was met last with no common version.
+    versions: Option<VersionMismatch>,
     wants: usize,
     dialling: bool,
 }
@@ -182,6 +187,7 @@ impl Peer {
             old.connection.close(CloseCode::Superseded.code(), CloseCode::Superseded.reason().as_bytes());
         }
         state.connections.push(Greeted { connection: connection.clone(), boot, since: Instant::now() });
+        state.versions = None;
         self.link.send_replace(Link::Up(connection.clone()));
     }
 
@@ -190,9 +196,28 @@ impl Peer {
         let mut state = lock(&self.state);
         state.connections.retain(|other| other.connection.stable_id() != connection.stable_id());
         let newest = state.connections.iter().rev().find(|other| other.connection.close_reason().is_none());
-        let link = newest
-            .map_or_else(|| Link::Down { since: lost_at(connection) }, |other| Link::Up(other.connection.clone()));
+        let link = newest.map_or_else(
+            || Link::Down { since: lost_at(connection), versions: state.versions },
+            |other| Link::Up(other.connection.clone()),
+        );
         self.link.send_replace(link);
+    }
+
+    /// No connection could be made.
+    fn unreachable(&self) {
+        let versions = lock(&self.state).versions;
+        self.link.send_if_modified(|link| match link {
+            Link::Down { versions: before, .. } if *before == versions => false,
+            Link::Connecting => {
+                *link = Link::Down { since: SystemTime::now(), versions };
+                true
+            }
+            Link::Down { versions: before, .. } => {
+                *before = versions;
+                true
+            }
+            Link::Up(_) => false,
+        });
     }
 }
 
@@ -269,13 +294,7 @@ async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
             }
             Err(error) => {
                 debug!(%error, "the peer cannot be reached");
-                peer.link.send_if_modified(|link| match link {
-                    Link::Connecting => {
-                        *link = Link::Down { since: SystemTime::now() };
-                        true
-                    }
-                    Link::Up(_) | Link::Down { .. } => false,
-                });
+                peer.unreachable();
             }
         }
         tokio::select! {
@@ -320,6 +339,8 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     let greeting = Greeting(peer.clone());
     let Some(endpoint) = shared.endpoint() else { return Err("the node is shut down".to_owned()) };
     let connected = timeout(DIAL_TIMEOUT, endpoint.connect(addr, ALPN)).await;
+    // What it spoke when it was met says nothing about a peer that is not there.
+    lock(&peer.state).versions = None;
     let connection = match connected {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(error.to_string()),
@@ -434,15 +455,25 @@ fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting
 
 async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting: Greeting) {
     let hello = tokio::select! {
-        hello = timeout(HELLO_TIMEOUT, greet(&shared, &connection)) => hello.unwrap_or(Err(CloseCode::Hello)),
+        // First what the peer said before it closed the connection.
+        biased;
+        hello = timeout(HELLO_TIMEOUT, greet(&shared, &connection)) => hello.unwrap_or(Err(Ungreeted::Hello)),
         _ = connection.closed() => return,
         () = shared.closed.cancelled() => return,
     };
     let hello = match hello {
         Ok(hello) => hello,
+        Err(Ungreeted::Versions(mismatch)) => {
+            lock(&peer.state).versions = Some(mismatch);
+            info!(%mismatch, "the connection is closed");
+            let reason = mismatch.for_other_side().to_string();
+            connection.close(CloseCode::Version.code(), reason.as_bytes());
+            return;
+        }
         // A peer that has gone meanwhile has broken no rule.
-        Err(_) if connection.close_reason().is_some() => return,
-        Err(code) => {
+        Err(Ungreeted::Hello) if connection.close_reason().is_some() => return,
+        Err(Ungreeted::Hello) => {
+            let code = CloseCode::Hello;
             shared.metrics.violations.add(1);
             warn!(?code, "the connection is closed");
             connection.close(code.code(), code.reason().as_bytes());
@@ -482,26 +513,41 @@ impl Drop for Greeting {
     }
 }
 
+/// Why a connection has no use.
+enum Ungreeted {
+    /// The peer has said hello, and speaks no version that this node speaks.
+    Versions(VersionMismatch),
+    /// It has not said hello, or not as it should.
+    Hello,
+}
+
 /// Each side says hello on a stream of its own.
-async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, CloseCode> {
+async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, Ungreeted> {
     let mut frame = Vec::new();
-    let ours = Hello { protocol: PROTOCOL_VERSION, boot: shared.boot };
-    encode_frame(&ours, &mut frame).map_err(|_| CloseCode::Hello)?;
+    let ours = Hello { versions: PROTOCOL_VERSIONS, boot: shared.boot, extension: Extension::default() };
+    encode_frame(&ours, &mut frame).map_err(|_| Ungreeted::Hello)?;
     let say = async {
-        let mut stream = connection.open_uni().await.map_err(|_| CloseCode::Hello)?;
-        stream.write_all(&frame).await.map_err(|_| CloseCode::Hello)?;
-        stream.finish().map_err(|_| CloseCode::Hello)
+        let mut stream = connection.open_uni().await.ok()?;
+        stream.write_all(&frame).await.ok()?;
+        stream.finish().ok()?;
+        Some(stream)
     };
     let hear = async {
-        let stream = connection.accept_uni().await.map_err(|_| CloseCode::Hello)?;
-        FrameReader::new(stream, MAX_REQUEST_BYTES).next().await.map_err(|_| CloseCode::Hello)
+        let stream = connection.accept_uni().await.ok()?;
+        FrameReader::new(stream, MAX_REQUEST_BYTES).next().await.ok()
     };
-    let ((), heard) = tokio::try_join!(say, hear)?;
-    // The version is the first field, and decodes even where the rest is of another time.
-    match postcard::take_from_bytes::<u16>(&heard) {
-        Ok((PROTOCOL_VERSION, _)) => decode(&heard).map_err(|_| CloseCode::Hello),
-        Ok(_) => Err(CloseCode::Version),
-        Err(_) => Err(CloseCode::Hello),
+    let (said, heard) = tokio::join!(say, hear);
+    match decode_hello(PROTOCOL_VERSIONS, &heard.ok_or(Ungreeted::Hello)?) {
+        // All that follows is the same in every version so far.
+        Ok((hello, _version)) if said.is_some() => Ok(hello),
+        Ok(_) | Err(HelloError::Malformed(_)) => Err(Ungreeted::Hello),
+        Err(HelloError::Versions(mismatch)) => {
+            if let Some(said) = said {
+                // The peer has to know why: it gets our versions before the connection is closed.
+                let _ = said.stopped().await;
+            }
+            Err(Ungreeted::Versions(mismatch))
+        }
     }
 }
 

@@ -10,8 +10,8 @@
 //!
 //! ```text
 //! manager                                  machine
-//!    | -- Claim { version, commitment } ----> |   refused: taken, busy, too many attempts
-//!    | <------------------- Nonce { nonce } - |
+//!    | -- Claim { versions, commitment } ---> |   refused: no common version, taken, busy
+//!    | <--------- Nonce { versions, nonce } - |
 //!    | -- Reveal { nonce } -----------------> |
 //!    |  both show the PIN; both people look   |
 //!    | -- Confirm { payload } --------------> |
@@ -32,8 +32,8 @@ use core::fmt;
 pub use machine::{ClaimId, MachineInput, MachineOutput, MachinePairing, ReleaseError};
 pub use manager::{ManagerClaim, ManagerInput, ManagerOutput};
 pub use message::{
-    CLAIM_VERSION, ClaimMessageError, ClaimPayload, PayloadTooLong, Refusal, ToMachine, ToManager, decode_to_machine,
-    decode_to_manager,
+    CLAIM_VERSIONS, ClaimMessageError, ClaimPayload, PayloadTooLong, Refusal, ToMachine, ToManager, decode_claim,
+    decode_to_machine, decode_to_manager,
 };
 
 /// The label with which a connection's keying material is exported for a claim (32 bytes of it).

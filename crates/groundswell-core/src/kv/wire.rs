@@ -6,7 +6,7 @@
 //! once it is durable there.
 //!
 //! Their order and their fields are the protocol: append, never insert, and raise
-//! [`KV_PROTOCOL_VERSION`] when an old side could not understand.
+//! the highest of [`KV_PROTOCOL_VERSIONS`] when an old side could not understand.
 
 use alloc::{borrow::Cow, vec::Vec};
 
@@ -16,11 +16,11 @@ use crate::{
     encoding::{DecodeError, decode, raw_cow},
     kv::{entry::KvAuthor, envelope::max_envelope_bytes},
     limits::{KV_FRAME_OVERHEAD_BYTES, MAX_SIGNED_ENTRY_BYTES},
-    wire::{BootId, FRAME_HEADER_BYTES, FrameError, encode_frame_within, frame_length_within},
+    wire::{BootId, Extension, FRAME_HEADER_BYTES, FrameError, VersionRange, encode_frame_within, frame_length_within},
 };
 
-/// The version of these messages, which each side says in its [`KvHello`].
-pub const KV_PROTOCOL_VERSION: u16 = 1;
+/// The versions of these messages that this side speaks, which each side says in its [`KvHello`].
+pub const KV_PROTOCOL_VERSIONS: VersionRange = VersionRange::only(2);
 
 /// Up to which counter a side holds an author's entries durably. Every entry of the author with
 /// a counter up to it is here, or one that the author wrote over it since.
@@ -54,8 +54,8 @@ impl Held {
 /// What each side says first, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvHello {
-    /// The version of the messages that follow. It stays the first field for ever.
-    pub protocol: u16,
+    /// The versions that the side speaks. It stays the first field in every version.
+    pub versions: VersionRange,
     /// Which run of the process this is: two devices with one identity have two at a time.
     pub boot: BootId,
     /// The document that the connection is for.
@@ -65,6 +65,8 @@ pub struct KvHello {
     pub wall_ms: u64,
     /// What this side holds.
     pub held: Held,
+    /// What later versions add.
+    pub extension: Extension,
 }
 
 /// What either side sends after its hello.

@@ -1,5 +1,5 @@
 //! The messages. Their order and their fields are the protocol: append, never insert, and
-//! raise [`PROTOCOL_VERSION`] when an old peer could not understand.
+//! raise the highest of [`PROTOCOL_VERSIONS`] when an old peer could not understand.
 
 use alloc::borrow::Cow;
 use core::fmt;
@@ -12,10 +12,11 @@ use crate::{
     encoding::raw_cow,
     lake::LakeId,
     path::{Name, Path},
+    wire::{Extension, VersionRange},
 };
 
-/// The version of these messages, which each side says in its [`Hello`].
-pub const PROTOCOL_VERSION: u16 = 1;
+/// The versions of these messages that this side speaks, which each side says in its [`Hello`].
+pub const PROTOCOL_VERSIONS: VersionRange = VersionRange::only(2);
 
 /// A random id of one run of one process, by which a peer tells a restart, and two devices
 /// with one identity, from a second connection.
@@ -31,10 +32,12 @@ impl fmt::Debug for BootId {
 /// What each side says first, once, on a stream of its own that it then ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The version of the messages that follow. It stays the first field for ever.
-    pub protocol: u16,
+    /// The versions that the side speaks. It stays the first field in every version.
+    pub versions: VersionRange,
     /// Which run of the process this is.
     pub boot: BootId,
+    /// What later versions add.
+    pub extension: Extension,
 }
 
 /// What a subscriber asks for: the one frame that it sends on a stream. Ending the stream

@@ -10,7 +10,10 @@ use groundswell_core::{
     encoding::{DecodeError, decode, encode},
     limits::{MAX_FRAME_BYTES, MAX_ROCK_BYTES, MAX_WAVE_BYTES, ROCK_CHUNK_BYTES},
     subscriber::{Inflow, Intake, Violation},
-    wire::{BootId, FrameError, Hello, Message, Refusal, Retry, Surf, encode_frame, frame_length},
+    wire::{
+        BootId, Extension, FrameError, Hello, Message, PROTOCOL_VERSIONS, Refusal, Retry, Surf, encode_frame,
+        frame_length,
+    },
 };
 use proptest::prelude::*;
 
@@ -98,7 +101,11 @@ proptest! {
     ) {
         let mut bytes = match kind {
             0 => encode(&surf()),
-            1 => encode(&Hello { protocol: 1, boot: BootId([7; 16]) }),
+            1 => encode(&Hello {
+                versions: PROTOCOL_VERSIONS,
+                boot: BootId([7; 16]),
+                extension: Extension::new(b"later").unwrap(),
+            }),
             _ => encode(&message),
         }.unwrap();
         for (place, byte) in damage {

@@ -13,13 +13,13 @@ use groundswell_core::{
     kv::{
         Change, Envelope, KvAuthor, KvKey, SpaceName, Stamp, document_key,
         pairing::{
-            CLAIM_VERSION, ClaimPayload, ClaimPin, Refusal, ToMachine, ToManager, commitment, decode_to_machine,
+            CLAIM_VERSIONS, ClaimPayload, ClaimPin, Refusal, ToMachine, ToManager, commitment, decode_to_machine,
             decode_to_manager,
         },
-        wire::{Held, KV_PROTOCOL_VERSION, KvHello, KvMessage, decode_kv_message, encode_kv_frame, kv_frame_length},
+        wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, kv_frame_length},
     },
     limits::MAX_KV_VALUE_BYTES,
-    wire::{BootId, FRAME_HEADER_BYTES, encode_frame},
+    wire::{BootId, Extension, FRAME_HEADER_BYTES, VersionMismatch, VersionRange, decode_hello, encode_frame},
 };
 use serde::Serialize;
 
@@ -42,7 +42,10 @@ fn envelopes() -> Vec<(&'static str, Envelope)> {
 fn to_machine() -> Vec<(&'static str, ToMachine)> {
     let payload = ClaimPayload::new(b"the manager's").unwrap();
     vec![
-        ("claim", ToMachine::Claim { version: CLAIM_VERSION, commitment: [0xc0; 32] }),
+        (
+            "claim",
+            ToMachine::Claim { versions: CLAIM_VERSIONS, commitment: [0xc0; 32], extension: Extension::default() },
+        ),
         ("claim-reveal", ToMachine::Reveal { nonce: [0xa0; 32] }),
         ("claim-confirm", ToMachine::Confirm { payload }),
         ("claim-decline", ToMachine::Decline),
@@ -51,10 +54,15 @@ fn to_machine() -> Vec<(&'static str, ToMachine)> {
 
 fn to_manager() -> Vec<(&'static str, ToManager)> {
     let payload = ClaimPayload::new(b"the machine's").unwrap();
+    let newer = VersionRange::new(300, 301).unwrap();
+    let extension = Extension::default();
     vec![
-        ("claim-nonce", ToManager::Nonce { nonce: [0xb0; 32] }),
+        ("claim-nonce", ToManager::Nonce { versions: CLAIM_VERSIONS, nonce: [0xb0; 32], extension }),
         ("claim-handover", ToManager::Handover { payload }),
-        ("claim-refused-version", ToManager::Refused(Refusal::Version { supported: CLAIM_VERSION })),
+        (
+            "claim-refused-versions",
+            ToManager::Refused(Refusal::Versions(VersionMismatch { ours: CLAIM_VERSIONS, theirs: newer })),
+        ),
         ("claim-refused-taken", ToManager::Refused(Refusal::Taken)),
         ("claim-refused-busy", ToManager::Refused(Refusal::Busy)),
         ("claim-refused-too-many-attempts", ToManager::Refused(Refusal::TooManyAttempts { retry_after_ms: 300_000 })),
@@ -67,7 +75,14 @@ fn to_manager() -> Vec<(&'static str, ToManager)> {
 
 fn hello() -> KvHello {
     let (boot, held) = (BootId([0xb0; 16]), Held { machine: 300, manager: 2 });
-    KvHello { protocol: KV_PROTOCOL_VERSION, boot, document: [0xd0; 32], wall_ms: 1_750_000_000_000, held }
+    KvHello {
+        versions: KV_PROTOCOL_VERSIONS,
+        boot,
+        document: [0xd0; 32],
+        wall_ms: 1_750_000_000_000,
+        held,
+        extension: Extension::new(b"of a later version").unwrap(),
+    }
 }
 
 fn messages() -> Vec<(&'static str, KvMessage<'static>)> {
@@ -117,7 +132,9 @@ fn the_messages_of_a_claim_have_their_bytes() {
 
 #[test]
 fn the_messages_of_a_document_have_their_bytes() {
-    assert_eq!(decode(&framed("kv-hello", &hello())), Ok(hello()));
+    let body = framed("kv-hello", &hello());
+    assert_eq!(decode(&body), Ok(hello()));
+    assert_eq!(decode_hello(KV_PROTOCOL_VERSIONS, &body), Ok((hello(), KV_PROTOCOL_VERSIONS.highest())));
     for (name, message) in messages() {
         assert_eq!(decode_kv_message(MAX_KV_VALUE_BYTES, &framed(name, &message)), Ok(message), "{name}");
     }
@@ -149,7 +166,7 @@ fn no_variant_is_without_a_file() {
         ToManager::Nonce { .. } => 0,
         ToManager::Handover { .. } => 1,
         ToManager::Refused(refusal) => match refusal {
-            Refusal::Version { .. } => 2,
+            Refusal::Versions(_) => 2,
             Refusal::Taken => 3,
             Refusal::Busy => 4,
             Refusal::TooManyAttempts { .. } => 5,

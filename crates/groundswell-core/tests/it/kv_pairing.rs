@@ -4,11 +4,12 @@
 use groundswell_core::{
     encoding::encode,
     kv::pairing::{
-        CLAIM_VERSION, ClaimError, ClaimId, ClaimMessageError, ClaimPayload, ClaimPin, ClaimSecrets, MachineInput,
+        CLAIM_VERSIONS, ClaimError, ClaimId, ClaimMessageError, ClaimPayload, ClaimPin, ClaimSecrets, MachineInput,
         MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PayloadTooLong, PeerKey, Refusal,
-        ReleaseError, ToMachine, ToManager, commitment, decode_to_machine, decode_to_manager,
+        ReleaseError, ToMachine, ToManager, commitment, decode_claim, decode_to_machine, decode_to_manager,
     },
     limits::{CLAIM_TIMEOUT_MS, CLAIM_WINDOW_MS, MAX_CLAIM_ATTEMPTS, MAX_CLAIM_MESSAGE_BYTES, MAX_CLAIM_PAYLOAD_BYTES},
+    wire::{Extension, VersionMismatch, VersionRange},
 };
 use proptest::prelude::*;
 
@@ -17,6 +18,16 @@ const OTHER: PeerKey = PeerKey([2; 32]);
 
 fn secrets(keying: u8, nonce: u8) -> ClaimSecrets {
     ClaimSecrets { keying: [keying; 32], nonce: [nonce; 32] }
+}
+
+/// The first message of a manager.
+fn first(commitment: [u8; 32]) -> ToMachine {
+    ToMachine::Claim { versions: CLAIM_VERSIONS, commitment, extension: Extension::default() }
+}
+
+/// The answer to it.
+fn admitted(nonce: [u8; 32]) -> ToManager {
+    ToManager::Nonce { versions: CLAIM_VERSIONS, nonce, extension: Extension::default() }
 }
 
 fn payload(text: &str) -> ClaimPayload {
@@ -167,9 +178,38 @@ fn the_first_message_is_a_claim_of_this_version() {
     let mut claim = |message: ToMachine| machine.claim(0, MANAGER, secrets(7, 2), &message).map(|_| ());
     assert_eq!(claim(ToMachine::Decline), Err(Refusal::Malformed));
     assert_eq!(claim(ToMachine::Reveal { nonce: [0; 32] }), Err(Refusal::Malformed));
-    let newer = ToMachine::Claim { version: CLAIM_VERSION + 1, commitment: [0; 32] };
-    assert_eq!(claim(newer), Err(Refusal::Version { supported: CLAIM_VERSION }));
-    assert_eq!(claim(ToMachine::Claim { version: CLAIM_VERSION, commitment: [0; 32] }), Ok(()));
+    let of = |versions| ToMachine::Claim { versions, commitment: [0; 32], extension: Extension::default() };
+    let newer = VersionRange::only(CLAIM_VERSIONS.highest() + 1);
+    let mismatch = VersionMismatch { ours: CLAIM_VERSIONS, theirs: newer };
+    assert_eq!(claim(of(newer)), Err(Refusal::Versions(mismatch)));
+    let updating = VersionRange::new(CLAIM_VERSIONS.highest(), newer.highest()).unwrap();
+    assert_eq!(claim(of(updating)), Ok(()));
+}
+
+/// A claim of any version is refused in words that a manager of any version reads.
+#[test]
+fn a_claim_of_another_version_is_refused_with_both_ranges() {
+    let newer = VersionRange::new(CLAIM_VERSIONS.highest() + 1, CLAIM_VERSIONS.highest() + 2).unwrap();
+    // Of a later version all is unknown but the range.
+    let later = [&encode(&(0_u8, newer)).unwrap()[..], b"something else"].concat();
+    let refused = decode_claim(&later).unwrap_err();
+    assert_eq!(refused, Refusal::Versions(VersionMismatch { ours: CLAIM_VERSIONS, theirs: newer }));
+    assert!(refused.to_string().ends_with("update the machine"), "{refused}");
+    // The first version had a number in place of the range.
+    let oldest = [&[0, 1][..], &[7; 32]].concat();
+    let refused = decode_claim(&oldest).unwrap_err();
+    assert_eq!(refused, Refusal::Versions(VersionMismatch { ours: CLAIM_VERSIONS, theirs: VersionRange::only(1) }));
+    assert!(refused.to_string().ends_with("update the manager"), "{refused}");
+    for malformed in [&[][..], &[0], &[1, 2, 2], &[0, 2, 3], &[0, 2, 2]] {
+        assert_eq!(decode_claim(malformed), Err(Refusal::Malformed));
+    }
+    assert_eq!(decode_claim(&encode(&first([7; 32])).unwrap()), Ok(first([7; 32])));
+    // A machine that admits a claim of no common version is at fault, and the manager says what is wrong.
+    let (mut manager, _) = ManagerClaim::new(0, secrets(7, 1), payload(""));
+    let nonce = ToManager::Nonce { versions: newer, nonce: [0; 32], extension: Extension::default() };
+    let mismatch = VersionMismatch { ours: newer, theirs: CLAIM_VERSIONS };
+    let ended = ManagerOutput::Ended(Err(ClaimError::Refused(Refusal::Versions(mismatch))));
+    assert_eq!(manager.handle(ManagerInput::Message(nonce)), [ended]);
 }
 
 #[test]
@@ -306,7 +346,7 @@ proptest! {
             let owner = machine.manager();
             let Some((id, who, bound)) = current else {
                 if let Act::Claim(who, nonce) = act {
-                    let message = ToMachine::Claim { version: CLAIM_VERSION, commitment: commitment(&[nonce; 32]) };
+                    let message = first(commitment(&[nonce; 32]));
                     let admitted = machine.claim(now, who, secrets(7, 9), &message);
                     prop_assert!(admitted.is_err() || owner.is_none_or(|owner| owner == who));
                     current = admitted.ok().map(|(id, _)| (id, who, nonce));
@@ -316,7 +356,7 @@ proptest! {
             };
             let input = match act {
                 Act::Claim(who, _) => {
-                    let message = ToMachine::Claim { version: CLAIM_VERSION, commitment: [0; 32] };
+                    let message = first([0; 32]);
                     prop_assert!(machine.claim(now, who, secrets(7, 9), &message).is_err());
                     continue;
                 }
@@ -374,7 +414,7 @@ proptest! {
         let (mut shown, mut answered, mut stored, mut ended) = (false, false, false, false);
         for act in acts {
             let input = match act {
-                Act::Reveal(nonce) => ManagerInput::Message(ToManager::Nonce { nonce: [nonce; 32] }),
+                Act::Reveal(nonce) => ManagerInput::Message(admitted([nonce; 32])),
                 Act::Confirm => ManagerInput::Message(ToManager::Handover { payload: payload("k") }),
                 Act::Decline => ManagerInput::Message(ToManager::Refused(Refusal::Declined)),
                 Act::Unreadable => ManagerInput::Unreadable,
@@ -463,7 +503,7 @@ mod man_in_the_middle {
 
         /// Gives the manager a nonce; the PIN that it shows, and its own nonce.
         fn answer(&mut self, nonce: [u8; 32]) -> Option<(ClaimPin, [u8; 32])> {
-            let outputs = self.manager.handle(ManagerInput::Message(ToManager::Nonce { nonce }));
+            let outputs = self.manager.handle(ManagerInput::Message(admitted(nonce)));
             match outputs[..] {
                 [ManagerOutput::Send(ToMachine::Reveal { nonce }), ManagerOutput::ShowPin(pin)] => Some((pin, nonce)),
                 _ => None,
@@ -473,9 +513,9 @@ mod man_in_the_middle {
         /// Binds himself towards the machine; its nonce.
         fn claim(&mut self, bound: [u8; 32]) -> (ClaimId, [u8; 32]) {
             let secrets = ClaimSecrets { keying: self.machine_keying, nonce: bytes(self.attempt, "the machine's") };
-            let message = ToMachine::Claim { version: CLAIM_VERSION, commitment: bound };
+            let message = first(bound);
             match self.machine.claim(0, OTHER, secrets, &message) {
-                Ok((id, ToManager::Nonce { nonce })) => (id, nonce),
+                Ok((id, ToManager::Nonce { nonce, .. })) => (id, nonce),
                 other => panic!("{other:?}"),
             }
         }

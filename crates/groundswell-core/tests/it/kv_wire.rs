@@ -13,8 +13,8 @@ use groundswell_core::{
             max_kv_frame_bytes,
         },
     },
-    limits::{MAX_KV_VALUE_BYTES, MAX_REQUEST_BYTES, MAX_SIGNED_ENTRY_BYTES},
-    wire::{BootId, FrameError},
+    limits::{MAX_HELLO_EXTENSION_BYTES, MAX_KV_VALUE_BYTES, MAX_REQUEST_BYTES, MAX_SIGNED_ENTRY_BYTES},
+    wire::{BootId, Extension, FrameError, VersionRange},
 };
 use proptest::prelude::*;
 
@@ -86,11 +86,12 @@ fn a_frame_is_refused_by_its_header() {
 #[test]
 fn a_hello_is_a_small_frame() {
     let widest = KvHello {
-        protocol: u16::MAX,
+        versions: VersionRange::only(u16::MAX),
         boot: BootId([0xff; 16]),
         document: [0xff; 32],
         wall_ms: u64::MAX,
         held: Held { machine: u64::MAX, manager: u64::MAX },
+        extension: Extension::new(&[0xff; MAX_HELLO_EXTENSION_BYTES]).unwrap(),
     };
     assert!(encode(&widest).unwrap().len() < MAX_REQUEST_BYTES);
 }

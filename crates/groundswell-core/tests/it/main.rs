@@ -14,5 +14,6 @@ mod lake_laws;
 mod paths;
 mod reconstruction;
 mod tide_properties;
+mod versions;
 mod whole_paths;
 mod wire_golden;

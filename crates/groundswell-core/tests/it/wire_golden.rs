@@ -9,7 +9,10 @@ use crate::common::{cursor, golden::Golden};
 use groundswell_core::{
     Aeon, Digest, LakeId, Name, Path,
     encoding::decode,
-    wire::{BootId, FRAME_HEADER_BYTES, Hello, Message, PROTOCOL_VERSION, Refusal, Surf, encode_frame, frame_length},
+    wire::{
+        BootId, Extension, FRAME_HEADER_BYTES, Hello, Message, PROTOCOL_VERSIONS, Refusal, Surf, VersionRange,
+        encode_frame, frame_length,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -50,7 +53,10 @@ fn surfs() -> Vec<(&'static str, Surf)> {
 }
 
 fn hellos() -> Vec<(&'static str, Hello)> {
-    vec![("hello", Hello { protocol: PROTOCOL_VERSION, boot: BootId([0xb0; 16]) })]
+    let hello = Hello { versions: PROTOCOL_VERSIONS, boot: BootId([0xb0; 16]), extension: Extension::default() };
+    let extension = Extension::new(b"of a later version").unwrap();
+    let later = Hello { versions: VersionRange::new(2, 300).unwrap(), extension, ..hello.clone() };
+    vec![("hello", hello), ("hello-later", later)]
 }
 
 fn frame<M: Serialize>(message: &M) -> Vec<u8> {

@@ -53,7 +53,7 @@ async fn the_commands_of_the_page_do_what_it_says() {
     let blocks = blocks();
     assert!(blocks.len() >= 8, "{} blocks", blocks.len());
     let script: String = blocks.iter().map(|(commands, _)| format!("{commands}\necho '{MARK}'\n")).collect();
-    let url = |up: &common::Up| format!("http://{}", up.http.addr);
+    let url = |up: &crate::common::Up| format!("http://{}", up.http.addr);
     let mut shell = Command::new("bash");
     shell.args(["-euc", &script]).env("NODE", url(&manager)).env("MACHINE_NODE", url(&machine));
     shell.env("DATA", manager.dir.path()).env("MACHINE_DATA", machine.dir.path());

@@ -16,12 +16,13 @@ use std::{
 };
 
 use groundswell_core::{
-    encoding::decode,
     kv::{
         Envelope, KvAuthor, skew_ms,
-        wire::{Held, KV_PROTOCOL_VERSION, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes},
+        wire::{
+            Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
+        },
     },
-    wire::BootId,
+    wire::{BootId, Extension, HelloError, VersionMismatch, decode_hello},
 };
 use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream, VarInt};
 use tokio::{sync::Notify, time::timeout};
@@ -63,7 +64,7 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum KvCloseCode {
     /// The node shuts down, or has no such role now.
     ShutDown = 0,
-    /// The peer speaks another version of the protocol.
+    /// The two sides speak no common version of the protocol.
     Version = 1,
     /// The peer did not say hello, or not as it should.
     Hello = 3,
@@ -85,7 +86,7 @@ impl KvCloseCode {
     pub(crate) fn reason(self) -> &'static [u8] {
         match self {
             Self::ShutDown => b"shutting down",
-            Self::Version => b"another version of the protocol: update the older side",
+            Self::Version => b"no common version of the protocol",
             Self::Hello => b"no proper hello",
             Self::Superseded => b"superseded by another connection",
             Self::Violation => b"a message that may not be",
@@ -169,15 +170,28 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
         });
     };
     let opening = async {
-        let (send, recv) = connection.accept_bi().await.map_err(|_| KvCloseCode::Hello)?;
+        let (mut send, recv) = connection.accept_bi().await.map_err(|_| Unheard::Hello)?;
         let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
-        let hello = hear(&mut reader).await?;
-        Ok::<_, KvCloseCode>((send, reader, hello))
+        match hear(&mut reader).await {
+            Err(Unheard::Versions(mismatch)) => {
+                // The other side has to know why: it gets our versions before the connection is closed.
+                say_hello(kv, &document, &document.identity(), &mut send).await?;
+                let _ = send.finish();
+                let _ = send.stopped().await;
+                Err(Unheard::Versions(mismatch))
+            }
+            hello => Ok((send, reader, hello?)),
+        }
     };
-    let (send, reader, hello) = match timeout(HELLO_TIMEOUT, opening).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(why)) => return refuse(why),
-        Err(_) => return refuse(KvCloseCode::Hello),
+    let (send, reader, hello) = match timeout(HELLO_TIMEOUT, opening).await.unwrap_or(Err(Unheard::Hello)) {
+        Ok(opened) => opened,
+        Err(why) => {
+            why.close(connection);
+            if let Unheard::Versions(mismatch) = why {
+                document.status.send_modify(|status| status.problem = Some(mismatch.to_string()));
+            }
+            return;
+        }
     };
     let identity = document.identity();
     if hello.document != *identity.namespace.as_bytes() || identity.peer() != Some(peer) {
@@ -194,21 +208,25 @@ pub(crate) async fn dialled(
     connection: Connection,
 ) -> End {
     let opening = async {
-        let (mut send, recv) = connection.open_bi().await.map_err(|_| KvCloseCode::Hello)?;
+        let (mut send, recv) = connection.open_bi().await.map_err(|_| Unheard::Hello)?;
         say_hello(kv, document, identity, &mut send).await?;
         let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
         let hello = hear(&mut reader).await?;
-        Ok::<_, KvCloseCode>((send, reader, hello))
+        Ok::<_, Unheard>((send, reader, hello))
     };
     match timeout(HELLO_TIMEOUT, opening).await {
         Ok(Ok((send, reader, hello))) => {
             let dialled_by = kv.shared.id;
             run(kv, document, identity, &connection, send, reader, hello, dialled_by).await
         }
-        refused => {
+        Ok(Err(why @ Unheard::Versions(mismatch))) => {
+            why.close(&connection);
+            End::Refused(mismatch.to_string())
+        }
+        _ => {
             // What the other side says, if it has closed the connection, is what counts.
             let closed = timeout(Duration::from_millis(100), connection.closed()).await;
-            let why = if let Ok(Err(why)) = refused { why } else { KvCloseCode::Hello };
+            let why = KvCloseCode::Hello;
             connection.close(why.code(), why.reason());
             match closed {
                 Ok(error) if KvCloseCode::NotPaired.is(&error) => End::NotPaired,
@@ -219,22 +237,18 @@ pub(crate) async fn dialled(
     }
 }
 
-async fn say_hello(
-    kv: &Kv,
-    document: &Document,
-    identity: &Identity,
-    send: &mut SendStream,
-) -> Result<(), KvCloseCode> {
+async fn say_hello(kv: &Kv, document: &Document, identity: &Identity, send: &mut SendStream) -> Result<(), Unheard> {
     let hello = KvHello {
-        protocol: KV_PROTOCOL_VERSION,
+        versions: KV_PROTOCOL_VERSIONS,
         boot: kv.shared.boot,
         document: *identity.namespace.as_bytes(),
         wall_ms: (kv.wall_clock)(),
         held: held(document),
+        extension: Extension::default(),
     };
     let mut frame = Vec::new();
-    encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|_| KvCloseCode::Hello)?;
-    send.write_all(&frame).await.map_err(|_| KvCloseCode::Hello)
+    encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|_| Unheard::Hello)?;
+    send.write_all(&frame).await.map_err(|_| Unheard::Hello)
 }
 
 fn held(document: &Document) -> Held {
@@ -242,13 +256,33 @@ fn held(document: &Document) -> Held {
     Held { machine, manager }
 }
 
-async fn hear(reader: &mut FrameReader) -> Result<KvHello, KvCloseCode> {
-    let body = reader.next().await.map_err(|_| KvCloseCode::Hello)?;
-    // The version is the first field, and decodes even where the rest is of another time.
-    match postcard::take_from_bytes::<u16>(&body) {
-        Ok((KV_PROTOCOL_VERSION, _)) => decode(&body).map_err(|_| KvCloseCode::Hello),
-        Ok(_) => Err(KvCloseCode::Version),
-        Err(_) => Err(KvCloseCode::Hello),
+/// Why the other side's hello leads to no session.
+#[derive(Debug, Clone, Copy)]
+enum Unheard {
+    /// The two sides speak no common version.
+    Versions(VersionMismatch),
+    /// There was no proper hello.
+    Hello,
+}
+
+impl Unheard {
+    fn close(self, connection: &Connection) {
+        match self {
+            Self::Versions(mismatch) => {
+                connection.close(KvCloseCode::Version.code(), mismatch.for_other_side().to_string().as_bytes());
+            }
+            Self::Hello => connection.close(KvCloseCode::Hello.code(), KvCloseCode::Hello.reason()),
+        }
+    }
+}
+
+async fn hear(reader: &mut FrameReader) -> Result<KvHello, Unheard> {
+    let body = reader.next().await.map_err(|_| Unheard::Hello)?;
+    match decode_hello(KV_PROTOCOL_VERSIONS, &body) {
+        // All that follows is the same in every version so far.
+        Ok((hello, _version)) => Ok(hello),
+        Err(HelloError::Versions(mismatch)) => Err(Unheard::Versions(mismatch)),
+        Err(HelloError::Malformed(_)) => Err(Unheard::Hello),
     }
 }
 
@@ -268,7 +302,7 @@ async fn run(
     if dialled_by == peer
         && let Err(why) = say_hello(kv, document, identity, &mut send).await
     {
-        connection.close(why.code(), why.reason());
+        why.close(connection);
         return End::Lost;
     }
     document.meet(hello.boot);
@@ -732,11 +766,12 @@ pub(crate) async fn tell_released(kv: &Arc<Kv>, identity: &Identity, connection:
     let telling = async {
         let (mut send, _recv) = connection.open_bi().await?;
         let hello = KvHello {
-            protocol: KV_PROTOCOL_VERSION,
+            versions: KV_PROTOCOL_VERSIONS,
             boot: kv.shared.boot,
             document: *identity.namespace.as_bytes(),
             wall_ms: (kv.wall_clock)(),
             held: Held::default(),
+            extension: Extension::default(),
         };
         let mut buffer = Vec::new();
         let encoded = encode_kv_frame(kv.max_value_bytes, &hello, &mut buffer)

@@ -84,7 +84,7 @@ async fn a_hello_that_is_none() {
 async fn a_hello_of_another_version() {
     let target = Target::new().await;
     let connection = target.connect().await;
-    let mut body = postcard::to_allocvec(&99u16).unwrap();
+    let mut body = postcard::to_allocvec(&(99u16, 98u16)).unwrap();
     body.extend_from_slice(b"fields of a later time");
     raw::say(&connection, &raw::frame(&body)).await;
     assert_eq!(close_code(&connection).await, 1);

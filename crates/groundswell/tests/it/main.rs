@@ -21,6 +21,7 @@ mod lake_laws;
 mod programs;
 mod regressions;
 mod retention;
+mod rolling_update;
 mod simple_agent;
 mod stalled;
 mod surfing;

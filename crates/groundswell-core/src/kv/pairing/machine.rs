@@ -3,9 +3,13 @@
 use alloc::{collections::VecDeque, vec, vec::Vec};
 
 use super::{
-    CLAIM_VERSION, ClaimError, ClaimPayload, ClaimPin, ClaimSecrets, PeerKey, Refusal, ToMachine, ToManager, commitment,
+    CLAIM_VERSIONS, ClaimError, ClaimPayload, ClaimPin, ClaimSecrets, PeerKey, Refusal, ToMachine, ToManager,
+    commitment,
 };
-use crate::limits::{CLAIM_TIMEOUT_MS, CLAIM_WINDOW_MS, MAX_CLAIM_ATTEMPTS};
+use crate::{
+    limits::{CLAIM_TIMEOUT_MS, CLAIM_WINDOW_MS, MAX_CLAIM_ATTEMPTS},
+    wire::Extension,
+};
 
 /// One claim among all that a machine was asked for in this run. An answer or an end that comes
 /// late belongs to its own claim, and does nothing to the next.
@@ -128,10 +132,9 @@ impl MachinePairing {
         secrets: ClaimSecrets,
         message: &ToMachine,
     ) -> Result<(ClaimId, ToManager), Refusal> {
-        let ToMachine::Claim { version, commitment } = message else { return Err(Refusal::Malformed) };
-        if *version != CLAIM_VERSION {
-            return Err(Refusal::Version { supported: CLAIM_VERSION });
-        }
+        let ToMachine::Claim { versions, commitment, .. } = message else { return Err(Refusal::Malformed) };
+        // The messages of a claim are the same in every version so far.
+        let _version = CLAIM_VERSIONS.common(*versions).map_err(Refusal::Versions)?;
         if self.manager.is_some_and(|owner| owner != manager) {
             return Err(Refusal::Taken);
         }
@@ -151,7 +154,8 @@ impl MachinePairing {
         self.claims += 1;
         let id = ClaimId(self.claims);
         self.pending = Some(Pending { id, manager, deadline_ms, stage });
-        Ok((id, ToManager::Nonce { nonce: secrets.nonce }))
+        let (versions, nonce, extension) = (CLAIM_VERSIONS, secrets.nonce, Extension::default());
+        Ok((id, ToManager::Nonce { versions, nonce, extension }))
     }
 
     /// Something happened to a claim. To one that is over nothing does.

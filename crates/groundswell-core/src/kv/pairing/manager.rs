@@ -2,8 +2,10 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{CLAIM_VERSION, ClaimError, ClaimPayload, ClaimPin, ClaimSecrets, ToMachine, ToManager, commitment};
-use crate::limits::CLAIM_TIMEOUT_MS;
+use super::{
+    CLAIM_VERSIONS, ClaimError, ClaimPayload, ClaimPin, ClaimSecrets, Refusal, ToMachine, ToManager, commitment,
+};
+use crate::{limits::CLAIM_TIMEOUT_MS, wire::Extension};
 
 /// What happened to the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +66,8 @@ impl ManagerClaim {
     /// has confirmed the PIN.
     pub fn new(now_ms: u64, secrets: ClaimSecrets, payload: ClaimPayload) -> (Self, ToMachine) {
         let deadline_ms = now_ms.saturating_add(CLAIM_TIMEOUT_MS);
-        let first = ToMachine::Claim { version: CLAIM_VERSION, commitment: commitment(&secrets.nonce) };
+        let (versions, extension) = (CLAIM_VERSIONS, Extension::default());
+        let first = ToMachine::Claim { versions, commitment: commitment(&secrets.nonce), extension };
         (Self { secrets, payload, deadline_ms, stage: Stage::Bound }, first)
     }
 
@@ -93,7 +96,11 @@ impl ManagerClaim {
             (_, ManagerInput::Disconnected) => self.end(ClaimError::Disconnected),
             (_, ManagerInput::Unreadable) => self.end(ClaimError::OutOfOrder("bytes that are no message")),
             (_, ManagerInput::Message(ToManager::Refused(refusal))) => self.end(ClaimError::Refused(refusal)),
-            (Stage::Bound, ManagerInput::Message(ToManager::Nonce { nonce })) => {
+            (Stage::Bound, ManagerInput::Message(ToManager::Nonce { versions, nonce, .. })) => {
+                // The machine has refused a claim without a common version, unless it is at fault.
+                if let Err(mismatch) = CLAIM_VERSIONS.common(versions) {
+                    return self.end(ClaimError::Refused(Refusal::Versions(mismatch.for_other_side())));
+                }
                 self.stage = Stage::Shown;
                 let pin = ClaimPin::derive(&self.secrets.keying, &self.secrets.nonce, &nonce);
                 let reveal = ToMachine::Reveal { nonce: self.secrets.nonce };

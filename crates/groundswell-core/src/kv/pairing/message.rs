@@ -8,20 +8,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     encoding::{DecodeError, decode, raw},
     limits::{MAX_CLAIM_ATTEMPTS, MAX_CLAIM_MESSAGE_BYTES, MAX_CLAIM_PAYLOAD_BYTES},
+    wire::{Extension, VersionMismatch, VersionRange},
 };
 
-/// The version of a claim's messages.
-pub const CLAIM_VERSION: u16 = 1;
+/// The versions of a claim's messages that this side speaks. Each side says its own in its first message.
+pub const CLAIM_VERSIONS: VersionRange = VersionRange::only(2);
 
 /// What a manager sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMachine {
-    /// The first message. Its bytes stay as they are in every version.
+    /// The first message, the manager's hello.
     Claim {
-        /// The version of the messages that follow.
-        version: u16,
+        /// The versions that the manager speaks. They stay in this place in every version.
+        versions: VersionRange,
         /// The [commitment](super::commitment) to the manager's nonce.
         commitment: [u8; 32],
+        /// What later versions add.
+        extension: Extension,
     },
     /// The nonce that was committed to.
     Reveal {
@@ -40,10 +43,14 @@ pub enum ToMachine {
 /// What a machine sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToManager {
-    /// The machine's nonce.
+    /// The claim is admitted: the machine's hello.
     Nonce {
-        /// The nonce.
+        /// The versions that the machine speaks. They stay in this place in every version.
+        versions: VersionRange,
+        /// The machine's nonce.
         nonce: [u8; 32],
+        /// What later versions add.
+        extension: Extension,
     },
     /// Both people have confirmed, and the machine has stored whose it is.
     Handover {
@@ -57,12 +64,15 @@ pub enum ToManager {
 /// Why a machine refuses a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// The versions differ.
-    #[error("the machine claims by version {supported} of the messages: update the older side")]
-    Version {
-        /// The machine's version.
-        supported: u16,
-    },
+    /// The two sides speak no common version. The bytes of this one stay as they are in every version.
+    #[error(
+        "the machine speaks {} of the messages of a claim and the manager {}: update the {}",
+        .0.ours, .0.theirs, if .0.ours_is_older() { "machine" } else { "manager" }
+    )]
+    Versions(
+        /// As the machine sees it.
+        VersionMismatch,
+    ),
     /// Another manager has it.
     #[error("the machine is taken by another manager: release it first, from either side")]
     Taken,
@@ -157,6 +167,18 @@ fn decode_within<'bytes, M: Deserialize<'bytes>>(bytes: &'bytes [u8]) -> Result<
         return Err(ClaimMessageError::TooLong { bytes: bytes.len() });
     }
     Ok(decode(bytes)?)
+}
+
+/// Reads the first message of a manager of any version; what to answer where it is no claim that this side
+/// understands.
+pub fn decode_claim(bytes: &[u8]) -> Result<ToMachine, Refusal> {
+    // The number of the first message, then the versions.
+    let (0, hello) = postcard::take_from_bytes::<u32>(bytes).map_err(|_| Refusal::Malformed)? else {
+        return Err(Refusal::Malformed);
+    };
+    let theirs = VersionRange::of_hello(hello).map_err(|_| Refusal::Malformed)?;
+    CLAIM_VERSIONS.common(theirs).map_err(Refusal::Versions)?;
+    decode_to_machine(bytes).map_err(|_| Refusal::Malformed)
 }
 
 /// Reads what a manager sent: the body of a frame.

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses some of it
 
 pub mod raw;
+pub mod recorded;
 
 use std::{path::Path, time::Duration};
 

@@ -5,7 +5,7 @@ use groundswell::{LakeId, Name, PeerTicket};
 use groundswell_core::{
     Cursor,
     encoding::decode,
-    wire::{BootId, Hello, Message, PROTOCOL_VERSION, Surf, encode_frame},
+    wire::{BootId, Extension, Hello, Message, PROTOCOL_VERSIONS, Surf, VersionRange, encode_frame},
 };
 use iroh::{
     Endpoint, EndpointAddr,
@@ -60,8 +60,14 @@ pub async fn say(connection: &Connection, bytes: &[u8]) {
 
 /// Says hello as one should.
 pub async fn hello(connection: &Connection) {
+    hello_speaking(connection, PROTOCOL_VERSIONS).await;
+}
+
+/// Says hello as one that speaks these versions.
+pub async fn hello_speaking(connection: &Connection, versions: VersionRange) {
     let mut frame = Vec::new();
-    encode_frame(&Hello { protocol: PROTOCOL_VERSION, boot: BootId([9; 16]) }, &mut frame).unwrap();
+    let extension = Extension::new(b"of a later version").unwrap();
+    encode_frame(&Hello { versions, boot: BootId([9; 16]), extension }, &mut frame).unwrap();
     say(connection, &frame).await;
 }
 

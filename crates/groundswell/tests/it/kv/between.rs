@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use groundswell::{ClaimPin, Machine, MachineState, Manager};
 use groundswell_core::{
     encoding::decode,
-    kv::pairing::{CLAIM_KEYING_LABEL, CLAIM_VERSION, ToMachine, ToManager, commitment},
+    kv::pairing::{CLAIM_KEYING_LABEL, CLAIM_VERSIONS, ToMachine, ToManager, commitment},
+    wire::Extension,
 };
 use iroh::{
     Endpoint,
@@ -57,7 +58,11 @@ async fn lines(between: &Endpoint, machine: &Machine) -> (Line, Line, [u8; 32]) 
 }
 
 fn claim_with(commitment: [u8; 32]) -> ToMachine {
-    ToMachine::Claim { version: CLAIM_VERSION, commitment }
+    ToMachine::Claim { versions: CLAIM_VERSIONS, commitment, extension: Extension::default() }
+}
+
+fn nonce_of(nonce: [u8; 32]) -> ToManager {
+    ToManager::Nonce { versions: CLAIM_VERSIONS, nonce, extension: Extension::default() }
 }
 
 /// Sets the three up and tries a trick again and again. Both PINs must differ each time, and nobody is
@@ -115,14 +120,14 @@ async fn between_both_who_has_nonces_of_his_own_has_two_pins() {
         let (mut manager, mut to_machine, _) = lines(between, machine).await;
         let own = [attempt; 32];
         say(&mut to_machine.send, &claim_with(commitment(&own))).await;
-        let ToManager::Nonce { nonce } = to_machine.hear_machine().await else { panic!("a nonce follows") };
+        let ToManager::Nonce { nonce, .. } = to_machine.hear_machine().await else { panic!("a nonce follows") };
         // The machine's PIN is settled by now, and he knows it.
         let shown = ClaimPin::derive(&to_machine.keying(), &own, &nonce);
         say(&mut to_machine.send, &ToMachine::Reveal { nonce: own }).await;
         // Towards the manager he would need its nonce, to search for one that makes the same. It is hidden.
         let guess =
             (0..100_000_u32).map(numbered).find(|guess| ClaimPin::derive(&manager.keying(), &own, guess) == shown);
-        say(&mut manager.send, &ToManager::Nonce { nonce: guess.unwrap_or(own) }).await;
+        say(&mut manager.send, &nonce_of(guess.unwrap_or(own))).await;
         assert!(matches!(manager.hear_manager().await, ToMachine::Reveal { .. }));
         (manager, to_machine)
     })
@@ -147,8 +152,8 @@ async fn between_both_who_reveals_what_he_was_not_bound_to_is_found_out() {
     let (claim, (to_machine, wanted)) = tokio::join!(manager.begin_claim(&ticket), async {
         let (mut manager, mut to_machine, _) = lines(&between, &machine).await;
         say(&mut to_machine.send, &claim_with(commitment(&[7; 32]))).await;
-        let ToManager::Nonce { nonce } = to_machine.hear_machine().await else { panic!("a nonce follows") };
-        say(&mut manager.send, &ToManager::Nonce { nonce: [8; 32] }).await;
+        let ToManager::Nonce { nonce, .. } = to_machine.hear_machine().await else { panic!("a nonce follows") };
+        say(&mut manager.send, &nonce_of([8; 32])).await;
         let ToMachine::Reveal { nonce: revealed } = manager.hear_manager().await else { panic!("then the manager's") };
         let wanted = ClaimPin::derive(&manager.keying(), &revealed, &[8; 32]);
         let keying = to_machine.keying();

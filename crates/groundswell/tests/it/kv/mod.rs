@@ -14,6 +14,7 @@ mod keys;
 mod pairing;
 mod raw;
 mod reconciling;
+mod rolling_update;
 mod shutdown;
 mod soak;
 mod strangers;

@@ -2,13 +2,13 @@
 //! directory says that nobody has open.
 #![allow(unreachable_pub)] // as in a library
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use groundswell::PeerTicket;
 use groundswell_core::{
     encoding::decode,
-    kv::wire::{Held, KV_PROTOCOL_VERSION, KvHello},
-    wire::{BootId, encode_frame},
+    kv::wire::{Held, KV_PROTOCOL_VERSIONS, KvHello},
+    wire::{BootId, Extension, VersionRange, encode_frame},
 };
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
@@ -28,9 +28,14 @@ pub const NOT_PAIRED: u64 = 6;
 
 /// An endpoint on loopback, with this identity or a new one.
 pub async fn endpoint(key: Option<SecretKey>) -> Endpoint {
+    endpoint_at(key, "127.0.0.1:0".parse().unwrap()).await
+}
+
+/// An endpoint at this address.
+pub async fn endpoint_at(key: Option<SecretKey>, addr: SocketAddr) -> Endpoint {
     let builder = Endpoint::builder(presets::Minimal).secret_key(key.unwrap_or_else(SecretKey::generate));
     let builder = builder.alpns(vec![CLAIM_ALPN.to_vec(), KV_ALPN.to_vec()]).clear_ip_transports();
-    builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
+    builder.bind_addr(addr).unwrap().bind().await.unwrap()
 }
 
 /// The address in a ticket.
@@ -118,8 +123,15 @@ pub async fn hear(recv: &mut RecvStream) -> Option<Vec<u8>> {
 
 /// The code with which the other side closes a connection.
 pub async fn closed(connection: &Connection) -> u64 {
+    closed_with(connection).await.0
+}
+
+/// The code and the reason.
+pub async fn closed_with(connection: &Connection) -> (u64, String) {
     match within("the connection to be closed", connection.closed()).await {
-        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        ConnectionError::ApplicationClosed(close) => {
+            (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
+        }
         other => panic!("{other}"),
     }
 }
@@ -133,14 +145,28 @@ pub struct Knock {
     pub send: SendStream,
 }
 
+/// The hello of one that has nothing of this document yet, and speaks these versions.
+pub fn hello(document: [u8; 32], versions: VersionRange) -> KvHello {
+    let extension = Extension::new(b"of a later version").unwrap();
+    KvHello { versions, boot: BootId([9; 16]), document, wall_ms: 0, held: Held::default(), extension }
+}
+
 /// Asks for a document, as one that has nothing of it yet.
 pub async fn knock(from: &Endpoint, to: EndpointAddr, document: [u8; 32]) -> Option<Knock> {
+    knock_speaking(from, to, document, KV_PROTOCOL_VERSIONS).await
+}
+
+/// The same as one that speaks these versions.
+pub async fn knock_speaking(
+    from: &Endpoint,
+    to: EndpointAddr,
+    document: [u8; 32],
+    versions: VersionRange,
+) -> Option<Knock> {
     let connection = within("a connection", from.connect(to, KV_ALPN)).await.unwrap();
     // Who is not paired may be shut out before it can say anything.
     let Ok((mut send, mut recv)) = connection.open_bi().await else { return None };
-    let hello =
-        KvHello { protocol: KV_PROTOCOL_VERSION, boot: BootId([9; 16]), document, wall_ms: 0, held: Held::default() };
-    say(&mut send, &hello).await;
+    say(&mut send, &hello(document, versions)).await;
     let heard = within("an answer", hear(&mut recv)).await;
     Some(Knock { connection, hello: heard.map(|body| decode(&body).unwrap()), recv, send })
 }

@@ -180,7 +180,12 @@ async fn soak_a_document_of_100_000_keys_is_full_and_travels_whole() {
     // A write does not wait for what goes on behind it.
     let begun = Instant::now();
     manager.set_kv_value(id, "key/000008", "by the manager").await.unwrap();
-    common::until_put(&mut machine.watch_kv_key("key/000008").await.unwrap(), "key/000008", "by the manager").await;
+    crate::kv::common::until_put(
+        &mut machine.watch_kv_key("key/000008").await.unwrap(),
+        "key/000008",
+        "by the manager",
+    )
+    .await;
     let live = begun.elapsed();
     println!(
         "{KEYS} keys: written in {:.1} s, at a new manager after {:.1} s; a write of one of them seen there after {:.1} ms",
