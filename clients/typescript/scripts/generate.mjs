@@ -23,9 +23,22 @@ function addMapping(document) {
   }
 }
 
+/**
+ * Which members have to be there together is checked by who reads JSON, and is nothing that these types say.
+ * @param {any} schema
+ */
+function dropPresence(schema) {
+  if (schema === null || typeof schema !== 'object') return;
+  const onlyPresence = (part) => Object.entries(part).every(([name, value]) => name === 'required' || (['oneOf', 'allOf'].includes(name) && value.every(onlyPresence)));
+  for (const name of ['oneOf', 'allOf']) if (Array.isArray(schema[name]) && schema[name].every(onlyPresence)) delete schema[name];
+  if (schema.not && onlyPresence(schema.not)) delete schema.not;
+  Object.values(schema).forEach(dropPresence);
+}
+
 /** @returns {Promise<string>} What the file has to say. */
 export async function generated() {
   const document = JSON.parse(await readFile(DOCUMENT, 'utf8'));
+  dropPresence(document);
   addMapping(document);
   const types = astToString(await openapiTS(document));
   return `// Made by \`npm run generate\` from crates/groundswell-web/openapi.json. Do not change it by hand.\n\n${types}`;

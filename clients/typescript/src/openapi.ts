@@ -590,14 +590,15 @@ export interface components {
         };
         Node: {
             id: components["schemas"]["Id"];
-            ticket: string;
+            /** @description The node's own. */
+            ticket: components["schemas"]["Ticket"];
             /** @enum {string} */
             role: "peer" | "machine" | "manager";
             /** @description Of the program. */
             version: string;
-            /** @description When this interface was started, in milliseconds since 1970. It tells one run of the node from another. */
+            /** @description When this interface was started, by the node's clock as it is now. */
             started_ms: number;
-            /** @description The node's clock, likewise. */
+            /** @description The node's clock. */
             now_ms: number;
             /** @description The peers that are connected. */
             peers: components["schemas"]["Id"][];
@@ -606,6 +607,8 @@ export interface components {
                 [key: string]: number;
             };
             http: components["schemas"]["HttpStatus"];
+            /** @description Tells one run of the node from another. */
+            run: string;
         };
         HttpStatus: {
             /** @description Connections now. */
@@ -646,7 +649,7 @@ export interface components {
             reconciled: number;
             /** @description Of 100,000, deleted ones included. */
             keys_used: number;
-            spaces: string[];
+            spaces: components["schemas"]["Space"][];
         };
         /** @description `machine` is known on a manager's side, `manager` on a machine's side once it is claimed. */
         Claim: {
@@ -681,25 +684,26 @@ export interface components {
             horizon: number | null;
         };
         RuleChange: {
+            /** @description When rocks are made: by the node's own rule, never, or after so many waves. */
             frequency?: ("auto" | "never") | number;
+            /** @description How many waves back rocks are kept; null: as far as there is anything. */
             horizon?: number | null;
         };
         /** @description `public`, `secret`, or the ids of those who may read. */
         Access: ("public" | "secret") | components["schemas"]["Id"][];
         Given: {
-            /** @description How many waves the state has seen. */
-            aeon: number;
+            aeon: components["schemas"]["Aeon"];
         };
         Source: {
             peer: components["schemas"]["Id"];
-            agent: string;
-            path: string;
+            agent: components["schemas"]["Name"];
+            path: components["schemas"]["Path"];
         };
         /** @enum {string} */
         Freshness: "connecting" | "live" | "offline" | "not_available" | "killed" | "refused" | "unusable" | "diverged";
         Publication: {
-            agent: string;
-            path: string;
+            agent: components["schemas"]["Name"];
+            path: components["schemas"]["Path"];
             lake: components["schemas"]["Lake"] | null;
             /** @description None where it was killed. */
             aeon: number | null;
@@ -737,8 +741,8 @@ export interface components {
             lag_ms: number | null;
         };
         State: {
-            agent: string;
-            path: string;
+            agent: components["schemas"]["Name"];
+            path: components["schemas"]["Path"];
             source: components["schemas"]["Id"] | null;
             lake: components["schemas"]["Lake"];
             aeon: number | null;
@@ -748,24 +752,33 @@ export interface components {
             /** @description What the agent's handler said when it failed on it. */
             fail: string | null;
         };
-        PutEvent: components["schemas"]["Entry"] & {
-            /** @constant */
-            type: "put";
-            /** @description Whether it came after `caught_up`. */
-            live: boolean;
-            /** @description The place of this event, as its id in a stream of its own. */
-            cursor: string;
-            machine: components["schemas"]["Id"];
-            /** @description The name of the space, where it is not the default one. */
-            space?: string;
-            /** @description Which topic, from 0; only in /stream. */
-            topic?: number;
-        } & {
+        /** @description The key has this entry now. */
+        PutEvent: {
+            /** @description Where it is UTF-8. */
+            key?: string;
+            /** @description Otherwise. */
+            key_base64?: string;
+            /** @description Where it is UTF-8. */
+            value?: string;
+            /** @description Otherwise. */
+            value_base64?: string;
+            author: components["schemas"]["Author"];
+            /** @description The writer's wall clock, in milliseconds since 1970; for people. */
+            timestamp: number;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             type: "put";
+            /** @description Whether it came after `caught_up`. */
+            live: boolean;
+            /** @description The place of this event, as its id in a stream of its own. */
+            cursor: components["schemas"]["Cursor"];
+            machine: components["schemas"]["Id"];
+            /** @description The name of the space, where it is not the default one. */
+            space?: components["schemas"]["Name"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
         };
         /** @description The key was deleted. */
         DeleteEvent: {
@@ -774,16 +787,18 @@ export interface components {
              * @enum {string}
              */
             type: "delete";
+            /** @description Where it is UTF-8. */
             key?: string;
+            /** @description Otherwise. */
             key_base64?: string;
             author: components["schemas"]["Author"];
             timestamp: number;
             live: boolean;
             /** @description The place of this event, as its id in a stream of its own. */
-            cursor: string;
+            cursor: components["schemas"]["Cursor"];
             machine: components["schemas"]["Id"];
             /** @description The name of the space, where it is not the default one. */
-            space?: string;
+            space?: components["schemas"]["Name"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
         };
@@ -794,14 +809,16 @@ export interface components {
              * @enum {string}
              */
             type: "left";
+            /** @description Where it is UTF-8. */
             key?: string;
+            /** @description Otherwise. */
             key_base64?: string;
             live: boolean;
             /** @description The place of this event, as its id in a stream of its own. */
-            cursor: string;
+            cursor: components["schemas"]["Cursor"];
             machine: components["schemas"]["Id"];
             /** @description The name of the space, where it is not the default one. */
-            space?: string;
+            space?: components["schemas"]["Name"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
         };
@@ -815,10 +832,10 @@ export interface components {
             /** @enum {string} */
             reason: "other_epoch" | "snapshot_unfinished" | "unknown_cursor";
             /** @description The place of this event, as its id in a stream of its own. */
-            cursor: string;
+            cursor: components["schemas"]["Cursor"];
             machine: components["schemas"]["Id"];
             /** @description The name of the space, where it is not the default one. */
-            space?: string;
+            space?: components["schemas"]["Name"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
         };
@@ -830,11 +847,11 @@ export interface components {
              */
             type: "caught_up";
             /** @description The place of this event, as its id in a stream of its own. */
-            cursor?: string;
+            cursor?: components["schemas"]["Cursor"];
             machine?: components["schemas"]["Id"];
             /** @description The name of the space, where it is not the default one. */
-            space?: string;
-            aeon?: number;
+            space?: components["schemas"]["Name"];
+            aeon?: components["schemas"]["Aeon"];
             rock?: unknown;
             /** @description The machines that there are: what a page holds of others is to be forgotten. */
             machines?: components["schemas"]["Id"][];
@@ -848,14 +865,14 @@ export interface components {
              * @enum {string}
              */
             type: "update";
-            aeon: number;
+            aeon: components["schemas"]["Aeon"];
             /** @description The wave that led here. Without it the state was replaced by a rock. */
             wave?: unknown;
             rock?: unknown;
             live: boolean;
             stale: boolean;
             /** @description The place of this event, as its id in a stream of its own. */
-            cursor: string;
+            cursor: components["schemas"]["Cursor"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
         };
@@ -926,6 +943,8 @@ export interface components {
             machine: components["schemas"]["Machine"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
+            /** @description What the node's clock showed when this was said, and by which its moments are told. */
+            now_ms: components["schemas"]["Milliseconds"];
         };
         /** @description Topic `claims`: this claim is so now. */
         ClaimEvent: {
@@ -937,6 +956,8 @@ export interface components {
             claim: components["schemas"]["Claim"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
+            /** @description What the node's clock showed when this was said, and by which its moments are told. */
+            now_ms: components["schemas"]["Milliseconds"];
         };
         /** @description Topic `node`: when something has changed but the clock, once a second at most; counters and addresses every 5 s, and with a change. */
         NodeEvent: {
@@ -967,12 +988,12 @@ export interface components {
              * @enum {string}
              */
             type: "publication_gone";
-            agent: string;
-            path: string;
+            agent: components["schemas"]["Name"];
+            path: components["schemas"]["Path"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
         };
-        /** @description Topic `subscriptions`, likewise. */
+        /** @description Topic `subscriptions`: it is so now; told when it changes, once a second at most. */
         SubscriptionEvent: {
             /**
              * @description discriminator enum property added by openapi-typescript
@@ -982,6 +1003,8 @@ export interface components {
             subscription: components["schemas"]["Subscription"];
             /** @description Which topic, from 0; only in /stream. */
             topic?: number;
+            /** @description What the node's clock showed when this was said, and by which its moments are told. */
+            now_ms: components["schemas"]["Milliseconds"];
         };
         /** @description Topic `subscriptions`: it is not followed any more. */
         SubscriptionGoneEvent: {
@@ -1002,10 +1025,12 @@ export interface components {
              */
             type: "hello";
             node: components["schemas"]["Id"];
-            /** @description Differs after a restart. */
+            /** @description When this interface was started, by the node's clock as it is now. */
             started_ms: number;
             /** @description How often a heartbeat comes at least. Three of them late: the node is gone. */
             heartbeat_ms: number;
+            /** @description Tells one run of the node from another. */
+            run: string;
         };
         /** @description A sign of life. It has no id. */
         HeartbeatEvent: {
@@ -1018,10 +1043,414 @@ export interface components {
         };
         /** @description The `data` of a server-sent event: one line of JSON. The event's name is its `type`. */
         Event: components["schemas"]["PutEvent"] | components["schemas"]["DeleteEvent"] | components["schemas"]["LeftEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["CaughtUpEvent"] | components["schemas"]["UpdateEvent"] | components["schemas"]["NotAvailableEvent"] | components["schemas"]["KilledEvent"] | components["schemas"]["FreshnessEvent"] | components["schemas"]["EndedEvent"] | components["schemas"]["GoneEvent"] | components["schemas"]["MachineEvent"] | components["schemas"]["ClaimEvent"] | components["schemas"]["NodeEvent"] | components["schemas"]["PublicationEvent"] | components["schemas"]["PublicationGoneEvent"] | components["schemas"]["SubscriptionEvent"] | components["schemas"]["SubscriptionGoneEvent"] | components["schemas"]["HelloEvent"] | components["schemas"]["HeartbeatEvent"];
+        /** @description `/seg/seg`: 1 to 16 segments of 1 to 255 bytes, without control characters; none is `*`. */
+        Path: string;
+        /** @description A name: 1 to 64 bytes, without `/` and control characters. */
+        Name: string;
+        /** @description A ticket: the id of a peer and the addresses where it can be reached. The id alone is a ticket without addresses. */
+        Ticket: string;
+        /** @description A place in a stream. */
+        Cursor: string;
+        /** @description The name of a space: at most 64 bytes, without `/` and control characters. The default space has the empty name. */
+        Space: string;
+        /** @description Milliseconds since 1970. */
+        Milliseconds: number;
+        /** @description How many waves a state has seen. */
+        Aeon: number;
+        /** @description One event of a stream. The name of the event is the `type` of its data. */
+        ServerSentEvent: {
+            /** @enum {string} */
+            event: "put" | "delete" | "left" | "reset" | "caught_up" | "update" | "not_available" | "killed" | "freshness" | "ended" | "gone" | "machine" | "claim" | "node" | "publication" | "publication_gone" | "subscription" | "subscription_gone" | "hello" | "heartbeat";
+            /** @description One line of JSON. */
+            data: string;
+            /** @description Where the reader stands with this event: give it as `from`. */
+            id?: string;
+            /**
+             * @description How long to wait before connecting again, in milliseconds; with the first event.
+             * @constant
+             */
+            retry?: 1000;
+        };
     };
     responses: {
-        /** @description It was not done, and why. */
-        Problem: {
+        /** @description The request is malformed. `bad-request`. */
+        BadRequest: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description No valid token or session. `no-token`. */
+        NoToken: {
+            headers: {
+                "WWW-Authenticate": "Bearer";
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Not allowed. `foreign-origin`. */
+        ForeignOrigin: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The request took too long to arrive. `too-slow`. */
+        TooSlow: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description It is too large. `too-large`. */
+        TooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The address is too long. `address-too-long`. */
+        AddressTooLong: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The request names another host. `foreign-host`. */
+        ForeignHost: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Too many at once. `too-many-requests`. */
+        TooManyRequests: {
+            headers: {
+                /** @description In seconds. */
+                "Retry-After": number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The head of the request is too large. `head-too-large`. */
+        HeadTooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Something failed here. `internal`. */
+        Internal: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Something failed here. `internal`, `storage`. */
+        Failed: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The node is shut down. `shut-down`. */
+        ShutDown: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `not-found`. */
+        NotFound: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Not allowed. `bad-code`, `foreign-origin`. */
+        BadCodeOrForeignOrigin: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `unknown-peer`. */
+        UnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `unknown-machine`. */
+        UnknownMachine: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `wrong-role`. */
+        WrongRole: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `not-claimed`, `wrong-role`. */
+        NotClaimedOrWrongRole: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `claim-failed`, `wrong-role`. */
+        ClaimFailedOrWrongRole: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Too many at once. `too-many-claims`, `too-many-requests`. */
+        TooManyClaimsOrTooManyRequests: {
+            headers: {
+                /** @description In seconds. */
+                "Retry-After": number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The peer cannot be reached. `unreachable`. */
+        Unreachable: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `unknown-claim`. */
+        UnknownClaim: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `claim-failed`, `claim-over`. */
+        ClaimFailedOrClaimOver: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The request is malformed. `bad-request`, `key-too-long`. */
+        BadRequestOrKeyTooLong: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `no-entry`, `unknown-machine`. */
+        NoEntryOrUnknownMachine: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `not-claimed`, `too-many-keys`, `wrong-role`. */
+        NotClaimedOrTooManyKeysOrWrongRole: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description It is too large. `too-large`, `value-too-large`. */
+        TooLargeOrValueTooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Too many at once. `too-many-requests`, `too-many-streams`. */
+        TooManyRequestsOrTooManyStreams: {
+            headers: {
+                /** @description In seconds. */
+                "Retry-After": number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `no-state`. */
+        NoState: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `declared-elsewhere`, `lake-differs`. */
+        DeclaredElsewhereOrLakeDiffers: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `unknown-lake`. */
+        UnknownLake: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `declared-elsewhere`, `lake-differs`, `lake-needed`. */
+        DeclaredElsewhereOrLakeDiffersOrLakeNeeded: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `declared-elsewhere`, `lake-differs`, `lake-needed`, `wave-refused`. */
+        DeclaredElsewhereOrLakeDiffersOrLakeNeededOrWaveRefused: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `no-state`, `unknown-lake`. */
+        NoStateOrUnknownLake: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `no-state`, `unknown-peer`. */
+        NoStateOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `access-refused`, `declared-elsewhere`, `lake-differs`. */
+        AccessRefusedOrDeclaredElsewhereOrLakeDiffers: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `declared-elsewhere`, `lake-differs`, `not-empty`. */
+        DeclaredElsewhereOrLakeDiffersOrNotEmpty: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `no-state`, `not-followed`, `unknown-peer`. */
+        NoStateOrNotFollowedOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `unknown-lake`, `unknown-peer`. */
+        UnknownLakeOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `not-followed`, `unknown-peer`. */
+        NotFollowedOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `no-state`, `unknown-lake`, `unknown-peer`. */
+        NoStateOrUnknownLakeOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `no-state`, `not-followed`, `unknown-lake`, `unknown-peer`. */
+        NoStateOrNotFollowedOrUnknownLakeOrUnknownPeer: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1040,7 +1469,7 @@ export interface components {
         /** @description The one-time code of the link. */
         code: string;
         /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
-        space: string;
+        space: components["schemas"]["Space"];
         /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
         key: string;
         /** @description Only this key; may be given several times. Encoded as a key is. */
@@ -1065,10 +1494,10 @@ export interface components {
         last_event_id: string;
         /** @description The agent that publishes: a name of 1 to 64 bytes. */
         agent: string;
-        /** @description The path: `/seg/seg`, 1 to 16 segments. */
-        path: string;
+        /** @description The path. */
+        path: components["schemas"]["Path"];
         /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
-        peer: string;
+        peer: components["schemas"]["Ticket"];
         /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
         lake: string;
         /** @description With which events the rock comes: none; those without a wave, and `caught_up`; every one. */
@@ -1096,13 +1525,29 @@ export interface operations {
             /** @description The page. */
             200: {
                 headers: {
+                    ETag: string;
+                    "Cache-Control": "no-cache";
                     [name: string]: unknown;
                 };
                 content: {
                     "text/html": unknown;
                 };
             };
-            default: components["responses"]["Problem"];
+            /** @description The page has the ETag that `If-None-Match` names. */
+            304: {
+                headers: {
+                    ETag: string;
+                    "Cache-Control": "no-cache";
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
         };
     };
     getAsset: {
@@ -1120,6 +1565,8 @@ export interface operations {
             /** @description The file, with an ETag. */
             200: {
                 headers: {
+                    ETag: string;
+                    "Cache-Control": "no-cache";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1128,7 +1575,22 @@ export interface operations {
                     "image/svg+xml": unknown;
                 };
             };
-            default: components["responses"]["Problem"];
+            /** @description The file has the ETag that `If-None-Match` names. */
+            304: {
+                headers: {
+                    ETag: string;
+                    "Cache-Control": "no-cache";
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NotFound"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
         };
     };
     open: {
@@ -1146,13 +1608,19 @@ export interface operations {
             /** @description A session cookie (HttpOnly, SameSite=Strict), and on to the dashboard. */
             303: {
                 headers: {
-                    "Set-Cookie"?: string;
-                    Location?: string;
+                    "Set-Cookie": string;
+                    Location: "./";
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["BadCodeOrForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     getOpenApi: {
@@ -1170,10 +1638,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": Record<string, never>;
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
         };
     };
     getNode: {
@@ -1194,7 +1668,14 @@ export interface operations {
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     listPeers: {
@@ -1217,7 +1698,14 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     addPeer: {
@@ -1230,7 +1718,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    ticket: string;
+                    ticket: components["schemas"]["Ticket"];
                 };
             };
         };
@@ -1246,7 +1734,18 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownPeer"];
+            408: components["responses"]["TooSlow"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     listMachines: {
@@ -1269,7 +1768,14 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     getMachine: {
@@ -1293,7 +1799,17 @@ export interface operations {
                     "application/json": components["schemas"]["Machine"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            409: components["responses"]["WrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     releaseMachine: {
@@ -1320,7 +1836,17 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            409: components["responses"]["NotClaimedOrWrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     listClaims: {
@@ -1343,7 +1869,15 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            409: components["responses"]["WrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     beginClaim: {
@@ -1356,8 +1890,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @description The machine's ticket. */
-                    ticket: string;
+                    ticket: components["schemas"]["Ticket"];
                 };
             };
         };
@@ -1371,7 +1904,20 @@ export interface operations {
                     "application/json": components["schemas"]["Claim"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownPeer"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["ClaimFailedOrWrongRole"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyClaimsOrTooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            502: components["responses"]["Unreachable"];
+            503: components["responses"]["ShutDown"];
         };
     };
     getClaim: {
@@ -1395,7 +1941,15 @@ export interface operations {
                     "application/json": components["schemas"]["Claim"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownClaim"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     answerClaim: {
@@ -1426,7 +1980,19 @@ export interface operations {
                     "application/json": components["schemas"]["Claim"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownClaim"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["ClaimFailedOrClaimOver"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["ShutDown"];
         };
     };
     listSpaces: {
@@ -1448,11 +2014,21 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        spaces: string[];
+                        spaces: components["schemas"]["Space"][];
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            409: components["responses"]["WrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     listEntries: {
@@ -1499,7 +2075,17 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequestOrKeyTooLong"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            409: components["responses"]["NotClaimedOrWrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     getEntry: {
@@ -1523,16 +2109,26 @@ export interface operations {
             200: {
                 headers: {
                     /** @description Who wrote it. */
-                    "Groundswell-Author"?: components["schemas"]["Author"];
+                    "Groundswell-Author": components["schemas"]["Author"];
                     /** @description The writer's wall clock, in milliseconds since 1970; for people. */
-                    "Groundswell-Timestamp"?: number;
+                    "Groundswell-Timestamp": number;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/octet-stream": string;
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequestOrKeyTooLong"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoEntryOrUnknownMachine"];
+            409: components["responses"]["NotClaimedOrWrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     putEntry: {
@@ -1566,7 +2162,19 @@ export interface operations {
                     "application/json": components["schemas"]["Entry"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequestOrKeyTooLong"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["NotClaimedOrTooManyKeysOrWrongRole"];
+            413: components["responses"]["TooLargeOrValueTooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     deleteEntry: {
@@ -1598,7 +2206,17 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequestOrKeyTooLong"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            409: components["responses"]["NotClaimedOrTooManyKeysOrWrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     isDelivered: {
@@ -1627,7 +2245,17 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            409: components["responses"]["NotClaimedOrWrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     streamEntries: {
@@ -1666,10 +2294,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["Event"];
+                    "text/event-stream": components["schemas"]["ServerSentEvent"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequestOrKeyTooLong"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownMachine"];
+            409: components["responses"]["NotClaimedOrWrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequestsOrTooManyStreams"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     listPublications: {
@@ -1692,13 +2330,20 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     readPublication: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1718,13 +2363,23 @@ export interface operations {
                     "application/json": components["schemas"]["State"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoState"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     openPublication: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1746,13 +2401,23 @@ export interface operations {
                     "application/json": components["schemas"]["Given"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownLake"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     killPublication: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1775,13 +2440,23 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoState"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     give: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1810,13 +2485,25 @@ export interface operations {
                     "application/json": components["schemas"]["Given"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownLake"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeededOrWaveRefused"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     streamPublication: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1842,16 +2529,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["Event"];
+                    "text/event-stream": components["schemas"]["ServerSentEvent"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoStateOrUnknownLake"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequestsOrTooManyStreams"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     changeRule: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1876,13 +2573,25 @@ export interface operations {
                     "application/json": components["schemas"]["Rule"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoState"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     wipe: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1905,13 +2614,24 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoState"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     changeAccess: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1928,7 +2648,7 @@ export interface operations {
                 } | {
                     /** @enum {string} */
                     change: "allow" | "block";
-                    peers: string[];
+                    peers: components["schemas"]["Ticket"][];
                 };
             };
         };
@@ -1940,18 +2660,30 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        path: string;
+                        path: components["schemas"]["Path"];
                         access: components["schemas"]["Access"];
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoStateOrUnknownPeer"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["AccessRefusedOrDeclaredElsewhereOrLakeDiffers"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     fork: {
         parameters: {
             query: {
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -1964,7 +2696,7 @@ export interface operations {
             content: {
                 "application/json": {
                     /** @description The new path. */
-                    to: string;
+                    to: components["schemas"]["Path"];
                 };
             };
         };
@@ -1978,7 +2710,19 @@ export interface operations {
                     "application/json": components["schemas"]["Given"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoState"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrNotEmpty"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     listSubscriptions: {
@@ -2001,7 +2745,14 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     readSubscription: {
@@ -2009,7 +2760,7 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2029,7 +2780,17 @@ export interface operations {
                     "application/json": components["schemas"]["State"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoStateOrNotFollowedOrUnknownPeer"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     surf: {
@@ -2037,7 +2798,7 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2061,7 +2822,17 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["UnknownLakeOrUnknownPeer"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     quit: {
@@ -2069,7 +2840,7 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2092,7 +2863,17 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NotFollowedOrUnknownPeer"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     streamSubscription: {
@@ -2100,7 +2881,7 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2128,10 +2909,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["Event"];
+                    "text/event-stream": components["schemas"]["ServerSentEvent"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoStateOrUnknownLakeOrUnknownPeer"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequestsOrTooManyStreams"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     changeReplicaRule: {
@@ -2139,7 +2930,7 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2164,7 +2955,19 @@ export interface operations {
                     "application/json": components["schemas"]["Rule"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoStateOrNotFollowedOrUnknownPeer"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     wipeReplica: {
@@ -2172,7 +2975,7 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2195,7 +2998,18 @@ export interface operations {
                     };
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoStateOrNotFollowedOrUnknownPeer"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     copy: {
@@ -2203,7 +3017,7 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path: `/seg/seg`, 1 to 16 segments. */
+                /** @description The path. */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2216,12 +3030,12 @@ export interface operations {
             content: {
                 "application/json": {
                     /** @description The new path. */
-                    to: string;
+                    to: components["schemas"]["Path"];
                     /**
                      * @description The agent that is to publish it.
                      * @default main
                      */
-                    agent?: string;
+                    agent?: components["schemas"]["Name"];
                 };
             };
         };
@@ -2235,7 +3049,19 @@ export interface operations {
                     "application/json": components["schemas"]["Given"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NoStateOrNotFollowedOrUnknownLakeOrUnknownPeer"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrNotEmpty"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["ShutDown"];
         };
     };
     stream: {
@@ -2261,10 +3087,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["Event"];
+                    "text/event-stream": components["schemas"]["ServerSentEvent"];
                 };
             };
-            default: components["responses"]["Problem"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequestsOrTooManyStreams"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["ShutDown"];
         };
     };
 }

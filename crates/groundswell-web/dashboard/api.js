@@ -1,6 +1,7 @@
 // The requests of the page. An answer that is not good is a `Refused`, with the words of its problem document.
 
 import { percent } from './bytes.js';
+import { EXACT, parse } from './json.js';
 import { pathQuery } from './topics.js';
 
 /** Relative to this file, so that the page may be mounted anywhere. */
@@ -72,7 +73,7 @@ export const answerClaim = async (claim, same) => (await ask('POST', `claims/${c
 export const release = async (machine) => (await ask('DELETE', `machines/${machine}`)).json();
 
 /** @param {import('./rock.js').PathState['subject']} subject */
-export const readPath = async (subject) => (await ask('GET', `${subject.kind}?${pathQuery(subject)}`)).json();
+export const readPath = async (subject) => parse(await (await ask('GET', `${subject.kind}?${pathQuery(subject)}`)).text(), EXACT);
 
 /** Why there is no stream. @returns {Promise<{status: number, detail: string}|null>} */
 export async function probe() {

@@ -22,10 +22,14 @@ const TICK = 1000;
 /** A rock that can't be washed here is read at most so often, in milliseconds. */
 const READ_EVERY = 1000;
 
+/** The page's clock: milliseconds since 1970 by the clock of the wall when the page was opened, whoever sets that later. */
+const pageNow = () => performance.timeOrigin + performance.now();
+
 const model = new Model();
 const stream = new Stream(STREAM, {
   open: (url) => new EventSource(url),
-  now: () => Date.now(),
+  now: pageNow,
+  wall: Date.now,
   setTimer: (call, ms) => setTimeout(call, ms),
   clearTimer: (timer) => clearTimeout(timer),
   random: Math.random,
@@ -36,7 +40,7 @@ const stream = new Stream(STREAM, {
     draw();
   },
   onBack: (back) => {
-    head.setBack(back, Date.now());
+    head.setBack(back, pageNow());
     draw();
   },
 });
@@ -66,7 +70,7 @@ let role = null;
 
 /** @param {any} event @param {import('./topics.js').Topic[]} followed By the stream that it came on. */
 function hear(event, followed) {
-  model.apply(event, followed, Date.now());
+  model.apply(event, followed, pageNow());
   if (event.type === 'node' && event.node.role !== role) begin(event.node);
   if (wanted && event.type === 'machine' && event.machine.id === wanted.machine) {
     const { machine, space } = wanted;
@@ -148,8 +152,8 @@ let reading = 0;
 /** Reads a rock whose waves can't be washed here. */
 async function readRock() {
   const { path } = model;
-  if (!path?.needsRead || Date.now() - reading < READ_EVERY) return;
-  reading = Date.now();
+  if (!path?.needsRead || pageNow() - reading < READ_EVERY) return;
+  reading = pageNow();
   try {
     path.read(await readPath(path.subject));
     redrawRock();
@@ -163,7 +167,7 @@ async function readRock() {
 let ticked = true;
 
 function render() {
-  const now = Date.now();
+  const now = pageNow();
   const changed = model.takeChanged();
   head.render(now);
   if (changed.has('machines') || changed.has('claims') || ticked) machines.render(now);
@@ -199,7 +203,7 @@ async function start() {
     begin(await readNode());
   } catch (error) {
     const refused = error instanceof Refused && [401, 403].includes(error.status);
-    head.status = { state: refused ? 'refused' : 'gone', since: Date.now(), reason: /** @type {Error} */ (error).message, tries: 0, nextTry: null };
+    head.status = { state: refused ? 'refused' : 'gone', since: pageNow(), reason: /** @type {Error} */ (error).message, tries: 0, nextTry: null };
     if (refused) say('Open the dashboard by a new link.');
     setTimeout(start, refused ? 10_000 : 1000);
   }

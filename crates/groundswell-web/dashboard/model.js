@@ -6,6 +6,10 @@ import { Series } from './series.js';
 
 /** Clocks that differ by less are one clock, and the difference is the way of the message, in milliseconds. */
 const SAME_CLOCK_MS = 250;
+/** One that changes by more was set, in milliseconds: no message is on its way for so long. */
+const SET_CLOCK_MS = 10_000;
+/** The moments in what the node says, by its clock as it was at that time. */
+const MOMENTS = ['since_ms', 'current_at_ms', 'undelivered_since_ms', 'begun_ms', 'started_ms'];
 
 /** @typedef {import('./topics.js').Topic} Topic */
 /** @typedef {'node'|'machines'|'claims'|'paths'|'entries'|'rock'|'series'} Part What can have changed. */
@@ -92,7 +96,7 @@ export class Model {
     this.changed.add('rock').add('paths');
   }
 
-  /** An event of the stream. @param {any} event @param {Topic[]} topics @param {number} now In milliseconds since 1970. */
+  /** An event of the stream. @param {any} event @param {Topic[]} topics @param {number} now By the page's clock. */
   apply(event, topics, now) {
     if (event.type === 'hello') return this.begin();
     if (event.type === 'heartbeat') return this.setClock(now - event.now_ms);
@@ -111,7 +115,8 @@ export class Model {
 
   /** @param {number} offset */
   setClock(offset) {
-    const least = this.offset === null || Math.abs(offset) < Math.abs(this.offset) ? offset : this.offset;
+    const before = this.offset !== null && Math.abs(offset - this.offset) < SET_CLOCK_MS ? this.offset : offset;
+    const least = Math.abs(offset) < Math.abs(before) ? offset : before;
     this.offset = Math.abs(least) < SAME_CLOCK_MS ? 0 : least;
   }
 
@@ -163,12 +168,12 @@ export class Model {
   applyList(event, topic, now) {
     switch (event.type) {
       case 'node':
-        this.node = event.node;
+        this.node = byPage(event.node, event.node.now_ms, now);
         this.setClock(now - event.node.now_ms);
         this.changed.add('node');
         break;
       case 'machine':
-        this.machines.set(event.machine.id, event.machine);
+        this.machines.set(event.machine.id, byPage(event.machine, event.now_ms, now));
         this.changed.add('machines');
         break;
       case 'gone':
@@ -176,7 +181,7 @@ export class Model {
         this.changed.add('machines');
         break;
       case 'claim':
-        this.claims.set(String(event.claim.claim).padStart(12, '0'), event.claim);
+        this.claims.set(String(event.claim.claim).padStart(12, '0'), byPage(event.claim, event.now_ms, now));
         this.changed.add('claims');
         break;
       case 'publication':
@@ -188,7 +193,7 @@ export class Model {
         this.changed.add('paths');
         break;
       case 'subscription':
-        this.subscriptions.set(sourceId(event.subscription.source), event.subscription);
+        this.subscriptions.set(sourceId(event.subscription.source), byPage(event.subscription, event.now_ms, now));
         this.changed.add('paths');
         break;
       case 'subscription_gone':
@@ -230,6 +235,15 @@ export class Model {
     if (skew === null) return null;
     return Math.max(0, now - (this.offset ?? 0) - (event.timestamp - skew));
   }
+}
+
+/**
+ * The same with its moments by the page's clock, so that how long ago they were does not change with the node's.
+ * @param {any} said @param {number} nodeNow What the node's clock showed when it said it. @param {number} now
+ */
+function byPage(said, nodeNow, now) {
+  const moments = MOMENTS.filter((name) => typeof said[name] === 'number');
+  return { ...said, ...Object.fromEntries(moments.map((name) => [name, now - (nodeNow - said[name])])) };
 }
 
 /** @param {{peer: string, agent: string, path: string}} source */

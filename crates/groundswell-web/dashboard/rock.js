@@ -1,6 +1,8 @@
 // What becomes of a rock when a wave comes, for the lakes that every node knows: the same wash as the node's, so that
 // a page need not read a large rock again at each wave. And the state of the one path that is looked at.
 
+import { clone, hasMembers, numberOf, setMember } from './json.js';
+
 /** How many waves of the past are shown. */
 export const SHOWN_WAVES = 20;
 
@@ -17,8 +19,7 @@ export function fold(lake, rock, wave) {
     return rock;
   }
   if (lake === 'sum') {
-    const sum = BigInt(rock) + BigInt(wave);
-    return Number.isSafeInteger(Number(sum)) ? Number(sum) : String(sum);
+    return numberOf(String(BigInt(String(rock)) + BigInt(String(wave))));
   }
   if (lake === 'json' && Array.isArray(wave)) return wave.reduce(patch, rock);
   throw new Unwashable(`a wave of the lake ${lake}`);
@@ -29,13 +30,13 @@ function patch(document, operation) {
   const path = pointer(operation.path);
   switch (operation.op) {
     case 'add':
-      return add(document, path, structuredClone(operation.value));
+      return add(document, path, clone(operation.value));
     case 'replace':
-      return path.length === 0 ? structuredClone(operation.value) : add(remove(document, path), path, structuredClone(operation.value));
+      return path.length === 0 ? clone(operation.value) : add(remove(document, path), path, clone(operation.value));
     case 'remove':
       return remove(document, path);
     case 'copy':
-      return add(document, path, structuredClone(read(document, pointer(operation.from))));
+      return add(document, path, clone(read(document, pointer(operation.from))));
     case 'move': {
       const value = read(document, pointer(operation.from));
       return add(remove(document, pointer(operation.from)), path, value);
@@ -57,7 +58,7 @@ function pointer(text) {
 /** @param {any} document @param {string[]} path */
 function read(document, path) {
   return path.reduce((at, name) => {
-    if (at === null || typeof at !== 'object' || !Object.hasOwn(at, name)) throw new Unwashable(`nothing at ${name}`);
+    if (!hasMembers(at) || !Object.hasOwn(at, name)) throw new Unwashable(`nothing at ${name}`);
     return at[name];
   }, document);
 }
@@ -71,9 +72,8 @@ function add(document, path, value) {
     const at = name === '-' ? parent.length : Number(name);
     if (!(at >= 0 && at <= parent.length)) throw new Unwashable(`the index ${name}`);
     parent.splice(at, 0, value);
-  } else if (parent !== null && typeof parent === 'object') {
-    // A plain assignment to `__proto__` would not make a member.
-    Object.defineProperty(parent, name, { value, enumerable: true, configurable: true, writable: true });
+  } else if (hasMembers(parent)) {
+    setMember(parent, name, value);
   } else {
     throw new Unwashable(`no place for ${name}`);
   }

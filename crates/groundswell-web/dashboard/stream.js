@@ -1,6 +1,7 @@
 // The one event stream of the page: opened, watched, and opened again from where it was, for as long as the page lives.
 // Pure but for what it is given: the EventSource, the clock, the timers and the dice.
 
+import { EXACT, parse } from './json.js';
 import { completes, streamQuery } from './topics.js';
 
 /** The first wait before another try, and the longest, in milliseconds; each try doubles it. */
@@ -25,15 +26,16 @@ const NAMES = [
 /**
  * @typedef {object} Status
  * @property {'connecting'|'catching up'|'live'|'gone'|'refused'|'resting'} state
- * @property {number} since In milliseconds since 1970.
+ * @property {number} since By the page's clock.
  * @property {string|null} reason Why it is gone or refused.
  * @property {number} tries Since it was gone.
- * @property {number|null} nextTry When, in milliseconds since 1970.
+ * @property {number|null} nextTry When, by the page's clock.
  */
 /**
  * @typedef {object} Needs
  * @property {(url: string) => EventSource} open
- * @property {() => number} now
+ * @property {() => number} now A clock that nobody sets, in milliseconds.
+ * @property {() => number} wall The clock of the wall, which goes on while the device sleeps.
  * @property {(call: () => void, ms: number) => any} setTimer
  * @property {(timer: any) => void} clearTimer
  * @property {() => number} random From 0 to 1.
@@ -56,8 +58,8 @@ export class Stream {
     this.source = null;
     /** @type {Status} */
     this.status = { state: 'connecting', since: needs.now(), reason: null, tries: 0, nextTry: null };
-    /** When the node began the run that was seen last. @type {number|null} */
-    this.startedMs = null;
+    /** The run of the node that was seen last. @type {string|null} */
+    this.run = null;
     this.restarted = false;
     this.rested = false;
     /** Since when the page is not right. @type {number|null} */
@@ -70,6 +72,7 @@ export class Stream {
     this.watch = null;
     this.again = null;
     this.heard = 0;
+    this.heardWall = 0;
   }
 
   /** Follows these topics from now on; those that were followed before go on where they were. @param {Topic[]} topics */
@@ -95,7 +98,7 @@ export class Stream {
 
   /** Somebody looks again: a device that slept has a connection that says nothing any more. */
   wake() {
-    const silent = this.needs.now() - this.heard > this.heartbeat * 1.5;
+    const silent = Math.abs(this.needs.wall() - this.heardWall) > this.heartbeat * 1.5;
     if (this.status.state === 'resting' || this.status.state === 'gone' || silent) this.retry();
   }
 
@@ -137,9 +140,10 @@ export class Stream {
     const event = parseEvent(message.data);
     if (message.lastEventId) this.lastId = message.lastEventId;
     this.heard = this.needs.now();
+    this.heardWall = this.needs.wall();
     if (event.type === 'hello') {
-      this.restarted ||= this.startedMs !== null && this.startedMs !== event.started_ms;
-      this.startedMs = event.started_ms;
+      this.restarted ||= this.run !== null && this.run !== event.run;
+      this.run = event.run;
       this.heartbeat = event.heartbeat_ms;
       this.setStatus('catching up', null);
     }
@@ -199,10 +203,5 @@ export class Stream {
   }
 }
 
-/**
- * The event of a line of JSON. A sum has 64 bits, a number here 53: what would be rounded stays as text.
- * @param {string} text @returns {any}
- */
-export function parseEvent(text) {
-  return JSON.parse(text.replace(/"(rock|wave)":(-?\d{16,})(?=[,}])/g, '"$1":"$2"'));
-}
+/** The event of a line of JSON. The numbers of its rock and its wave are exact. @param {string} text @returns {any} */
+export const parseEvent = (text) => parse(text, EXACT);

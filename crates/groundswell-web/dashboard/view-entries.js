@@ -202,7 +202,7 @@ export class EntriesView {
     const top = at * this.rowHeight;
     if (top < this.grid.scrollTop) this.grid.scrollTop = top;
     else if (top + this.rowHeight + head > this.grid.scrollTop + this.grid.clientHeight) this.grid.scrollTop = top + this.rowHeight + head - this.grid.clientHeight;
-    this.render(Date.now());
+    this.render(performance.timeOrigin + performance.now());
     this.shown.get(row.id)?.node.focus({ preventScroll: true });
   }
 

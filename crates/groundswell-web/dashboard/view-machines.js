@@ -42,12 +42,11 @@ export class MachinesView {
   render(now) {
     const { model } = this;
     const machines = model.machines.values();
-    const clockNow = now - (model.offset ?? 0);
     const own = machines.some((machine) => machine.own);
     setText(byId('machines-summary'), own ? 'This machine, and the manager that has claimed it.' : machines.length > 1 ? 'Choose one to see its entries alone.' : '');
     keyed(byId('machines-body'), machines, ({ id }) => id, (machine) => this.row(machine));
     for (const [id, { update }] of this.rows) {
-      if (model.machines.get(id)) update(clockNow);
+      if (model.machines.get(id)) update(now);
       else this.rows.delete(id);
     }
     const none = byId('machines-none');

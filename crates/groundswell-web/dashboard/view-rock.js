@@ -2,6 +2,7 @@
 
 import { printable } from './bytes.js';
 import { byId, el, keyed, setHidden, setText } from './dom.js';
+import { hasMembers, Numeral, stringify } from './json.js';
 import { clock, count, endWords, shortId } from './words.js';
 
 /** The most lines of a log that are shown: the newest. */
@@ -61,7 +62,7 @@ export class RockView {
       this.value.replaceChildren(el('p', { class: 'empty', text: path.rock === null && path.rockAeon !== null ? 'null' : 'There is no state here yet.' }));
       return;
     }
-    const kind = path.lake === 'log' && Array.isArray(path.rock) ? 'log' : ['number', 'string'].includes(typeof path.rock) ? 'number' : 'tree';
+    const kind = path.lake === 'log' && Array.isArray(path.rock) ? 'log' : typeof path.rock === 'number' || path.rock instanceof Numeral ? 'number' : 'tree';
     if (!this.shape || this.kind !== kind) {
       this.kind = kind;
       this.shape = kind === 'log' ? lines(this.value) : kind === 'number' ? number() : tree(null, 0, this.does.redraw);
@@ -74,17 +75,20 @@ export class RockView {
 /** A wave in a line: of a JSON Patch, its operations. @param {string|null} lake @param {any} wave @returns {string} */
 function waveText(lake, wave) {
   if (typeof wave === 'string') return wave;
-  if (lake !== 'json' || !Array.isArray(wave)) return JSON.stringify(wave);
-  const operation = (/** @type {any} */ one) => [one.op, one.from, one.path || 'the document', 'value' in one ? JSON.stringify(one.value) : ''].filter(Boolean).join(' ');
+  if (lake !== 'json' || !Array.isArray(wave)) return stringify(wave);
+  const operation = (/** @type {any} */ one) => [one.op, one.from, one.path || 'the document', 'value' in one ? stringify(one.value) : ''].filter(Boolean).join(' ');
   return wave.map(operation).join('; ');
 }
 
 /** @param {string} text */
 const short = (text) => printable(text.length > CHARACTERS ? `${text.slice(0, CHARACTERS)}…` : text);
 
+/** A whole number with groups of three digits; any other as it is. @param {string} text */
+const grouped = (text) => (/^-?\d+$/.test(text) ? text.replace(/\B(?=(\d{3})+$)/g, ',') : text);
+
 function number() {
   const node = el('p', { class: 'number' });
-  return { node, update: (/** @type {number|string} */ value) => setText(node, typeof value === 'number' ? count(value) : value.replace(/\B(?=(\d{3})+$)/g, ',')) };
+  return { node, update: (/** @type {number|Numeral} */ value) => setText(node, grouped(stringify(value))) };
 }
 
 /** @param {HTMLElement} scroller */
@@ -135,10 +139,10 @@ function tree(name, depth, redraw) {
   };
   const update = (/** @type {any} */ value) => {
     held = value;
-    if (value === null || typeof value !== 'object') {
-      const text = JSON.stringify(value);
+    if (!hasMembers(value)) {
+      const text = stringify(value);
       setText(scalar, short(text));
-      scalar.dataset.type = value === null ? 'null' : typeof value;
+      scalar.dataset.type = value === null ? 'null' : value instanceof Numeral ? 'number' : typeof value;
       if (leaf.parentNode !== node) node.replaceChildren(leaf);
       return;
     }

@@ -21,7 +21,7 @@ export function span(ms) {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
-/** @param {any} machine @param {number} now On the node's clock. @returns {Standing} */
+/** @param {any} machine @param {number} now By the page's clock. @returns {Standing} */
 export function link(machine, now) {
   const detail = machine.problem ?? '';
   switch (machine.link) {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::Router;
+use groundswell::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -128,7 +129,7 @@ pub(crate) struct Inner {
     pub(crate) sampler: Sampler,
     pub(crate) counts: Arc<Counts>,
     pub(crate) rates: Rates,
-    pub(crate) started_ms: u64,
+    pub(crate) started: Moment,
     pub(crate) max_value_bytes: usize,
     pub(crate) for_other_computers: bool,
     hosts: Vec<String>,
@@ -188,7 +189,7 @@ impl App {
             sampler: Sampler::new(subject.node().clone()),
             counts: Arc::default(),
             rates: Rates { known: Bucket::new(REQUESTS_PER_SECOND), strange: Bucket::new(STRANGE_REQUESTS_PER_SECOND) },
-            started_ms: now_ms(),
+            started: Moment::now(),
             max_value_bytes: config.max_value_bytes,
             for_other_computers: config.for_other_computers,
             hosts: config.hosts,
@@ -277,7 +278,8 @@ impl Inner {
             ticket: node.ticket().to_string(),
             role: self.subject.role(),
             version: env!("CARGO_PKG_VERSION"),
-            started_ms: self.started_ms,
+            run: self.keys.run().to_owned(),
+            started_ms: self.started.unix_ms(),
             now_ms: now_ms(),
             peers,
             metrics: node.metrics(),

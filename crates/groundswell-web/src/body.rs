@@ -1,12 +1,19 @@
 //! Bodies of requests, within a size and a time; and answers as JSON.
 
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
 use axum::{
-    body::{Body, BodyDataStream, HttpBody},
+    body::{Body, HttpBody},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use hyper::body::{Frame, SizeHint};
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
 
 use crate::{
@@ -14,20 +21,86 @@ use crate::{
     problem::{Kind, Problem},
 };
 
+/// The body of a request, which its handler takes and of which what the handler leaves is read all the same.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<Taken>>);
+
+struct Taken {
+    body: Body,
+    /// Somebody has asked for it, so that who waits with it (`Expect: 100-continue`) has been told to send it.
+    begun: bool,
+    ended: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(body: Body) -> Self {
+        let ended = body.is_end_stream();
+        Self(Arc::new(Mutex::new(Taken { body, begun: false, ended })))
+    }
+
+    /// Reads what is left, within [`DRAIN_BYTES`] and [`DRAIN_TIMEOUT`]: who writes a whole request before it reads the
+    /// answer would find a closed connection in place of it. Whether the body has come to its end, and another request
+    /// can follow it.
+    pub(crate) async fn drain(self, waits: bool) -> bool {
+        let (begun, ended) = {
+            let taken = self.locked();
+            (taken.begun, taken.ended)
+        };
+        if ended || (waits && !begun) {
+            return ended;
+        }
+        let draining = async {
+            let (mut parts, mut left) = (Body::new(self).into_data_stream(), DRAIN_BYTES);
+            while let Some(part) = parts.next().await {
+                left = left.saturating_sub(part?.len());
+                if left == 0 {
+                    return Ok(false);
+                }
+            }
+            Ok::<_, axum::Error>(true)
+        };
+        matches!(tokio::time::timeout(DRAIN_TIMEOUT, draining).await, Ok(Ok(true)))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut taken = self.locked();
+        taken.begun = true;
+        let polled = Pin::new(&mut taken.body).poll_frame(context);
+        if let Poll::Ready(None | Some(Err(_))) = &polled {
+            taken.ended = true;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.locked().body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.locked().body.size_hint()
+    }
+}
+
 /// The whole body; `beyond` is what it is to one that is larger.
 pub(crate) async fn read(body: Body, limit: usize, beyond: Kind) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(beyond, format!("the body has more than the {limit} bytes that are allowed here"));
-    let announced = body.size_hint().lower();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
     let reading = async {
         let (mut parts, mut whole) = (body.into_data_stream(), BytesMut::new());
-        if announced > limit as u64 {
-            drain(parts).await;
-            return Err(too_large());
-        }
         while let Some(part) = parts.next().await {
             let part = part.map_err(|error| Problem::bad(format!("the body did not arrive whole: {error}")))?;
             if whole.len() + part.len() > limit {
-                drain(parts).await;
                 return Err(too_large());
             }
             whole.extend_from_slice(&part);
@@ -36,21 +109,6 @@ pub(crate) async fn read(body: Body, limit: usize, beyond: Kind) -> Result<Bytes
     };
     let slow = |_| Problem::new(Kind::TooSlow, format!("the body took more than {} s", BODY_TIMEOUT.as_secs()));
     tokio::time::timeout(BODY_TIMEOUT, reading).await.map_err(slow)?
-}
-
-/// Takes a little more of what is refused, so that who is still sending it gets to read why.
-async fn drain(mut parts: BodyDataStream) {
-    let draining = async {
-        let mut left = DRAIN_BYTES;
-        while let Some(Ok(part)) = parts.next().await {
-            left = left.saturating_sub(part.len());
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // Whether there is more makes no difference.
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, draining).await;
 }
 
 /// The same as JSON.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use groundswell::{
-    ClaimError, ClaimFailure, ClaimPin, IncomingClaim, Machine, Manager, PeerId, PeerTicket, PendingClaim,
+    ClaimError, ClaimFailure, ClaimPin, IncomingClaim, Machine, Manager, Moment, PeerId, PeerTicket, PendingClaim,
 };
 use serde::Serialize;
 use tokio::{
@@ -18,7 +18,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     limits::{CLAIM_DEADLINE, MAX_CLAIMS, MAX_PENDING_CLAIMS},
     problem::{Kind, Problem},
-    views::now_ms,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,7 +47,7 @@ pub(crate) struct ClaimView {
     pub(crate) pin: String,
     machine: Option<String>,
     manager: Option<String>,
-    begun_ms: u64,
+    begun_ms: Moment,
     pub(crate) reason: Option<String>,
 }
 
@@ -287,7 +286,7 @@ impl Claims {
             pin: pin.to_string(),
             machine: Some(machine.to_string()),
             manager: asked_by.map(|manager| manager.to_string()),
-            begun_ms: now_ms(),
+            begun_ms: Moment::now(),
             reason: None,
         };
         let (answer, answered) = oneshot::channel();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::{
-    extract::{RawPathParams, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,7 +13,7 @@ use crate::{
     limits::SESSION_LIFETIME,
     problem::{Kind, Problem},
     query::Query,
-    views::now_ms,
+    routes::Part,
 };
 
 /// A file as it is sent.
@@ -38,7 +38,7 @@ macro_rules! file {
 static PAGE: File = file!("index.html", "text/html; charset=utf-8");
 
 /// The files that the page asks for, below `assets/`: all of the folder but the page and the tests.
-static ASSETS: [File; 23] = [
+static ASSETS: [File; 24] = [
     file!("api.js", "text/javascript; charset=utf-8"),
     file!("app.js", "text/javascript; charset=utf-8"),
     file!("bytes.js", "text/javascript; charset=utf-8"),
@@ -48,6 +48,7 @@ static ASSETS: [File; 23] = [
     file!("entries.js", "text/javascript; charset=utf-8"),
     file!("frame.js", "text/javascript; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
+    file!("json.js", "text/javascript; charset=utf-8"),
     file!("model.js", "text/javascript; charset=utf-8"),
     file!("rock.js", "text/javascript; charset=utf-8"),
     file!("series.js", "text/javascript; charset=utf-8"),
@@ -91,9 +92,8 @@ pub(crate) async fn page(headers: HeaderMap) -> Response {
     PAGE.respond(&headers)
 }
 
-pub(crate) async fn asset(parts: RawPathParams, headers: HeaderMap) -> Result<Response, Problem> {
-    let name = parts.iter().next().map(|(_, name)| name);
-    let file = ASSETS.iter().find(|file| Some(file.name) == name);
+pub(crate) async fn asset(Part(name): Part, headers: HeaderMap) -> Result<Response, Problem> {
+    let file = ASSETS.iter().find(|file| file.name == name);
     let file = file.ok_or_else(|| Problem::new(Kind::NotFound, "the dashboard has no such file"))?;
     Ok(file.respond(&headers))
 }
@@ -114,7 +114,7 @@ pub(crate) async fn open(State(app): State<Arc<Inner>>, query: Query, headers: H
             "a link opens the dashboard once, within five minutes: ask the program that printed it for a new one",
         ));
     }
-    let (name, session) = (app.cookie_name(), app.keys.new_session(now_ms()));
+    let (name, session) = (app.cookie_name(), app.keys.new_session());
     let seconds = SESSION_LIFETIME.as_secs();
     let cookie = format!("{name}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict");
     let cookie = HeaderValue::from_str(&cookie).map_err(|error| Problem::new(Kind::Internal, error))?;

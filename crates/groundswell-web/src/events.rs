@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use data_encoding::BASE64;
-use groundswell::{Cursor, FreshnessKind, KvAuthor, KvEntry, KvEvent, KvUpdate, PeerId, ResetReason, Source};
+use groundswell::{Cursor, FreshnessKind, KvAuthor, KvEntry, KvEvent, KvUpdate, Moment, PeerId, ResetReason, Source};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -153,6 +153,7 @@ impl<'a> EntryView<'a> {
 pub(crate) enum Data<'a> {
     Hello {
         node: &'a str,
+        run: &'a str,
         started_ms: u64,
         heartbeat_ms: u64,
     },
@@ -222,7 +223,7 @@ pub(crate) enum Data<'a> {
     Freshness {
         state: FreshnessKind,
         #[serde(skip_serializing_if = "Option::is_none")]
-        since_ms: Option<u64>,
+        since_ms: Option<Moment>,
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
@@ -231,9 +232,11 @@ pub(crate) enum Data<'a> {
     },
     Machine {
         machine: &'a MachineView,
+        now_ms: u64,
     },
     Claim {
         claim: &'a ClaimView,
+        now_ms: u64,
     },
     Node {
         node: &'a NodeView,
@@ -247,6 +250,7 @@ pub(crate) enum Data<'a> {
     },
     Subscription {
         subscription: &'a SubscriptionView,
+        now_ms: u64,
     },
     SubscriptionGone {
         source: &'a Source,
@@ -334,7 +338,7 @@ mod tests {
     #[test]
     fn the_name_of_an_event_is_its_type() {
         let samples = [
-            Data::Hello { node: "", started_ms: 0, heartbeat_ms: 0 },
+            Data::Hello { node: "", run: "", started_ms: 0, heartbeat_ms: 0 },
             Data::Heartbeat { now_ms: 0 },
             Data::NotAvailable,
             Data::Killed,

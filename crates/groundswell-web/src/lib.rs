@@ -24,6 +24,7 @@ mod body;
 mod claims;
 mod dashboard;
 mod events;
+mod io;
 pub mod lakes;
 pub mod limits;
 mod places;

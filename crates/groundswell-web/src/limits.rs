@@ -19,12 +19,22 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the body of a request may take to arrive: the largest, over a slow line.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes of a body that is refused are read all the same (16 MiB, twice the largest that is not), and for how
-/// long: who is still sending has to come to reading the answer.
+/// How many bytes of a body that no handler wants are read before the answer (16 MiB, twice the largest that is wanted),
+/// and for how long: many clients read no answer before they have sent the whole request, and another request may follow.
 pub const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 
 /// See [`DRAIN_BYTES`].
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many bytes are read of what comes after the last answer of a connection (64 MiB, a body that nobody wants), and
+/// for how long in all: a connection that is closed with unread bytes is reset, and the answer is lost.
+pub const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// See [`LINGER_BYTES`].
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may say nothing after its last answer before it is closed.
+pub const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long streams may go on after the interface was shut down, if the node was before: they have what was committed to
 /// tell, and end by themselves.
@@ -65,7 +75,8 @@ pub const CODE_LIFETIME: Duration = Duration::from_secs(300);
 /// How many one-time links are valid at once; the oldest goes first.
 pub const MAX_CODES: usize = 16;
 
-/// How long a session lasts: a week of work, then the link is asked for again.
+/// How long a session lasts: a week of work, then the link is asked for again. In the run of the node that began it,
+/// that is by the monotonic clock; in a later one by the clock of the wall.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How often a stream shows that it lives. Three of them missing is a page's proof that the node is gone.

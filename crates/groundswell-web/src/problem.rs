@@ -48,7 +48,7 @@ kinds! {
     MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED, "This cannot be done here";
     UnknownMachine, "unknown-machine", NOT_FOUND, "There is no such machine";
     UnknownClaim, "unknown-claim", NOT_FOUND, "There is no such claim";
-    UnknownPeer, "unknown-peer", NOT_FOUND, "No address of the peer is known";
+    UnknownPeer, "unknown-peer", NOT_FOUND, "There is no way to such a peer";
     NoEntry, "no-entry", NOT_FOUND, "The key has no entry";
     NoState, "no-state", NOT_FOUND, "There is no state";
     NotFollowed, "not-followed", NOT_FOUND, "The source is not followed";
@@ -61,16 +61,19 @@ kinds! {
     KeyTooLong, "key-too-long", BAD_REQUEST, "The key is too long";
     ValueTooLarge, "value-too-large", PAYLOAD_TOO_LARGE, "The value is too large";
     TooLarge, "too-large", PAYLOAD_TOO_LARGE, "The request is too large";
+    AddressTooLong, "address-too-long", URI_TOO_LONG, "The address of the request is too long";
+    HeadTooLarge, "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large";
     TooSlow, "too-slow", REQUEST_TIMEOUT, "The request took too long to arrive";
     TooManyKeys, "too-many-keys", CONFLICT, "The document has as many keys as it may have";
     TooManyRequests, "too-many-requests", TOO_MANY_REQUESTS, "Too many requests";
     TooManyStreams, "too-many-streams", TOO_MANY_REQUESTS, "Too many streams";
-    UnknownLake, "unknown-lake", BAD_REQUEST, "There is no such lake here";
-    LakeNeeded, "lake-needed", BAD_REQUEST, "The lake has to be named";
+    UnknownLake, "unknown-lake", NOT_FOUND, "There is no such lake here";
+    LakeNeeded, "lake-needed", CONFLICT, "The lake has to be named";
     LakeDiffers, "lake-differs", CONFLICT, "The path holds another lake";
     Declared, "declared-elsewhere", CONFLICT, "Another part of the program has the path";
+    NameTooLong, "name-too-long", NOT_FOUND, "There can be no such name";
     NotEmpty, "not-empty", CONFLICT, "The path is published already";
-    WaveRefused, "wave-refused", UNPROCESSABLE_ENTITY, "A wave was refused";
+    WaveRefused, "wave-refused", CONFLICT, "A wave was refused";
     AccessRefused, "access-refused", CONFLICT, "The access cannot be changed so";
     Storage, "storage", INTERNAL_SERVER_ERROR, "Storage failed";
     Internal, "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
@@ -105,6 +108,19 @@ impl Problem {
     pub(crate) fn bad(detail: impl ToString) -> Self {
         Self::new(Kind::BadRequest, detail)
     }
+
+    /// The problem document, as a line of JSON.
+    pub(crate) fn document(&self) -> String {
+        let document = Document {
+            r#type: format!("{TYPE_PREFIX}{}", self.kind.word()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            index: self.index,
+        };
+        // Strings and numbers always make JSON.
+        serde_json::to_string(&document).unwrap_or_default() + "\n"
+    }
 }
 
 impl IntoResponse for Problem {
@@ -113,17 +129,7 @@ impl IntoResponse for Problem {
         if status.is_server_error() {
             tracing::warn!(kind = self.kind.word(), detail = self.detail, "a request failed");
         }
-        let document = Document {
-            r#type: format!("{TYPE_PREFIX}{}", self.kind.word()),
-            title: self.kind.title(),
-            status: status.as_u16(),
-            detail: &self.detail,
-            index: self.index,
-        };
-        // Strings and numbers always make JSON.
-        let mut body = serde_json::to_string(&document).unwrap_or_default();
-        body.push('\n');
-        let mut response = (status, body).into_response();
+        let mut response = (status, self.document()).into_response();
         response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -143,7 +149,7 @@ impl From<KvError> for Problem {
             KvError::Key(_) => Kind::KeyTooLong,
             KvError::ValueTooLarge { .. } => Kind::ValueTooLarge,
             KvError::TooManyKeys(_) => Kind::TooManyKeys,
-            KvError::Space(_) => Kind::BadRequest,
+            KvError::Space(error) => kind_of(error),
             KvError::UnknownMachine(_) => Kind::UnknownMachine,
             KvError::NotClaimed => Kind::NotClaimed,
             KvError::TooManySubscriptions => Kind::TooManyStreams,
@@ -159,7 +165,6 @@ impl From<ClaimError> for Problem {
     fn from(error: ClaimError) -> Self {
         let kind = match &error {
             ClaimError::Unreachable(_) => Kind::Unreachable,
-            ClaimError::OwnTicket => Kind::BadRequest,
             ClaimError::ShutDown => Kind::ShutDown,
             _ => Kind::ClaimFailed,
         };
@@ -194,6 +199,23 @@ impl From<LakeError> for Problem {
     }
 }
 
+/// A name or a path that only has too many bytes is well-formed, and nothing is called so.
+fn kind_of(error: &PathError) -> Kind {
+    match error {
+        PathError::SegmentTooLong { .. } => Kind::NameTooLong,
+        PathError::BadName(name) if !name.is_empty() && !name.chars().any(|c| c == '/' || c.is_control()) => {
+            Kind::NameTooLong
+        }
+        _ => Kind::BadRequest,
+    }
+}
+
+impl From<PathError> for Problem {
+    fn from(error: PathError) -> Self {
+        Self::new(kind_of(&error), error)
+    }
+}
+
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         Self::new(Kind::Storage, error)
@@ -210,7 +232,22 @@ macro_rules! bad_requests {
     )*};
 }
 
-bad_requests!(PathError, TicketError, CursorError);
+bad_requests!(CursorError);
+
+impl From<TicketError> for Problem {
+    /// What looks like a ticket or an id, and leads to nobody, is well-formed: it was copied with a mistake.
+    fn from(error: TicketError) -> Self {
+        let base32 = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'2'..=b'7'));
+        let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let text = error.text();
+        let looks_right = match text.len() {
+            64 if hex(text) => true,
+            52 if base32(text) => true,
+            _ => text.strip_prefix("endpoint").is_some_and(|rest| !rest.is_empty() && base32(rest)),
+        };
+        Self::new(if looks_right { Kind::UnknownPeer } else { Kind::BadRequest }, error)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -92,7 +92,7 @@ async fn not_so() -> Problem {
 }
 
 /// The part of a path that a route leaves open.
-struct Part(String);
+pub(crate) struct Part(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Part {
     type Rejection = Problem;
@@ -131,5 +131,33 @@ mod tests {
             routed.extend(methods.iter().map(|method| format!("{method} {path}")));
         }
         assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn the_document_has_every_problem_with_its_status() {
+        const PREFIX: &str = crate::problem::TYPE_PREFIX;
+        let document: serde_json::Value = serde_json::from_str(crate::OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        let methods =
+            document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+        for (status, response) in methods.flat_map(|method| method["responses"].as_object().unwrap()) {
+            assert_ne!(status, "default", "each status is described");
+            let Some(named) = response["$ref"].as_str() else { continue };
+            let response = document.pointer(named.strip_prefix('#').unwrap()).unwrap();
+            let problem = &response["content"]["application/problem+json"]["schema"]["properties"];
+            assert_eq!(problem["status"]["const"].to_string(), *status, "{named}");
+            let types =
+                [&problem["type"]["const"]].into_iter().chain(problem["type"]["enum"].as_array().into_iter().flatten());
+            for word in types.filter_map(|word| word.as_str()?.strip_prefix(PREFIX)) {
+                let kind = Kind::ALL.iter().find(|kind| kind.word() == word).unwrap_or_else(|| panic!("{word}"));
+                assert_eq!(kind.status().as_str(), status, "{word}");
+                described.insert(word);
+            }
+        }
+        // Those are of no operation.
+        let apart = [Kind::MethodNotAllowed];
+        for kind in Kind::ALL.iter().filter(|kind| !apart.contains(kind)) {
+            assert!(described.contains(kind.word()), "no operation has {}", kind.word());
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::Next,
@@ -15,9 +16,9 @@ use axum::{
 
 use crate::{
     app::Inner,
+    body::Shared,
     problem::{Kind, Problem},
     server::Stranger,
-    views::now_ms,
 };
 
 /// What a page of ours may load and do: only what comes from here, and no inline script or style.
@@ -34,10 +35,18 @@ const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 pub(crate) async fn guard(State(app): State<Arc<Inner>>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_page = matches!(&*path, "/" | "/open") || path.starts_with("/assets/");
+    let waits = request.headers().contains_key(header::EXPECT);
+    let (parts, body) = request.into_parts();
+    let body = Shared::new(body);
+    let request = Request::from_parts(parts, Body::new(body.clone()));
     let mut response = match check(&app, &request, is_page) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
+    if !body.drain(waits).await {
+        // What is left of it is no request.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(kind) = response.extensions().get::<Kind>().filter(|kind| is_refusal(**kind))
         && let Some(refused) = app.counts.refused()
     {
@@ -76,15 +85,19 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
     if !matches!(site, None | Some(b"same-origin" | b"none")) && !navigates {
         return foreign("another site's page has sent it");
     }
-    if is_page {
-        return match app.rates.strange.take() {
-            true => Ok(()),
-            false => Err(too_many()),
-        };
-    }
     let by_cookie = match authorized(app, headers) {
         Ok(by_cookie) => by_cookie,
-        Err(problem) => return Err(if app.rates.strange.take() { problem } else { too_many() }),
+        // A page is for whoever can show that it is for him, however many others ask; and for some others.
+        Err(_) if is_page && has_link(app, request) => false,
+        Err(problem) => {
+            return if !app.rates.strange.take() {
+                Err(too_many())
+            } else if is_page {
+                Ok(())
+            } else {
+                Err(problem)
+            };
+        }
     };
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if by_cookie && !reads && !origin && site != Some(b"same-origin") {
@@ -97,6 +110,12 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
         true => Ok(()),
         false => Err(too_many()),
     }
+}
+
+/// Whether a request opens a one-time link that is valid.
+fn has_link(app: &Inner, request: &Request) -> bool {
+    let code = request.uri().query().and_then(|query| query.strip_prefix("code="));
+    request.uri().path() == "/open" && code.is_some_and(|code| app.keys.is_code(code.as_bytes()))
 }
 
 /// Whether someone was turned away who may mean harm, or does not know what the interface takes; all else that can't be
@@ -168,7 +187,7 @@ fn authorized(app: &Inner, headers: &HeaderMap) -> Result<bool, Problem> {
     let name = app.cookie_name();
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    if pairs.any(|(found, session)| found == name && app.keys.is_session(session, now_ms())) {
+    if pairs.any(|(found, session)| found == name && app.keys.is_session(session)) {
         return Ok(true);
     }
     refused(

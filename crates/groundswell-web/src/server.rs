@@ -4,34 +4,27 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{Router, http::Request};
 use hyper::{
     body::Incoming,
-    rt::{Read, ReadBufCursor, Write},
     server::conn::http1,
     service::{Service, service_fn},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioTimer, service::TowerToHyperService};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{Instant, Sleep, sleep},
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::{App, Counts},
-    limits::{
-        BUFFER_BYTES, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADERS, MAX_STRANGERS, SHUTDOWN_DEADLINE, STALLED_TIMEOUT,
-    },
+    io::{Answering, Connection},
+    limits::{BUFFER_BYTES, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADERS, MAX_STRANGERS, SHUTDOWN_DEADLINE},
 };
 
 /// How long accepting waits after the system had no file for another connection.
@@ -268,10 +261,13 @@ async fn serve(
     ending: CancellationToken,
     closing: CancellationToken,
 ) {
-    let application = TowerToHyperService::new(router);
+    let (application, answering) = (TowerToHyperService::new(router), Answering::default());
+    let io = Connection::new(stream, answering.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
+        answering.begin();
         request.extensions_mut().insert(stranger.clone());
-        application.call(request)
+        let (answered, answering) = (application.call(request), answering.clone());
+        async move { answered.await.map(|answer| answering.watch(answer)) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -280,81 +276,27 @@ async fn serve(
         .max_headers(MAX_HEADERS)
         .max_buf_size(BUFFER_BYTES)
         .half_close(false);
-    let io = Stalling { io: TokioIo::new(stream), stalled: None };
-    let connection = builder.serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = builder.serve_connection(io, service);
     let served = tokio::select! {
-        served = connection.as_mut() => served,
+        served = &mut connection => served,
         () = closing.cancelled() => return,
         () = ending.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
-                served = connection.as_mut() => served,
+                served = &mut connection => served,
                 () = closing.cancelled() => return,
             }
         }
     };
-    if let Err(error) = served {
+    if let Err(error) = &served {
         tracing::debug!(%error, "a connection has ended");
     }
-}
-
-/// A connection that counts as dead when it takes nothing for [`STALLED_TIMEOUT`].
-struct Stalling {
-    io: TokioIo<TcpStream>,
-    /// Since it took nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stalling {
-    /// What came of an attempt to write.
-    fn watch<T>(&mut self, context: &mut Context<'_>, tried: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if tried.is_ready() {
-            self.stalled = None;
-            return tried;
+    // Who has said nothing in time is not waited for.
+    if !served.is_err_and(|error| error.is_timeout()) {
+        tokio::select! {
+            () = connection.into_parts().io.linger() => {}
+            () = closing.cancelled() => {}
+            () = ending.cancelled() => {}
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED_TIMEOUT)));
-        match stalled.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl Read for Stalling {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl Write for Stalling {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let tried = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.watch(context, tried)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let tried = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
-        self.watch(context, tried)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }

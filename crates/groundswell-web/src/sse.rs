@@ -96,7 +96,12 @@ impl Writer {
             write(
                 &mut chunk,
                 None,
-                &Item::new(&Data::Hello { node: &node, started_ms: self.app.started_ms, heartbeat_ms }),
+                &Item::new(&Data::Hello {
+                    node: &node,
+                    run: self.app.keys.run(),
+                    started_ms: self.app.started.unix_ms(),
+                    heartbeat_ms,
+                }),
             );
             return Some(chunk);
         }

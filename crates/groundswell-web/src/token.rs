@@ -6,17 +6,24 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::limits::{CODE_LIFETIME, MAX_CODES, SESSION_LIFETIME};
+use crate::{
+    limits::{CODE_LIFETIME, MAX_CODES, SESSION_LIFETIME},
+    views::now_ms,
+};
 
 /// The name of the token's file in the data directory.
 pub(crate) const TOKEN_FILE: &str = "http-token";
 
 const TOKEN_BYTES: usize = 32;
+
+/// A clock of the wall that shows an earlier time was never set (2025-01-01, in milliseconds since 1970): it does not tell
+/// how old something is.
+const SET_CLOCK_MS: u64 = 1_735_689_600_000;
 
 /// Why the token can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +59,9 @@ pub(crate) struct Keys {
     /// Signs sessions, so that none has to be stored and all end when the token's file is removed.
     session_key: [u8; 32],
     codes: Mutex<VecDeque<(blake3::Hash, Instant)>>,
+    /// Tells this run from others.
+    run: String,
+    begun: Instant,
 }
 
 impl Keys {
@@ -77,11 +87,17 @@ impl Keys {
             Err(error) => return Err(failed(error)),
         };
         let session_key = blake3::derive_key("groundswell http v1: sessions", token.as_bytes());
-        Ok(Self { token, session_key, codes: Mutex::default() })
+        let run = format!("{:016x}", rand::random::<u64>());
+        Ok(Self { token, session_key, codes: Mutex::default(), run, begun: Instant::now() })
     }
 
     pub(crate) fn token(&self) -> &str {
         &self.token
+    }
+
+    /// The name of this run of the interface, by which another one is told from it, whatever a clock shows.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
     }
 
     pub(crate) fn is_token(&self, given: &[u8]) -> bool {
@@ -100,6 +116,13 @@ impl Keys {
         code
     }
 
+    /// Whether a code is valid. It stays so.
+    pub(crate) fn is_code(&self, code: &[u8]) -> bool {
+        let given = blake3::hash(code);
+        let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.iter().any(|(known, made)| *known == given && made.elapsed() < CODE_LIFETIME)
+    }
+
     /// Uses up a code; whether it was valid.
     pub(crate) fn use_code(&self, code: &[u8]) -> bool {
         let given = blake3::hash(code);
@@ -110,21 +133,43 @@ impl Keys {
         codes.len() < before
     }
 
-    /// A new session, as the value of a cookie: when it ends, a nonce, and what shows that we made it.
-    pub(crate) fn new_session(&self, now_ms: u64) -> String {
-        let lifetime = u64::try_from(SESSION_LIFETIME.as_millis()).unwrap_or(u64::MAX);
+    /// A new session, as the value of a cookie: in which run it was begun, how old that run was, what the clock of the
+    /// wall showed, a nonce, and what shows that we made it.
+    pub(crate) fn new_session(&self) -> String {
+        self.new_session_at(self.begun.elapsed(), now_ms())
+    }
+
+    pub(crate) fn is_session(&self, cookie: &str) -> bool {
+        self.is_session_at(cookie, self.begun.elapsed(), now_ms())
+    }
+
+    fn new_session_at(&self, age: Duration, wall_ms: u64) -> String {
         let nonce = BASE64URL_NOPAD.encode(&rand::random::<[u8; 16]>());
-        let claim = format!("{}.{nonce}", now_ms.saturating_add(lifetime));
+        let claim = format!("{}.{}.{wall_ms}.{nonce}", self.run, age.as_millis());
         let mac = blake3::keyed_hash(&self.session_key, claim.as_bytes());
         format!("{claim}.{}", mac.to_hex())
     }
 
-    pub(crate) fn is_session(&self, cookie: &str, now_ms: u64) -> bool {
+    /// The session of this run lasts by the monotonic clock, which nobody sets. That of an earlier run lasts by the clock
+    /// of the wall, which has to be set, then and now, and not to have gone back: otherwise it could last for ever. Who is
+    /// refused because the clock is wrong is let in again when it is right, or opens a new link.
+    fn is_session_at(&self, cookie: &str, age: Duration, wall_ms: u64) -> bool {
         let Some((claim, mac)) = cookie.rsplit_once('.') else { return false };
         let Ok(mac) = blake3::Hash::from_hex(mac) else { return false };
-        let ends: Option<u64> = claim.split_once('.').and_then(|(ends, _)| ends.parse().ok());
         // Hashes are compared in constant time.
-        blake3::keyed_hash(&self.session_key, claim.as_bytes()) == mac && ends.is_some_and(|ends| now_ms < ends)
+        if blake3::keyed_hash(&self.session_key, claim.as_bytes()) != mac {
+            return false;
+        }
+        let mut parts = claim.split('.');
+        let run = parts.next();
+        let mut number = || parts.next().and_then(|number| number.parse::<u64>().ok());
+        let (Some(begun_age), Some(begun_wall)) = (number(), number()) else { return false };
+        let lasted = match run == Some(&self.run) {
+            true => u64::try_from(age.as_millis()).unwrap_or(u64::MAX).checked_sub(begun_age),
+            false if begun_wall >= SET_CLOCK_MS => wall_ms.checked_sub(begun_wall),
+            false => None,
+        };
+        lasted.is_some_and(|lasted| u128::from(lasted) < SESSION_LIFETIME.as_millis())
     }
 }
 
@@ -220,20 +265,52 @@ mod tests {
         assert!(!keys.use_code(code.as_bytes()));
     }
 
+    const NOW_MS: u64 = SET_CLOCK_MS + 1_000_000_000;
+
     #[test]
     fn a_session_holds_for_its_time_over_restarts_and_no_other_is_accepted() {
         let (dir, keys) = keys();
         let lifetime = u64::try_from(SESSION_LIFETIME.as_millis()).unwrap();
-        let session = keys.new_session(1_000);
-        assert!(keys.is_session(&session, 1_000) && keys.is_session(&session, 999 + lifetime));
-        assert!(!keys.is_session(&session, 1_000 + lifetime));
-        assert!(Keys::open(dir.path()).unwrap().is_session(&session, 1_000), "after a restart");
-        let later = session.replacen(&(1_000 + lifetime).to_string(), &(2_000 + lifetime).to_string(), 1);
-        assert_ne!(later, session);
-        for wrong in ["", ".", "1.2.3", &later, &session[..session.len() - 1]] {
-            assert!(!keys.is_session(wrong, 1_000), "{wrong}");
+        let (young, tick) = (Duration::from_secs(5), Duration::from_millis(1));
+        let session = keys.new_session_at(young, NOW_MS);
+        assert!(keys.is_session(&keys.new_session()));
+        assert!(keys.is_session_at(&session, young, NOW_MS));
+        assert!(keys.is_session_at(&session, young + SESSION_LIFETIME - tick, NOW_MS));
+        assert!(!keys.is_session_at(&session, young + SESSION_LIFETIME, NOW_MS));
+        let later = Keys::open(dir.path()).unwrap();
+        assert!(later.is_session_at(&session, Duration::ZERO, NOW_MS), "after a restart");
+        assert!(later.is_session_at(&session, Duration::ZERO, NOW_MS + lifetime - 1));
+        assert!(!later.is_session_at(&session, Duration::ZERO, NOW_MS + lifetime));
+        let forged = session.replacen(&NOW_MS.to_string(), &(NOW_MS + 1).to_string(), 1);
+        assert_ne!(forged, session);
+        for wrong in ["", ".", "1.2.3", "1.2.3.4.5", &forged, &session[..session.len() - 1]] {
+            assert!(!keys.is_session_at(wrong, young, NOW_MS), "{wrong}");
         }
         fs::remove_file(dir.path().join(TOKEN_FILE)).unwrap();
-        assert!(!Keys::open(dir.path()).unwrap().is_session(&session, 1_000), "another token ends all sessions");
+        let other = Keys::open(dir.path()).unwrap();
+        assert!(!other.is_session_at(&session, young, NOW_MS), "another token ends all sessions");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_neither_ends_a_session_nor_keeps_it() {
+        let (dir, keys) = keys();
+        let (young, lifetime) = (Duration::from_secs(5), u64::try_from(SESSION_LIFETIME.as_millis()).unwrap());
+        // In the run that began it no clock of the wall counts.
+        for (begun, now) in [(1_000, NOW_MS), (NOW_MS, 1_000), (NOW_MS, u64::MAX), (0, 0)] {
+            let session = keys.new_session_at(young, begun);
+            assert!(keys.is_session_at(&session, young * 2, now), "{begun} {now}");
+            assert!(!keys.is_session_at(&session, young + SESSION_LIFETIME, now), "{begun} {now}");
+        }
+        // In a later one, a clock that went back or was never set keeps nothing.
+        let later = Keys::open(dir.path()).unwrap();
+        let session = keys.new_session_at(young, NOW_MS);
+        for back in [0, 1_000, NOW_MS - 1] {
+            assert!(!later.is_session_at(&session, young, back), "{back}");
+        }
+        assert!(later.is_session_at(&session, young, NOW_MS + 1), "and with the right time it is back");
+        let unset = keys.new_session_at(young, 1_000);
+        for now in [1_000, 2_000, 1_000 + lifetime - 1, NOW_MS] {
+            assert!(!later.is_session_at(&unset, young, now), "begun at {now} by a clock that was not set");
+        }
     }
 }

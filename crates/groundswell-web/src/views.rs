@@ -1,19 +1,13 @@
 //! What is told of nodes, machines, publications and subscriptions, as JSON.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use groundswell::{
-    Access, Frequency, FreshnessKind, KvLink, LinkStatus, MetricsSnapshot, PeerId, Rule, Source, TideStatus,
+    Access, Frequency, FreshnessKind, KvLink, LinkStatus, MetricsSnapshot, Moment, PeerId, Rule, Source, TideStatus,
 };
 use serde::Serialize;
 
-/// A moment as milliseconds since 1970; 0 for a clock that is before it.
-pub(crate) fn milliseconds(at: SystemTime) -> u64 {
-    u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
+/// The wall clock, in milliseconds since 1970; 0 where it shows an earlier time.
 pub(crate) fn now_ms() -> u64 {
-    milliseconds(SystemTime::now())
+    Moment::now().unix_ms()
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +16,7 @@ pub(crate) struct NodeView {
     pub(crate) ticket: String,
     pub(crate) role: &'static str,
     pub(crate) version: &'static str,
+    pub(crate) run: String,
     pub(crate) started_ms: u64,
     pub(crate) now_ms: u64,
     pub(crate) peers: Vec<String>,
@@ -42,10 +37,10 @@ pub(crate) struct MachineView {
     pub(crate) manager: Option<String>,
     pub(crate) own: bool,
     link: &'static str,
-    since_ms: Option<u64>,
+    since_ms: Option<Moment>,
     current: bool,
-    current_at_ms: Option<u64>,
-    undelivered_since_ms: Option<u64>,
+    current_at_ms: Option<Moment>,
+    undelivered_since_ms: Option<Moment>,
     skew_ms: Option<i64>,
     duplicate: bool,
     problem: Option<String>,
@@ -75,10 +70,10 @@ impl MachineView {
             manager: manager.map(|manager| manager.to_string()),
             own,
             link,
-            since_ms: since.map(milliseconds),
+            since_ms: since,
             current: status.current,
-            current_at_ms: status.current_at.map(milliseconds),
-            undelivered_since_ms: status.undelivered_since.map(milliseconds),
+            current_at_ms: status.current_at,
+            undelivered_since_ms: status.undelivered_since,
             skew_ms: status.skew_ms,
             duplicate: status.duplicate,
             problem: status.problem,
@@ -184,8 +179,8 @@ pub(crate) struct SubscriptionView {
     freshness: FreshnessKind,
     stale: bool,
     detail: Option<String>,
-    since_ms: Option<u64>,
-    current_at_ms: Option<u64>,
+    since_ms: Option<Moment>,
+    current_at_ms: Option<Moment>,
     lag_ms: Option<u64>,
 }
 
@@ -197,7 +192,7 @@ impl SubscriptionView {
 
     pub(crate) fn new(source: Source, status: TideStatus, waves_per_second: Option<f64>) -> Self {
         let live = status.freshness == FreshnessKind::Live;
-        let behind = status.current_at_ms.map(|at| now_ms().saturating_sub(at));
+        let behind = status.current_at.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
         Self {
             source,
             lake: status.lake,
@@ -211,8 +206,8 @@ impl SubscriptionView {
             freshness: status.freshness,
             stale: !live,
             detail: status.detail,
-            since_ms: status.offline_since_ms,
-            current_at_ms: status.current_at_ms,
+            since_ms: status.offline_since,
+            current_at_ms: status.current_at,
             lag_ms: if live { Some(0) } else { behind },
         }
     }

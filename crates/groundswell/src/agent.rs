@@ -1,6 +1,6 @@
 //! The handles of an agent: what it publishes, and what it follows.
 
-use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
 use groundswell_core::{
@@ -12,6 +12,7 @@ use groundswell_core::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Moment,
     catalog::Direction,
     cell::TideCell,
     driver::{Command, Declared, Durability},
@@ -179,7 +180,7 @@ pub struct ReplicaState {
     /// What is known of its source.
     pub freshness: Freshness,
     /// When it was last known to be current, where it was once and is not now.
-    pub current_at: Option<SystemTime>,
+    pub current_at: Option<Moment>,
     /// What is kept of it here; `None` before there is any state.
     pub rule: Option<Rule>,
     /// What the agent's own handler said when it failed on this state, or on one since the last

@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     sync::{Arc, RwLock},
-    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use groundswell_core::{
 use tokio::sync::watch;
 
 use crate::{
+    Moment,
     changes::StatusChanges,
     error::StorageError,
     fold::RockSlot,
@@ -44,7 +44,7 @@ struct State {
     /// What of the state counts as the catch-up; later waves are live. `None` while
     /// the source has not said that this is everything.
     caught_up: Option<Aeon>,
-    current_at: Option<SystemTime>,
+    current_at: Option<Moment>,
     /// It has ended: a publication was killed, or the source of a replica said so.
     killed: bool,
     /// How many times the source was live and then was not, so that no reader misses one.
@@ -81,7 +81,7 @@ pub(crate) enum LocalNext {
 pub(crate) struct Standing {
     pub(crate) freshness: Freshness,
     pub(crate) caught_up: Option<Aeon>,
-    pub(crate) current_at: Option<SystemTime>,
+    pub(crate) current_at: Option<Moment>,
     pub(crate) away: u64,
     pub(crate) ended: Option<Ended>,
 }
@@ -309,7 +309,7 @@ impl TideCell {
         if state.freshness == Freshness::Live {
             state.current_at = Some(match freshness {
                 Freshness::Offline { since } => since,
-                _ => SystemTime::now(),
+                _ => Moment::now(),
             });
             state.away += 1;
         }

@@ -1,9 +1,9 @@
 //! How fresh a state is: what this node knows of its source right now.
 
-use std::time::SystemTime;
-
 use groundswell_core::wire::Refusal;
 use serde::Serialize;
+
+use crate::Moment;
 
 /// What is known of the source of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub enum Freshness {
     Live,
     /// The source can't be reached.
     Offline {
-        /// Since when, by this device's clock; since the first attempt, if it never was. Of a source that fell silent: as
-        /// it was noticed, less the [silence](crate::limits::IDLE_TIMEOUT) after which it is.
-        since: SystemTime,
+        /// Since when; since the first attempt, if it never was. Of a source that fell silent: when that was noticed,
+        /// less the [silence](crate::limits::IDLE_TIMEOUT) after which it is.
+        since: Moment,
     },
     /// The source says that there is nothing there for this peer. It will begin by itself.
     NotAvailable,
@@ -88,10 +88,4 @@ pub enum Ended {
     /// Storage failed while the stream read from it.
     #[error("storage failed: {0}")]
     Storage(String),
-}
-
-/// A moment as milliseconds since 1970; 0 for a clock that is before it.
-pub(crate) fn milliseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

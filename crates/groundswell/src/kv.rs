@@ -54,8 +54,8 @@ pub(crate) use supervisor::{learn, renew, tell_release};
 
 use crate::{
     error::OpenError,
-    freshness::milliseconds,
     limits::KV_RECONCILES_AT_ONCE,
+    moment::milliseconds,
     node::within,
     shared::Shared,
     source::PeerId,

@@ -28,6 +28,7 @@ mod machine;
 mod manage;
 mod manager;
 mod metrics;
+mod moment;
 mod moves;
 mod network;
 mod node;
@@ -61,6 +62,7 @@ pub use kv::{
 pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};
 pub use metrics::MetricsSnapshot;
+pub use moment::Moment;
 pub use node::{Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
 pub use pairing::{ClaimError, IncomingClaim, PendingClaim};
 pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};

@@ -3,7 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use groundswell_core::wire::PROTOCOL_VERSIONS;
@@ -16,6 +16,7 @@ use iroh::{
 use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use crate::{
+    Moment,
     error::OpenError,
     limits::{
         IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER,
@@ -149,11 +150,10 @@ fn transport() -> Result<QuicTransportConfig, String> {
 
 /// When a connection that has ended was of use last: one that fell silent was of none since, and its end is noticed only
 /// [`IDLE_TIMEOUT`] later.
-pub(crate) fn lost_at(connection: &Connection) -> SystemTime {
-    let now = SystemTime::now();
+pub(crate) fn lost_at(connection: &Connection) -> Moment {
     match connection.close_reason() {
-        Some(ConnectionError::TimedOut) => now.checked_sub(IDLE_TIMEOUT).unwrap_or(now),
-        _ => now,
+        Some(ConnectionError::TimedOut) => Moment::ago(IDLE_TIMEOUT),
+        _ => Moment::now(),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    Agent,
+    Agent, Moment,
     catalog::Catalog,
     driver::{Command, Driver},
     error::{OpenError, StorageError},
@@ -366,10 +366,12 @@ pub struct TideStatus {
     pub freshness: FreshnessKind,
     /// More about it, in words.
     pub detail: Option<String>,
-    /// Since when the source is out of reach, in milliseconds since 1970 by this device's clock.
-    pub offline_since_ms: Option<u64>,
-    /// When the state was last known to be current, likewise; not set while it is.
-    pub current_at_ms: Option<u64>,
+    /// Since when the source is out of reach.
+    #[serde(rename = "offline_since_ms")]
+    pub offline_since: Option<Moment>,
+    /// When the state was last known to be current; not set while it is.
+    #[serde(rename = "current_at_ms")]
+    pub current_at: Option<Moment>,
 }
 
 impl Node {
@@ -469,8 +471,8 @@ impl Node {
                 }),
                 freshness: standing.freshness.kind(),
                 detail,
-                offline_since_ms: offline_since.map(crate::freshness::milliseconds),
-                current_at_ms: standing.current_at.map(crate::freshness::milliseconds),
+                offline_since,
+                current_at: standing.current_at,
             };
             match cell.key() {
                 // A publication without state is only a path that someone waits for, unless it was killed.

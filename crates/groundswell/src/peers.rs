@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use groundswell_core::{
@@ -22,6 +22,7 @@ use tokio::{sync::watch, time::timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
+    Moment,
     driver::Command,
     frames::FrameReader,
     limits::{
@@ -49,7 +50,7 @@ pub(crate) enum Link {
     Up(Connection),
     /// Not since then.
     Down {
-        since: SystemTime,
+        since: Moment,
         /// It answers, and speaks no version that this node speaks.
         versions: Option<VersionMismatch>,
     },
@@ -209,7 +210,7 @@ impl Peer {
         self.link.send_if_modified(|link| match link {
             Link::Down { versions: before, .. } if *before == versions => false,
             Link::Connecting => {
-                *link = Link::Down { since: SystemTime::now(), versions };
+                *link = Link::Down { since: Moment::now(), versions };
                 true
             }
             Link::Down { versions: before, .. } => {

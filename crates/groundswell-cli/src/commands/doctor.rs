@@ -85,10 +85,9 @@ struct Condition {
 
 /// Checks everything, and prints a line for each thing.
 pub(super) async fn run(dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    let now = SystemTime::now();
-    let mut findings = vec![checks::clock(now, newest_write(&dir)), disk(&dir)];
+    let mut findings = vec![checks::clock(SystemTime::now(), newest_write(&dir)), disk(&dir)];
     match ask(&dir).await {
-        Ok(condition) => findings.extend(checks::running(&condition, now)),
+        Ok(condition) => findings.extend(checks::running(&condition, SystemTime::now())),
         Err(ToolError::NoNode { .. }) => findings.extend(at_rest(&dir).await),
         Err(error) => {
             let todo = "stop it, by force if need be, and start it again: what it acknowledged is there";

@@ -1,6 +1,8 @@
 //! `machines` and `release`: who is paired, and the end of a pairing.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::path::PathBuf;
+
+use groundswell::Moment;
 
 use super::answer;
 use crate::{
@@ -13,10 +15,9 @@ use crate::{
 
 /// Prints how a manager stands with its machines.
 pub(super) async fn machines(dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    let now = now_ms();
     answer(&dir, &Request::Machines, output, |pair: Pair| {
         let id = pair.machine.clone().unwrap_or_default();
-        format!("{id}  {}", in_words(&pair, now))
+        format!("{id}  {}", in_words(&pair, now_ms()))
     })
     .await
 }
@@ -74,10 +75,11 @@ fn keys(pair: &Pair) -> String {
     format!("{} of {} keys used", pair.keys_used, pair.keys_limit)
 }
 
-/// This device's clock, in milliseconds since 1970.
+/// This device's clock, in milliseconds since 1970. The node derives each `…_ms` of an answer from how long ago it was,
+/// when it answers: what is to say for how long takes this at once when the answer has come, so that nobody has set the
+/// clock between the two.
 pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    Moment::now().unix_ms()
 }
 
 /// The line of a pair under the status: whom it is with, and how it stands.

@@ -1,8 +1,6 @@
 //! Following a source for a command: each event is a line, written when the client reads.
 
-use std::time::SystemTime;
-
-use groundswell::{Cursor, Ended, Event, Freshness, Source, Updates};
+use groundswell::{Cursor, Ended, Event, Freshness, Moment, Source, Updates};
 use serde_json::value::RawValue;
 
 use super::{
@@ -113,12 +111,7 @@ fn told(freshness: &Freshness) -> Surfed {
         Freshness::Unusable { reason } => (None, Some(reason.clone())),
         _ => (None, None),
     };
-    Surfed::Freshness { state: freshness.kind(), since_ms: since.map(milliseconds), detail }
-}
-
-fn milliseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    Surfed::Freshness { state: freshness.kind(), since_ms: since.map(Moment::unix_ms), detail }
 }
 
 fn made(json: serde_json::Result<Box<RawValue>>) -> Result<Box<RawValue>, ToolError> {

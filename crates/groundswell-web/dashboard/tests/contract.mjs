@@ -16,14 +16,17 @@ const TYPES = {
 
 /** @param {any} schema @param {any} value @param {string} [at] @returns {string[]} What is wrong. */
 export function breaches(schema, value, at = '') {
-  if (schema.$ref) return breaches(resolve(schema.$ref), value, at);
-  const wrong = [];
+  const wrong = schema.$ref ? breaches(resolve(schema.$ref), value, at) : [];
   const types = schema.type === undefined ? [] : [schema.type].flat();
   if (types.length > 0 && !types.some((type) => TYPES[type](value))) return [`${at}: ${JSON.stringify(value)} is no ${types}`];
   if ('const' in schema && value !== schema.const) wrong.push(`${at}: ${JSON.stringify(value)} is not ${schema.const}`);
   if (schema.enum && !schema.enum.includes(value)) wrong.push(`${at}: ${JSON.stringify(value)} is none of ${schema.enum}`);
   if (schema.pattern && typeof value === 'string' && !new RegExp(schema.pattern).test(value)) wrong.push(`${at}: ${value} is not like ${schema.pattern}`);
   if (schema.minimum !== undefined && typeof value === 'number' && value < schema.minimum) wrong.push(`${at}: ${value} is too small`);
+  if (schema.maximum !== undefined && typeof value === 'number' && value > schema.maximum) wrong.push(`${at}: ${value} is too large`);
+  if (schema.minLength !== undefined && typeof value === 'string' && [...value].length < schema.minLength) wrong.push(`${at}: too short`);
+  if (schema.maxLength !== undefined && typeof value === 'string' && [...value].length > schema.maxLength) wrong.push(`${at}: too long`);
+  if (schema.not && breaches(schema.not, value, at).length === 0) wrong.push(`${at}: it fits what it must not`);
   for (const part of schema.allOf ?? []) wrong.push(...breaches(part, value, at));
   if (schema.oneOf) {
     const fits = schema.oneOf.filter((part) => breaches(part, value, at).length === 0).length;
@@ -31,6 +34,10 @@ export function breaches(schema, value, at = '') {
   }
   if (TYPES.object(value)) {
     for (const name of schema.required ?? []) if (!(name in value)) wrong.push(`${at}: without ${name}`);
+    const others = Object.keys(value).filter((name) => !(name in (schema.properties ?? {})));
+    if (schema.additionalProperties === false) wrong.push(...others.map((name) => `${at}: what is ${name}?`));
+    if (TYPES.object(schema.additionalProperties)) for (const name of others) wrong.push(...breaches(schema.additionalProperties, value[name], `${at}/${name}`));
+    if (schema.propertyNames) for (const name of Object.keys(value)) wrong.push(...breaches(schema.propertyNames, name, `${at}: the name`));
     for (const [name, part] of Object.entries(schema.properties ?? {})) if (name in value) wrong.push(...breaches(part, value[name], `${at}/${name}`));
   }
   if (Array.isArray(value) && schema.items) value.forEach((item, index) => wrong.push(...breaches(schema.items, item, `${at}/${index}`)));
@@ -41,12 +48,9 @@ function resolve(ref) {
   return ref.slice(2).split('/').reduce((at, name) => at[name], DOCUMENT);
 }
 
-/** @param {any} event @returns {string[]} What is wrong with it, by the schema of its kind, members that it does not have included. */
+/** @param {any} event @returns {string[]} What is wrong with it, by the schema of its kind. */
 export function eventBreaches(event) {
   const schemas = DOCUMENT.components.schemas.Event.oneOf.map(({ $ref }) => resolve($ref));
-  const parts = (schema) => schema.$ref ? parts(resolve(schema.$ref)) : schema.allOf ? schema.allOf.flatMap(parts) : [schema];
-  const schema = schemas.find((one) => parts(one).some((part) => part.properties?.type?.const === event.type));
-  if (!schema) return [`no event is called ${event.type}`];
-  const known = new Set(parts(schema).flatMap((part) => Object.keys(part.properties)));
-  return [...breaches(schema, event), ...Object.keys(event).filter((name) => !known.has(name)).map((name) => `${event.type}: what is ${name}?`)];
+  const schema = schemas.find(({ properties }) => properties.type.const === event.type);
+  return schema ? breaches(schema, event) : [`no event is called ${event.type}`];
 }

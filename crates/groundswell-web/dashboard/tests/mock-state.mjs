@@ -16,7 +16,7 @@ const view = (held) => ({ ...words(held.key, 'key'), ...words(held.value, 'value
 /** The newest entry of each key, indexed by its change. */
 export class Kv {
   constructor() {
-    this.epoch = randomBytes(4).toString('hex');
+    this.epoch = randomBytes(16).toString('hex');
     this.aeon = 0;
     /** @type {Map<string, object>} By the key's bytes. */
     this.held = new Map();
@@ -30,7 +30,7 @@ export class Kv {
 
   /** Forgets what cursors meant. */
   restart() {
-    this.epoch = randomBytes(4).toString('hex');
+    this.epoch = randomBytes(16).toString('hex');
   }
 
   change(held) {
@@ -111,7 +111,7 @@ class KvReader {
           this.aeon = Number(aeon);
           this.deletes = true;
         } else {
-          return { type: 'reset', reason: /^[0-9a-f]{8}:\d+$/.test(this.from) ? 'other_epoch' : 'unknown_cursor', cursor: this.cursor() };
+          return { type: 'reset', reason: /^[0-9a-f]{32}:\d+$/.test(this.from) ? 'other_epoch' : 'unknown_cursor', cursor: this.cursor() };
         }
       }
     }
@@ -147,7 +147,7 @@ class KvReader {
 export class MockPath {
   constructor({ kind, peer, path, lake, freshness = 'live', owner }) {
     Object.assign(this, { kind, peer, path, lake, freshness, owner });
-    this.epoch = randomBytes(4).toString('hex');
+    this.epoch = randomBytes(16).toString('hex');
     /** @type {number|null} */
     this.aeon = 0;
     this.rock = { log: [], sum: 0, json: null }[lake];

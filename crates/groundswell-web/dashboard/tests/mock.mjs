@@ -39,6 +39,7 @@ export class Mock {
     this.id = idOf('node');
     this.role = role;
     this.startedMs = Date.now();
+    this.run = randomBytes(8).toString('hex');
     /** @type {Set<Stream>} */
     this.streams = new Set();
     /** @type {Map<string, {machine: object, kv: Kv}>} */
@@ -118,7 +119,7 @@ export class Mock {
 
   setMachine(machine, change) {
     Object.assign(this.machines.get(machine).machine, change);
-    this.tell('machines', { type: 'machine', machine: this.machineView(machine) });
+    this.tell('machines', { type: 'machine', machine: this.machineView(machine), now_ms: Date.now() });
   }
 
   give(path, wave) {
@@ -131,7 +132,7 @@ export class Mock {
   /** A machine's side of a claim: somebody claims it. */
   incomingClaim() {
     const claim = this.newClaim({ machine: this.id });
-    this.tell('claims', { type: 'claim', claim });
+    this.tell('claims', { type: 'claim', claim, now_ms: Date.now() });
     return claim;
   }
 
@@ -145,7 +146,7 @@ export class Mock {
 
   setClaim(number, change) {
     Object.assign(this.claims.get(number), change);
-    this.tell('claims', { type: 'claim', claim: this.claims.get(number) });
+    this.tell('claims', { type: 'claim', claim: this.claims.get(number), now_ms: Date.now() });
   }
 
   release(machine) {
@@ -169,7 +170,7 @@ export class Mock {
 
   node() {
     return {
-      id: this.id, ticket: `groundswell1${this.id.slice(0, 40)}`, role: this.role, version: '0.1.0', started_ms: this.startedMs,
+      id: this.id, ticket: this.id, role: this.role, version: '0.1.0', run: this.run, started_ms: this.startedMs,
       now_ms: Date.now(), peers: [...this.machines.values()].filter(({ machine }) => machine.link === 'online').map(({ machine }) => machine.id),
       metrics: { waves_given: [...this.publications.values()].reduce((sum, path) => sum + (path.aeon ?? 0), 0), connections_now: 9, kv_entries: [...this.machines.values()].reduce((sum, { kv }) => sum + kv.keys, 0) },
       http: { connections: this.streams.size + 1, streams: this.streams.size, refused: 0 },
@@ -187,6 +188,7 @@ export class Mock {
     });
     this.port = this.server.address().port;
     this.startedMs = Date.now();
+    this.run = randomBytes(8).toString('hex');
     this.timers = [setInterval(() => this.heartbeat(), this.options.heartbeat), setInterval(() => this.sample(), 1000)];
     if (this.options.rate > 0) this.simulate();
     return `http://127.0.0.1:${this.port}`;
@@ -220,7 +222,7 @@ export class Mock {
   sample() {
     this.tell('node', { type: 'node', node: this.node() });
     for (const path of this.publications.values()) this.tell('publications', { type: 'publication', publication: path.publication() });
-    for (const path of this.subscriptions.values()) this.tell('subscriptions', { type: 'subscription', subscription: path.subscription() });
+    for (const path of this.subscriptions.values()) this.tell('subscriptions', { type: 'subscription', subscription: path.subscription(), now_ms: Date.now() });
   }
 
   simulate() {
@@ -354,7 +356,7 @@ export class Mock {
       const { ticket } = JSON.parse(body.toString());
       if (!/^groundswell1/.test(ticket ?? '')) throw new Problem(400, 'bad-ticket', 'this is no ticket; copy the whole line that the machine shows');
       const claim = this.newClaim({ machine: idOf(ticket) });
-      this.tell('claims', { type: 'claim', claim });
+      this.tell('claims', { type: 'claim', claim, now_ms: Date.now() });
       return { status: 201, body: claim };
     }
     const claim = this.claims.get(Number(parts[1]));
@@ -396,7 +398,7 @@ class Stream {
     mock.streams.add(this);
     response.on('close', () => mock.streams.delete(this));
     response.on('drain', () => this.pump());
-    this.send(null, { type: 'hello', node: mock.id, started_ms: mock.startedMs, heartbeat_ms: mock.options.heartbeat });
+    this.send(null, { type: 'hello', node: mock.id, run: mock.run, started_ms: mock.startedMs, heartbeat_ms: mock.options.heartbeat });
     this.topics.forEach((topic, number) => this.begin(topic, number));
     this.pump();
   }
@@ -405,10 +407,10 @@ class Stream {
     const { mock } = this;
     const all = {
       node: () => [{ type: 'node', node: mock.node() }],
-      machines: () => [...mock.machines.keys()].map((id) => ({ type: 'machine', machine: mock.machineView(id) })),
-      claims: () => [...mock.claims.values()].map((claim) => ({ type: 'claim', claim })),
+      machines: () => [...mock.machines.keys()].map((id) => ({ type: 'machine', machine: mock.machineView(id), now_ms: Date.now() })),
+      claims: () => [...mock.claims.values()].map((claim) => ({ type: 'claim', claim, now_ms: Date.now() })),
       publications: () => [...mock.publications.values()].map((held) => ({ type: 'publication', publication: held.publication() })),
-      subscriptions: () => [...mock.subscriptions.values()].map((held) => ({ type: 'subscription', subscription: held.subscription() })),
+      subscriptions: () => [...mock.subscriptions.values()].map((held) => ({ type: 'subscription', subscription: held.subscription(), now_ms: Date.now() })),
     }[topic.name];
     if (all) {
       for (const event of all()) this.send(number, event);

@@ -100,3 +100,21 @@ test('what is held of machines that went while the page was away goes when all h
   made.entries.settle(0);
   assert.deepEqual(made.entries.visible.map((row) => row.machine), ['b']);
 });
+
+test('how long something has lasted is right, whoever sets the node’s clock', () => {
+  const model = new Model();
+  const [page, node] = [1_000_000, 100];
+  model.apply(HELLO, TOPICS, page);
+  const away = (sinceMs, nowMs) => ({ ...machine('a', { link: 'offline', since_ms: sinceMs, current: false, current_at_ms: sinceMs - 5, undelivered_since_ms: null }), now_ms: nowMs });
+  model.apply(away(node - 2_000, node), TOPICS, page);
+  const since = () => model.machines.get('a').since_ms;
+  assert.equal(page - since(), 2_000);
+  assert.equal(model.machines.get('a').undelivered_since_ms, null);
+  // The node's clock is set: what was said stays right, and so is what is said by the new clock.
+  const set = 1_800_000_000_000;
+  model.apply({ type: 'heartbeat', now_ms: set }, TOPICS, page + 3_000);
+  assert.equal(page + 3_000 - since(), 5_000);
+  assert.equal(model.offset, page + 3_000 - set, 'the node’s clock is known as it is now');
+  model.apply(away(set - 4_000, set + 1_000), TOPICS, page + 4_000);
+  assert.equal(page + 4_000 - since(), 5_000);
+});

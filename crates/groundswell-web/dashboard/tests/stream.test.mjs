@@ -26,6 +26,7 @@ function world({ probe = async () => null } = {}) {
       return source;
     },
     now: () => now,
+    wall: () => now,
     setTimer: (call, ms) => {
       const timer = { call, at: now + ms };
       timers.add(timer);
@@ -51,9 +52,9 @@ function world({ probe = async () => null } = {}) {
   };
   return { stream, seen, pass, timers, last: () => seen.sources.at(-1) };
 }
-const hello = (startedMs = 1) => ({ type: 'hello', node: 'n', started_ms: startedMs, heartbeat_ms: 10_000 });
-const bring = (source, id, startedMs) => {
-  source.tell(hello(startedMs));
+const hello = (run = 'one') => ({ type: 'hello', node: 'n', run, started_ms: 1, heartbeat_ms: 10_000 });
+const bring = (source, id, run) => {
+  source.tell(hello(run));
   source.tell({ type: 'caught_up', topic: 0 });
   source.tell({ type: 'caught_up', topic: 1, cursor: 'c', machine: 'm' }, id);
   source.tell({ type: 'caught_up', topic: 1 });
@@ -81,20 +82,20 @@ test('broken, it goes on from its last id, and says for how long it was wrong', 
   pass(250);
   assert.equal(seen.sources.length, 2);
   assert.equal(last().url.searchParams.get('from'), 'id 7');
-  bring(last(), 'id 9', 1);
+  bring(last(), 'id 9');
   assert.deepEqual(seen.back, [{ after: 250, restarted: false, rested: false }]);
 });
 
 test('a restart of the node is told, once', () => {
   const { stream, seen, pass, last } = world();
   stream.follow([{ kind: 'node' }, KV]);
-  bring(last(), 'a', 1);
+  bring(last(), 'a', 'one');
   last().fail();
   pass(250);
-  bring(last(), 'b', 2);
+  bring(last(), 'b', 'two');
   last().fail();
   pass(250);
-  bring(last(), 'c', 2);
+  bring(last(), 'c', 'two');
   assert.deepEqual(seen.back.map(({ restarted }) => restarted), [true, false]);
 });
 

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use axum::{body::Body, extract::State, http::StatusCode};
-use groundswell::{Frequency, Path, PeerId, PeerTicket};
+use groundswell::{Frequency, Name, Path, PeerId, PeerTicket};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
 
@@ -109,15 +109,22 @@ pub(super) async fn give(State(app): State<Arc<Inner>>, query: Query, body: Body
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleBody {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     frequency: Option<Value>,
     #[serde(default, deserialize_with = "given")]
-    horizon: Option<Option<u64>>,
+    horizon: Option<Value>,
 }
 
 /// A field that is there, and may be null.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// A whole number, which JSON may write as `1.0`, too.
+fn whole(number: &Value) -> Option<u64> {
+    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+    let float = || number.as_f64().filter(|float| (0.0..BEYOND).contains(float) && float.fract() == 0.0);
+    number.as_u64().or_else(|| float().map(|float| float as u64))
 }
 
 async fn change_rule(app: &Inner, tide: Tide, body: Body) -> Answer {
@@ -127,9 +134,17 @@ async fn change_rule(app: &Inner, tide: Tide, body: Body) -> Answer {
         Some(Value::String(word)) if word == "auto" => Some(Frequency::Automatic),
         Some(Value::String(word)) if word == "never" => Some(Frequency::Never),
         Some(other) => {
-            let every = other.as_u64().and_then(NonZeroU64::new);
+            let every = whole(other).and_then(NonZeroU64::new);
             let refused = || Problem::bad(format!("`frequency` is auto, never or a number from 1 on, and not {other}"));
             Some(Frequency::Every(every.ok_or_else(refused)?))
+        }
+    };
+    let horizon = match &horizon {
+        None => None,
+        Some(Value::Null) => Some(None),
+        Some(waves) => {
+            let refused = || Problem::bad(format!("`horizon` is null or a number from 0 on, and not {waves}"));
+            Some(Some(whole(waves).ok_or_else(refused)?))
         }
     };
     json(&RuleView::from(app.lakes.rule(&tide, RuleChange { frequency, horizon }).await?))
@@ -156,8 +171,9 @@ pub(super) async fn wipe_replica(State(app): State<Arc<Inner>>, query: Query) ->
 #[derive(Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
 enum AccessChange {
-    Public,
-    Secret,
+    // Those without fields would take any, if they had no braces.
+    Public {},
+    Secret {},
     Allow { peers: Vec<String> },
     Block { peers: Vec<String> },
 }
@@ -172,8 +188,8 @@ pub(super) async fn access(State(app): State<Arc<Inner>>, query: Query, body: Bo
     let change: AccessChange = read_json(body, MAX_JSON_BYTES).await?;
     let agent = app.subject.node().agent(agent.as_str())?;
     let changed = match change {
-        AccessChange::Public => agent.public(path.as_str()).await,
-        AccessChange::Secret => agent.secret(path.as_str()).await,
+        AccessChange::Public {} => agent.public(path.as_str()).await,
+        AccessChange::Secret {} => agent.secret(path.as_str()).await,
         AccessChange::Allow { peers } => agent.allow(path.as_str(), ids(&peers)?).await,
         AccessChange::Block { peers } => agent.block(path.as_str(), ids(&peers)?).await,
     };
@@ -184,16 +200,17 @@ pub(super) async fn access(State(app): State<Arc<Inner>>, query: Query, body: Bo
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Target {
-    to: Path,
+    to: String,
     #[serde(default)]
-    agent: Option<groundswell::Name>,
+    agent: Option<String>,
 }
 
 pub(super) async fn fork(State(app): State<Arc<Inner>>, query: Query, body: Body) -> Answer {
     query.only(OWN)?;
     let (agent, from) = (query.agent()?, query.path()?);
     let Target { to, agent: other } = read_json(body, MAX_JSON_BYTES).await?;
-    if other.is_some_and(|other| other != agent) {
+    let to = Path::new(&to)?;
+    if other.is_some_and(|other| other != agent.as_str()) {
         return Err(Problem::bad("a fork stays with its agent: copy the path to give it to another"));
     }
     let aeon = app.lakes.fork(&agent, &from, &to).await?;
@@ -217,10 +234,7 @@ pub(super) async fn copy(State(app): State<Arc<Inner>>, query: Query, body: Body
     query.only(OTHERS)?;
     let source = source_of(app.subject.node(), &query).await?;
     let Target { to, agent } = read_json(body, MAX_JSON_BYTES).await?;
-    let agent = match agent {
-        Some(agent) => agent,
-        None => groundswell::Name::new(DEFAULT_AGENT)?,
-    };
+    let (to, agent) = (Path::new(&to)?, Name::new(agent.as_deref().unwrap_or(DEFAULT_AGENT))?);
     let aeon = app.lakes.copy(&source, &agent, &to).await?;
     json_with(StatusCode::CREATED, &json!({ "aeon": aeon.0 }))
 }

@@ -17,7 +17,7 @@ use crate::{
     limits::COUNTERS_PERIOD,
     sampler::Sample,
     sse::Feed,
-    views::NodeView,
+    views::{NodeView, SubscriptionView, now_ms},
 };
 
 /// What a list looks at each time, and says of it.
@@ -102,8 +102,8 @@ impl Look for Node {
 
     fn look(&mut self, app: &Inner, sample: &Sample, say: &mut VecDeque<Item>) {
         let view = app.node_view(sample.status.peers.clone());
-        // That the clock goes on is no news.
-        let known = serde_json::to_string(&NodeView { now_ms: 0, ..view.clone() }).ok();
+        // That the clock goes on, or is set, is no news.
+        let known = serde_json::to_string(&NodeView { now_ms: 0, started_ms: 0, ..view.clone() }).ok();
         if self.told != known {
             self.told = known;
             say.push_back(Item::new(&Data::Node { node: &view }));
@@ -140,7 +140,7 @@ impl Look for Publications {
 
 /// What it follows.
 struct Subscriptions {
-    told: HashMap<Source, String>,
+    told: HashMap<Source, SubscriptionView>,
 }
 
 pub(super) fn subscriptions(app: &Arc<Inner>) -> Feed {
@@ -152,10 +152,9 @@ impl Look for Subscriptions {
         let mut before = std::mem::take(&mut self.told);
         for subscription in sample.subscriptions() {
             // How long ago it was current grows by itself, and is no news.
-            let without_lag = subscription.without_lag();
-            let known = Item::new(&Data::Subscription { subscription: &without_lag }).json;
+            let known = subscription.without_lag();
             if before.remove(&subscription.source).as_ref() != Some(&known) {
-                say.push_back(Item::new(&Data::Subscription { subscription: &subscription }));
+                say.push_back(Item::new(&Data::Subscription { subscription: &subscription, now_ms: now_ms() }));
             }
             self.told.insert(subscription.source, known);
         }

@@ -18,7 +18,7 @@ use crate::{
     events::{Data, Item},
     sse::Feed,
     subject::Subject,
-    views::MachineView,
+    views::{MachineView, now_ms},
 };
 
 /// The machines with their status, as that changes.
@@ -79,7 +79,7 @@ impl Machines {
     fn tell(&mut self, id: PeerId) {
         let Ok(view) = self.subject.view(id) else { return };
         if self.told.get(&id) != Some(&view) {
-            self.ready.push_back(Item::new(&Data::Machine { machine: &view }));
+            self.ready.push_back(Item::new(&Data::Machine { machine: &view, now_ms: now_ms() }));
             self.told.insert(id, view);
         }
     }
@@ -148,7 +148,7 @@ impl ClaimsFeed {
     fn look(&mut self) {
         let (changed, last) = self.claims.changed_since(self.told);
         self.told = last;
-        self.ready.extend(changed.iter().map(|claim| Item::new(&Data::Claim { claim })));
+        self.ready.extend(changed.iter().map(|claim| Item::new(&Data::Claim { claim, now_ms: now_ms() })));
     }
 
     async fn next(&mut self) -> Option<Item> {

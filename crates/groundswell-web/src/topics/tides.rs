@@ -14,7 +14,6 @@ use crate::{
     problem::Problem,
     query::Query,
     sse::{self, Feed},
-    views::milliseconds,
 };
 
 /// The fields that say how a stream is to be.
@@ -85,7 +84,7 @@ fn item(event: LakeEvent, part: Part) -> Item {
         LakeEvent::Freshness(Freshness::Killed) => Item::new(&Data::Killed),
         LakeEvent::Freshness(freshness) => {
             let (since_ms, detail) = match &freshness {
-                Freshness::Offline { since } => (Some(milliseconds(*since)), None),
+                Freshness::Offline { since } => (Some(*since), None),
                 Freshness::Refused(refusal) => (None, Some(refusal.to_string())),
                 Freshness::Unusable { reason } => (None, Some(reason.clone())),
                 _ => (None, None),

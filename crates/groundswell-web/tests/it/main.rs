@@ -4,7 +4,9 @@
 mod common;
 mod docs;
 mod many;
+mod random;
 mod reconnecting;
+mod refused;
 mod requests;
 mod security;
 mod streams;

@@ -196,7 +196,11 @@ async fn what_is_wrong_is_a_problem_that_says_so() {
     manager.http.get("/api/v1/machines/self").await.problem(404, "unknown-machine");
     manager.http.post("/api/v1/claims", &json!({ "ticket": "x" })).await.problem(400, "bad-request");
     manager.http.post("/api/v1/claims", &json!({ "tick": "x" })).await.problem(400, "bad-request");
-    manager.http.post("/api/v1/claims", &json!({ "ticket": manager.ticket().await })).await.problem(400, "bad-request");
+    manager
+        .http
+        .post("/api/v1/claims", &json!({ "ticket": manager.ticket().await }))
+        .await
+        .problem(409, "claim-failed");
     manager.http.send("POST", "/api/v1/claims", &[], "{").await.problem(400, "bad-request");
     node.http.get("/api/v1/machines/self").await.problem(409, "wrong-role");
     node.http.get("/api/v1/claims").await.problem(409, "wrong-role");

@@ -247,7 +247,7 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     let answer = raw(&machine.http, &head(&"X: y\r\n".repeat(100))).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
-    // A stranger's body is not read at all.
+    // Nor is a stranger's.
     let strange =
         format!("PUT {NODE} HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 1000000000000\r\nConnection: close\r\n\r\n");
     let answer = raw(&machine.http, &strange).await;
@@ -283,6 +283,39 @@ async fn a_flood_of_requests_is_slowed_and_strangers_do_not_use_up_the_rate() {
     assert!((2_000 - refused) as f64 <= allowed, "{refused} of 2000 were refused");
     let known = format!("GET {NODE} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\n\r\n");
     assert_eq!(count(known, 100).await, 0, "who has the token is not concerned");
+    node.stop().await;
+}
+
+/// Anybody on the device may ask for the page. Who has a session or a link gets it, however often others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_keep_nobody_from_the_page() {
+    let node = node().await;
+    let stranger = node.http.stranger();
+    let link = || format!("/open?code={}", node.app.new_code());
+    let opened = stranger.get(&link()).await;
+    assert_eq!(opened.status, 303);
+    let session = opened.header("set-cookie").split(';').next().unwrap().to_owned();
+    let flood = async || {
+        let slowed = async {
+            loop {
+                let asked = (0..50).map(|_| stranger.get("/"));
+                let answers = futures_util::future::join_all(asked).await;
+                if let Some(refused) = answers.into_iter().find(|answer| answer.status == 429) {
+                    return refused;
+                }
+            }
+        };
+        within("strangers to be slowed", slowed).await.problem(429, "too-many-requests");
+    };
+    // Alone, one of them could slip through between two of the flood.
+    for path in ["/", "/assets/app.js", "/assets/style.css"].repeat(5) {
+        flood().await;
+        let with = [("cookie", session.as_str())];
+        assert_eq!(stranger.send("GET", path, &with, "").await.status, 200, "with a session: {path}");
+        assert_eq!(node.http.get(path).await.status, 200, "with the token: {path}");
+    }
+    flood().await;
+    assert_eq!(stranger.get(&link()).await.status, 303, "with a link");
     node.stop().await;
 }
 

@@ -39,12 +39,12 @@ async fn each_lake_is_opened_given_to_and_read() {
 async fn waves_that_cannot_be_are_refused_whole() {
     let node = node().await;
     let waves = "/api/v1/publication/waves?path=/sum";
-    node.http.post(waves, &json!({ "waves": [1] })).await.problem(400, "lake-needed");
-    node.http.post(&format!("{waves}&lake=guests"), &json!({ "waves": [1] })).await.problem(400, "unknown-lake");
+    node.http.post(waves, &json!({ "waves": [1] })).await.problem(409, "lake-needed");
+    node.http.post(&format!("{waves}&lake=guests"), &json!({ "waves": [1] })).await.problem(404, "unknown-lake");
     give(&node, "/sum&lake=sum", json!([i64::MAX - 1])).await;
-    let refused = node.http.post(waves, &json!({ "waves": [1, 1] })).await.problem(422, "wave-refused");
+    let refused = node.http.post(waves, &json!({ "waves": [1, 1] })).await.problem(409, "wave-refused");
     assert_eq!(refused["index"], 1);
-    let refused = node.http.post(waves, &json!({ "waves": [1, "one"] })).await.problem(422, "wave-refused");
+    let refused = node.http.post(waves, &json!({ "waves": [1, "one"] })).await.problem(409, "wave-refused");
     assert_eq!(refused["index"], 1);
     assert_eq!(rock(&node, "/sum").await, json!(i64::MAX - 1), "none of them was given");
     node.http.post(waves, &json!({ "waves": [] })).await.problem(400, "bad-request");
@@ -125,7 +125,7 @@ async fn a_source_is_followed_read_ruled_copied_and_quit() {
     let unknown = format!("/api/v1/subscription?peer={id}&path=/other&lake=log");
     reader.http.put(&unknown, "").await.problem(404, "unknown-peer");
     let by_ticket = format!("/api/v1/subscription?peer={ticket}&path=/a");
-    reader.http.put(&by_ticket, "").await.problem(400, "lake-needed");
+    reader.http.put(&by_ticket, "").await.problem(409, "lake-needed");
     let followed = reader.http.put(&format!("{by_ticket}&lake=log"), "").await.well();
     assert_eq!(followed, json!({ "source": { "peer": id, "agent": "main", "path": "/a" } }));
     until("the state", async || {

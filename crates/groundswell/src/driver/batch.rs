@@ -19,9 +19,9 @@ use crate::{
     cell::{Body, TideCell},
     error::{GiveError, StorageError},
     fold::WashError,
-    freshness::milliseconds,
     limits::MAX_REMEMBERED_PEERS,
     metrics::Metrics,
+    moment::milliseconds,
     source::Source,
     store::{Fail, TideKey, TideRow, Write},
 };

@@ -1,15 +1,9 @@
 //! Whether what was written on this side is at the other: who waits for it, and since when something is late.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
-use tokio::time::Instant;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{Kv, document::Document, error::KvError, session, storage::index};
-use crate::limits::KV_DELIVERED_WITHIN;
+use crate::{Moment, limits::KV_DELIVERED_WITHIN};
 
 /// What the other side says that it holds of ours, durably.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,9 +51,9 @@ pub(crate) async fn follow(document: &Document) {
         let (now, identity) = (*delivered.borrow_and_update(), document.identity());
         let upto = now.upto.filter(|_| now.number == identity.number);
         let oldest = way.see(head, upto, Moment::now()).filter(|_| identity.peer().is_some());
-        let late = oldest.filter(|oldest| oldest.at.elapsed() >= KV_DELIVERED_WITHIN).map(|oldest| oldest.wall);
+        let late = oldest.filter(|oldest| oldest.elapsed() >= KV_DELIVERED_WITHIN);
         document.status.send_if_modified(|status| std::mem::replace(&mut status.undelivered_since, late) != late);
-        let told = oldest.filter(|_| late.is_none()).map(|oldest| oldest.at + KV_DELIVERED_WITHIN);
+        let told = oldest.filter(|_| late.is_none()).map(|oldest| (oldest.instant() + KV_DELIVERED_WITHIN).into());
         tokio::select! {
             // Another identity of the document is told here too. The senders live in the document.
             _ = delivered.changed() => {}
@@ -74,19 +68,6 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// How many steps are remembered: what is written after so many counts as written with the last of them.
 const STEPS: usize = 100;
-
-/// A moment by both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Moment {
-    at: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self { at: Instant::now(), wall: SystemTime::now() }
-    }
-}
 
 /// What is on its way, and since when.
 #[derive(Debug, Default)]
@@ -119,7 +100,9 @@ impl OnItsWay {
         if head > self.steps.back().map_or(upto, |(newest, _)| *newest) {
             let full = self.steps.len() >= STEPS;
             match self.steps.back_mut() {
-                Some((newest, since)) if full || now.at.saturating_duration_since(since.at) < STEP => *newest = head,
+                Some((newest, since)) if full || now.instant().saturating_duration_since(since.instant()) < STEP => {
+                    *newest = head
+                }
                 _ => self.steps.push_back((head, now)),
             }
         }
@@ -141,9 +124,8 @@ mod tests {
 
         fn see(&mut self, ms: u64, head: u64, upto: Option<u64>) -> Option<u64> {
             let (time, begin) = (Duration::from_millis(ms), self.1);
-            let since = self.0.see(head, upto, Moment { at: begin.at + time, wall: begin.wall + time })?;
-            assert_eq!(since.at - begin.at, since.wall.duration_since(begin.wall).unwrap());
-            Some(u64::try_from((since.at - begin.at).as_millis()).unwrap())
+            let since = self.0.see(head, upto, (begin.instant() + time).into())?;
+            Some(u64::try_from((since.instant() - begin.instant()).as_millis()).unwrap())
         }
     }
 

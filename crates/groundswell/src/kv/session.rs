@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use groundswell_core::{
@@ -41,6 +41,7 @@ use super::{
     wants::{Asking, MAX_WANTS},
 };
 use crate::{
+    Moment,
     error::StorageError,
     frames::{FrameReader, ReadFrameError},
     limits::{BOTH_DIALLED, HELLO_TIMEOUT, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
@@ -395,7 +396,7 @@ fn admit(document: &Document, active: &Arc<Active>, delivered: Delivered) -> boo
     })
 }
 
-fn dismiss(document: &Document, active: &Arc<Active>, why: &End, since: SystemTime) {
+fn dismiss(document: &Document, active: &Arc<Active>, why: &End, since: Moment) {
     let was_current = document.session.send_if_modified(|current| {
         let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, active));
         if same {

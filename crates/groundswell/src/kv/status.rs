@@ -1,10 +1,9 @@
 //! How a document stands with the other side.
 
-use std::time::SystemTime;
-
 use serde::Serialize;
 
 use super::{session::End, storage::Standing};
+use crate::Moment;
 
 /// Whether the other side can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -19,9 +18,9 @@ pub enum KvLink {
     Online,
     /// It can't be reached.
     Offline {
-        /// Since when, by this device's clock. Of a side that fell silent: as it was noticed, less the
+        /// Since when. Of a side that fell silent: when that was noticed, less the
         /// [silence](crate::limits::IDLE_TIMEOUT) after which it is.
-        since: SystemTime,
+        since: Moment,
     },
     /// It has ended the pairing.
     Released,
@@ -35,13 +34,13 @@ pub struct LinkStatus {
     pub link: KvLink,
     /// Whether everything that it had when it was reached is here, and what follows is live.
     pub current: bool,
-    /// When the document was last known to be current, by this device's clock; not set while it is.
-    pub current_at: Option<SystemTime>,
+    /// When the document was last known to be current; not set while it is.
+    pub current_at: Option<Moment>,
     /// Since when something that was written here has not been delivered: the other side has not said that it is durable
     /// there. It is set once that has lasted for [a second](crate::limits::KV_DELIVERED_WITHIN), whether the other side
     /// counts as online or not. Of what was written in an earlier run of this node it is known once the other side
     /// was reached. [`KvSpace::until_delivered`](crate::KvSpace::until_delivered) waits for it.
-    pub undelivered_since: Option<SystemTime>,
+    pub undelivered_since: Option<Moment>,
     /// By how many milliseconds its wall clock is ahead of this one's; behind, where negative. As it
     /// was when it was reached last. Nothing depends on it but timestamps for people.
     pub skew_ms: Option<i64>,
@@ -101,7 +100,7 @@ impl LinkStatus {
     }
 
     /// The other side can't be reached since then any more, or not yet.
-    pub(crate) fn went_offline(&mut self, since: SystemTime) {
+    pub(crate) fn went_offline(&mut self, since: Moment) {
         if std::mem::take(&mut self.current) {
             self.current_at = Some(since);
         }

@@ -2,10 +2,7 @@
 //! paired, and says in the status what it knows. Also what becomes of a document when the other
 //! side has ended the pairing.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{sync::Arc, time::Instant};
 
 use futures_util::StreamExt;
 use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
@@ -21,7 +18,7 @@ use super::{
     storage::{DocumentRow, Row, Standing},
 };
 use crate::{
-    driver,
+    Moment, driver,
     limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT},
     moves::{NEXT_TRY, TRIED_FOR},
     peers::jittered,
@@ -154,7 +151,7 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
             document.status.send_if_modified(|status| {
                 let before = status.clone();
                 if document.session.borrow().is_none() {
-                    status.went_offline(SystemTime::now());
+                    status.went_offline(Moment::now());
                     status.hindered_by(&end);
                 }
                 *status != before

@@ -9,7 +9,7 @@ use std::{
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::{
-    commands::kv,
+    commands::{kv, machines::now_ms},
     control::protocol::{KvKind, KvLine, Pair, WatchedNode},
 };
 
@@ -66,6 +66,23 @@ impl Row {
     }
 }
 
+/// How a pair stood, and when that was told, by both clocks.
+#[derive(Debug)]
+pub(super) struct SeenPair {
+    pub(super) pair: Pair,
+    wall_ms: u64,
+    at: Instant,
+}
+
+impl SeenPair {
+    /// What the wall clock would show at this moment, had nobody set it since the pair was told: its times are by that
+    /// clock.
+    pub(super) fn wall_ms(&self, now: Instant) -> u64 {
+        let since = u64::try_from(now.saturating_duration_since(self.at).as_millis()).unwrap_or(u64::MAX);
+        self.wall_ms.saturating_add(since)
+    }
+}
+
 /// There is no connection any more: why, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lost {
@@ -77,7 +94,7 @@ pub(super) struct Lost {
 pub(super) struct Model {
     pub(super) node: Option<WatchedNode>,
     /// By their machines; the one without at a machine.
-    pub(super) pairs: BTreeMap<String, Pair>,
+    pub(super) pairs: BTreeMap<String, SeenPair>,
     rows: BTreeMap<Place, Row>,
     /// Set where there was a connection, and is none.
     pub(super) lost: Option<Lost>,
@@ -105,7 +122,8 @@ impl Model {
             News::Line(line) => match *line {
                 Line::Node(node) => self.node = Some(node),
                 Line::Pair(pair) => {
-                    self.pairs.insert(pair.machine.clone().unwrap_or_default(), pair);
+                    let seen = SeenPair { wall_ms: now_ms(), at: now, pair };
+                    self.pairs.insert(seen.pair.machine.clone().unwrap_or_default(), seen);
                 }
                 Line::Entry(line) => self.entry(line, now),
             },

@@ -1,6 +1,6 @@
 //! What a watch looks like: who is watched, how pairs stand, the entries, the whole of the chosen one, and the keys.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ratatui::{
     Frame,
@@ -10,7 +10,7 @@ use ratatui::{
     widgets::{Block, Borders, Cell, Paragraph, Row as Cells, Table, Wrap},
 };
 
-use super::model::{Model, Place, Row};
+use super::model::{Model, Place, Row, SeenPair};
 use crate::{commands::machines::standing, control::protocol::Pair, output::shorten, peer_name::shown as short};
 
 /// How many pairs are listed at most: those that are not well come first.
@@ -25,9 +25,8 @@ const CHOSEN_LINES: u16 = 4;
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Instant, wall_ms: u64) {
-    let since_lost = model.lost.as_ref().map_or(Duration::ZERO, |lost| now.saturating_duration_since(lost.since));
-    // How long things had lasted then, where nothing newer is known.
-    let pairs = pair_lines(model, wall_ms.saturating_sub(u64::try_from(since_lost.as_millis()).unwrap_or(u64::MAX)));
+    // How long things had lasted when the connection was lost, where nothing newer is known.
+    let pairs = pair_lines(model, model.lost.as_ref().map_or(now, |lost| lost.since));
     let chosen = if model.selected.is_some() { CHOSEN_LINES } else { 0 };
     let banner = banner(model, now);
     let height = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
@@ -72,7 +71,7 @@ fn head_line(model: &mut Model, now: Instant) -> Line<'static> {
     let mut said = vec![Span::styled("groundswell", bold), Span::raw(format!("  {node}"))];
     if model.node.as_ref().is_some_and(|node| node.role == "manager") {
         let all = model.pairs.len();
-        let online = model.pairs.values().filter(|pair| pair.link == "online").count();
+        let online = model.pairs.values().filter(|seen| seen.pair.link == "online").count();
         said.push(Span::raw(match model.lost {
             None => format!("  {online} of {all} machines online"),
             Some(_) => format!("  {online} of {all} machines were online"),
@@ -83,12 +82,12 @@ fn head_line(model: &mut Model, now: Instant) -> Line<'static> {
 }
 
 /// How pairs stand: those that are not well first, and how many more there are.
-fn pair_lines(model: &Model, wall_ms: u64) -> Vec<Line<'static>> {
-    let mut pairs: Vec<&Pair> = model.pairs.values().collect();
+fn pair_lines(model: &Model, now: Instant) -> Vec<Line<'static>> {
+    let mut pairs: Vec<&SeenPair> = model.pairs.values().collect();
     let is_well = |pair: &Pair| {
         pair.link == "online" && pair.current && pair.undelivered_since_ms.is_none() && pair.problem.is_none()
     };
-    pairs.sort_by_key(|pair| is_well(pair));
+    pairs.sort_by_key(|seen| is_well(&seen.pair));
     let more = pairs.len().saturating_sub(PAIRS);
     let style = |pair: &Pair| match &*pair.link {
         _ if model.lost.is_some() => Style::new().add_modifier(Modifier::DIM),
@@ -96,12 +95,13 @@ fn pair_lines(model: &Model, wall_ms: u64) -> Vec<Line<'static>> {
         "online" | "connecting" | "unclaimed" => Style::new().fg(Color::Yellow),
         _ => Style::new().fg(Color::Red),
     };
-    let line = |pair: &Pair| {
+    let line = |seen: &SeenPair| {
+        let pair = &seen.pair;
         let other = pair.machine.as_deref().or(pair.manager.as_deref());
         let other = other.map(|id| format!("{}  ", short(id))).unwrap_or_default();
         // How it stands now, nobody here knows.
         let was = if model.lost.is_some() { "it was: " } else { "" };
-        Line::styled(format!("{other}{was}{}", standing(pair, wall_ms)), style(pair))
+        Line::styled(format!("{other}{was}{}", standing(pair, seen.wall_ms(now))), style(pair))
     };
     let mut lines: Vec<Line<'static>> = pairs.into_iter().take(PAIRS).map(line).collect();
     if more > 0 {
@@ -174,6 +174,8 @@ fn foot_line(model: &Model) -> Line<'static> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::{

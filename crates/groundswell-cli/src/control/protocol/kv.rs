@@ -1,9 +1,8 @@
 //! The words of the key-value store and of pairing: what is asked, and the lines that answer it.
 
-use std::time::SystemTime;
-
 use groundswell::{
-    ClaimPin, KvEnded, KvEntry, KvEvent, KvKey, KvLink, KvUpdate, LinkStatus, NodeStatus, PeerId, ResetReason, limits,
+    ClaimPin, KvEnded, KvEntry, KvEvent, KvKey, KvLink, KvUpdate, LinkStatus, Moment, NodeStatus, PeerId, ResetReason,
+    limits,
 };
 use serde::{Deserialize, Serialize};
 
@@ -287,10 +286,10 @@ impl Pair {
             machine,
             manager,
             link: link.to_owned(),
-            offline_since_ms: offline_since.map(milliseconds),
+            offline_since_ms: offline_since.map(Moment::unix_ms),
             current: status.current,
-            current_at_ms: status.current_at.map(milliseconds),
-            undelivered_since_ms: status.undelivered_since.map(milliseconds),
+            current_at_ms: status.current_at.map(Moment::unix_ms),
+            undelivered_since_ms: status.undelivered_since.map(Moment::unix_ms),
             skew_ms: status.skew_ms,
             duplicate: status.duplicate,
             problem: status.problem.clone(),
@@ -299,11 +298,6 @@ impl Pair {
             keys_limit: limits::MAX_KV_KEYS,
         }
     }
-}
-
-fn milliseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a line of a watch is of.
