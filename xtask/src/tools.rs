@@ -12,6 +12,7 @@ const PACKAGES: &[Package] = &[
     ("iproute2", || on_path("ip")),
     ("curl", || on_path("curl")),
     ("tmux", || on_path("tmux")),
+    ("python3-venv", has_venv),
     ("procps", || on_path("pkill")),
     ("nodejs", || on_path("node")),
     ("npm", || on_path("npm")),
@@ -24,6 +25,10 @@ const PACKAGES: &[Package] = &[
 /// What the tests of the page in a browser take from npm: axe-core, by its lock file.
 const BROWSER_TESTS: &str = "crates/groundswell-web/dashboard/tests/browser";
 
+/// Where schemathesis is, which asks the HTTP interface for all that its description says; and what it is.
+const SCHEMATHESIS: &str = "target/tools/schemathesis";
+const SCHEMATHESIS_PACKAGES: &str = "xtask/schemathesis.txt";
+
 /// Installs what is missing. Being unable to is no failure: it is said.
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     install_packages();
@@ -35,7 +40,24 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
             println!("cannot install axe-core: the test that needs it will say that it is skipped");
         }
     }
+    if !install_schemathesis(root) {
+        println!("cannot install schemathesis: the test that needs it will say that it is skipped");
+    }
     Ok(())
+}
+
+/// Installs schemathesis in an environment of its own, unless these versions are there. Whether they are.
+fn install_schemathesis(root: &Path) -> bool {
+    let (place, wanted) = (root.join(SCHEMATHESIS), root.join(SCHEMATHESIS_PACKAGES));
+    let (installed, wanted_text) = (place.join("installed.txt"), std::fs::read_to_string(&wanted).unwrap_or_default());
+    if std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted_text) {
+        return true;
+    }
+    println!("-- {SCHEMATHESIS}: pip install");
+    let ran = |command: &mut Command| command.stdin(Stdio::null()).status().is_ok_and(|status| status.success());
+    ran(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))
+        && ran(Command::new(place.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(&wanted))
+        && std::fs::write(&installed, wanted_text).is_ok()
 }
 
 /// Installs the missing packages with apt-get.
@@ -65,6 +87,12 @@ pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     places.into_iter().any(|place| place.join(program).exists())
+}
+
+fn has_venv() -> bool {
+    let mut command = Command::new("python3");
+    command.args(["-c", "import ensurepip, venv"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn has_faketime() -> bool {

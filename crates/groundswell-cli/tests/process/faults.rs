@@ -1,13 +1,9 @@
 //! A disk that is full and a clock that jumps, under a node in a process of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
 
-use crate::common::{Node, Surfing, run, tool, until};
+use crate::common::{Node, Surfing, faketime, run, tool, until};
 use tempfile::TempDir;
 
 /// How large the node's files may become, in the shell's blocks of 512 bytes: 4 MiB.
@@ -180,13 +176,6 @@ fn a_full_disk_fails_the_give_and_nothing_that_was_acknowledged() {
     assert_eq!(publisher.rock("/log/large"), rock);
     let given = publisher.run(&["give", "/log/large", "there is room again", "--lake", "log"]).only();
     assert_eq!(given["aeon"], acknowledged + 1);
-}
-
-/// The library that shows a process another clock, where it is installed.
-fn faketime() -> Option<PathBuf> {
-    let places = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    let nested = places.map(|dir| dir.join("faketime/libfaketime.so.1"));
-    nested.chain([Path::new("/usr/lib/faketime/libfaketime.so.1").to_owned()]).find(|file| file.exists())
 }
 
 /// "A clock that jumps": waves go on, whatever the clock says. That the nodes see that clock is told by the

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::common::{Node, PATIENCE, Surfing, World, kv, signal, tool, until};
+use crate::common::{Node, PATIENCE, Surfing, World, faketime, kv, signal, tool, until};
 use serde_json::{Value, json};
 
 /// What "by itself, and soon" is promised to be.
@@ -305,13 +305,6 @@ fn a_side_that_ends_cleanly_or_by_kill_9_leaves_the_others_watch_and_is_back_by_
         expected.remove(&format!("{key}=meanwhile"));
         expected.insert(format!("{key}=after"));
     }
-}
-
-/// The library that shows a process another clock, where it is installed.
-fn faketime() -> Option<PathBuf> {
-    let places = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    let nested = places.map(|dir| dir.join("faketime/libfaketime.so.1"));
-    nested.chain([Path::new("/usr/lib/faketime/libfaketime.so.1").to_owned()]).find(|file| file.exists())
 }
 
 const HOUR_MS: i64 = 3_600_000;
