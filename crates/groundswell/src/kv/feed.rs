@@ -127,9 +127,11 @@ async fn feed_identity(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Identi
     let mut fed = if fresh { [0; 2] } else { kv.storage.fed(identity.number).map_err(storage)? };
     let mut heads = document.heads.subscribe();
     loop {
-        let now = *heads.borrow_and_update();
+        heads.mark_unchanged();
         for author in AUTHORS {
-            while fed[index(author)] < now[index(author)] {
+            // Read again at each step: a document that is renewed has lower heads than before, and a loop up to an older
+            // head would never end.
+            while fed[index(author)] < document.heads.borrow()[index(author)] {
                 fed[index(author)] = feed_some(kv, document, identity, author, fed[index(author)]).await?;
             }
         }
