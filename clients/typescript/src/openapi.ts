@@ -1238,29 +1238,11 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The state of things does not allow it. `claim-failed`, `wrong-role`. */
-        ClaimFailedOrWrongRole: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description Too many at once. `too-many-claims`, `too-many-requests`. */
         TooManyClaimsOrTooManyRequests: {
             headers: {
                 /** @description In seconds. */
                 "Retry-After": number;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The peer cannot be reached. `unreachable`. */
-        Unreachable: {
-            headers: {
                 [name: string]: unknown;
             };
             content: {
@@ -1287,15 +1269,6 @@ export interface components {
         };
         /** @description The request is malformed. `bad-request`, `key-too-long`. */
         BadRequestOrKeyTooLong: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description There is no such thing here. `no-entry`, `unknown-machine`. */
-        NoEntryOrUnknownMachine: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1332,26 +1305,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such thing here. `no-state`. */
-        NoState: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description The state of things does not allow it. `declared-elsewhere`, `lake-differs`. */
         DeclaredElsewhereOrLakeDiffers: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description There is no such thing here. `unknown-lake`. */
-        UnknownLake: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1377,24 +1332,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such thing here. `no-state`, `unknown-lake`. */
-        NoStateOrUnknownLake: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description There is no such thing here. `no-state`, `unknown-peer`. */
-        NoStateOrUnknownPeer: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description The state of things does not allow it. `access-refused`, `declared-elsewhere`, `lake-differs`. */
         AccessRefusedOrDeclaredElsewhereOrLakeDiffers: {
             headers: {
@@ -1413,8 +1350,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such thing here. `no-state`, `not-followed`, `unknown-peer`. */
-        NoStateOrNotFollowedOrUnknownPeer: {
+        /** @description There is no such thing here. `name-too-long`, `unknown-machine`. */
+        NameTooLongOrUnknownMachine: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1422,8 +1359,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such thing here. `unknown-lake`, `unknown-peer`. */
-        UnknownLakeOrUnknownPeer: {
+        /** @description There is no such thing here. `name-too-long`, `no-entry`, `unknown-machine`. */
+        NameTooLongOrNoEntryOrUnknownMachine: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1431,8 +1368,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such thing here. `not-followed`, `unknown-peer`. */
-        NotFollowedOrUnknownPeer: {
+        /** @description There is no such thing here. `name-too-long`, `no-state`. */
+        NameTooLongOrNoState: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1440,8 +1377,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such thing here. `no-state`, `unknown-lake`, `unknown-peer`. */
-        NoStateOrUnknownLakeOrUnknownPeer: {
+        /** @description There is no such thing here. `name-too-long`, `unknown-lake`. */
+        NameTooLongOrUnknownLake: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1449,8 +1386,80 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such thing here. `no-state`, `not-followed`, `unknown-lake`, `unknown-peer`. */
-        NoStateOrNotFollowedOrUnknownLakeOrUnknownPeer: {
+        /** @description There is no such thing here. `name-too-long`, `no-state`, `unknown-lake`. */
+        NameTooLongOrNoStateOrUnknownLake: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `name-too-long`, `no-state`, `unknown-peer`. */
+        NameTooLongOrNoStateOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `name-too-long`, `no-state`, `not-followed`, `unknown-peer`. */
+        NameTooLongOrNoStateOrNotFollowedOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `name-too-long`, `unknown-lake`, `unknown-peer`. */
+        NameTooLongOrUnknownLakeOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `name-too-long`, `not-followed`, `unknown-peer`. */
+        NameTooLongOrNotFollowedOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `name-too-long`, `no-state`, `unknown-lake`, `unknown-peer`. */
+        NameTooLongOrNoStateOrUnknownLakeOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `name-too-long`, `no-state`, `not-followed`, `unknown-lake`, `unknown-peer`. */
+        NameTooLongOrNoStateOrNotFollowedOrUnknownLakeOrUnknownPeer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such thing here. `name-too-long`. */
+        NameTooLong: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `claim-failed`, `unreachable`, `wrong-role`. */
+        ClaimFailedOrUnreachableOrWrongRole: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1460,17 +1469,29 @@ export interface components {
         };
     };
     parameters: {
-        /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+        /**
+         * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+         * @example self
+         */
         machine: string;
-        /** @description The number of a claim in this run of the node. */
+        /**
+         * @description The number of a claim in this run of the node.
+         * @example 1
+         */
         claim: number;
-        /** @description The name of a file of the dashboard. */
+        /**
+         * @description The name of a file of the dashboard.
+         * @example app.js
+         */
         file: string;
         /** @description The one-time code of the link. */
         code: string;
         /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
         space: components["schemas"]["Space"];
-        /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+        /**
+         * @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused.
+         * @example price/1
+         */
         key: string;
         /** @description Only this key; may be given several times. Encoded as a key is. */
         keys: string[];
@@ -1494,17 +1515,29 @@ export interface components {
         last_event_id: string;
         /** @description The agent that publishes: a name of 1 to 64 bytes. */
         agent: string;
-        /** @description The path. */
+        /**
+         * @description The path.
+         * @example /sales/today
+         */
         path: components["schemas"]["Path"];
         /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
         peer: components["schemas"]["Ticket"];
-        /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+        /**
+         * @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already.
+         * @example sum
+         */
         lake: string;
         /** @description With which events the rock comes: none; those without a wave, and `caught_up`; every one. */
         rocks: "never" | "needed" | "always";
         /** @description Begin so many waves back, as far as they are kept, if no cursor is given. Otherwise the newest rock comes first. */
         last: number;
-        /** @description What to follow; 1 to 32 of them. `node`, `machines`, `claims`, `publications`, `subscriptions`; `kv?machine=ID` or `kv?machine=*` (all machines, those of tomorrow too) with `space`, `key`, `prefix`, `start`, `end`, `author` as for /machines/{machine}/events; `publication?path=/p` and `subscription?peer=ID&path=/p` with `agent`, `lake`, `rocks`, `last`. The whole topic is percent-encoded once more as a value of this query. */
+        /**
+         * @description What to follow; 1 to 32 of them. `node`, `machines`, `claims`, `publications`, `subscriptions`; `kv?machine=ID` or `kv?machine=*` (all machines, those of tomorrow too) with `space`, `key`, `prefix`, `start`, `end`, `author` as for /machines/{machine}/events; `publication?path=/p` and `subscription?peer=ID&path=/p` with `agent`, `lake`, `rocks`, `last`. The whole topic is percent-encoded once more as a value of this query.
+         * @example [
+         *       "machines",
+         *       "kv?machine=*&prefix=price%2F"
+         *     ]
+         */
         topic: string[];
     };
     requestBodies: never;
@@ -1555,7 +1588,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The name of a file of the dashboard. */
+                /**
+                 * @description The name of a file of the dashboard.
+                 * @example app.js
+                 */
                 file: components["parameters"]["file"];
             };
             cookie?: never;
@@ -1783,7 +1819,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -1817,7 +1856,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -1909,14 +1951,13 @@ export interface operations {
             403: components["responses"]["ForeignOrigin"];
             404: components["responses"]["UnknownPeer"];
             408: components["responses"]["TooSlow"];
-            409: components["responses"]["ClaimFailedOrWrongRole"];
+            409: components["responses"]["ClaimFailedOrUnreachableOrWrongRole"];
             413: components["responses"]["TooLarge"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyClaimsOrTooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
             500: components["responses"]["Failed"];
-            502: components["responses"]["Unreachable"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -1925,7 +1966,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The number of a claim in this run of the node. */
+                /**
+                 * @description The number of a claim in this run of the node.
+                 * @example 1
+                 */
                 claim: components["parameters"]["claim"];
             };
             cookie?: never;
@@ -1957,7 +2001,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The number of a claim in this run of the node. */
+                /**
+                 * @description The number of a claim in this run of the node.
+                 * @example 1
+                 */
                 claim: components["parameters"]["claim"];
             };
             cookie?: never;
@@ -2000,7 +2047,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -2055,7 +2105,10 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -2078,7 +2131,7 @@ export interface operations {
             400: components["responses"]["BadRequestOrKeyTooLong"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["UnknownMachine"];
+            404: components["responses"]["NameTooLongOrUnknownMachine"];
             409: components["responses"]["NotClaimedOrWrongRole"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2091,14 +2144,20 @@ export interface operations {
     getEntry: {
         parameters: {
             query: {
-                /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+                /**
+                 * @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused.
+                 * @example price/1
+                 */
                 key: components["parameters"]["key"];
                 /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
                 space?: components["parameters"]["space"];
             };
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -2121,7 +2180,7 @@ export interface operations {
             400: components["responses"]["BadRequestOrKeyTooLong"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoEntryOrUnknownMachine"];
+            404: components["responses"]["NameTooLongOrNoEntryOrUnknownMachine"];
             409: components["responses"]["NotClaimedOrWrongRole"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2134,20 +2193,26 @@ export interface operations {
     putEntry: {
         parameters: {
             query: {
-                /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+                /**
+                 * @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused.
+                 * @example price/1
+                 */
                 key: components["parameters"]["key"];
                 /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
                 space?: components["parameters"]["space"];
             };
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
         };
-        /** @description The value, 0 bytes to 1 MiB. */
-        requestBody: {
+        /** @description The value, 0 bytes to 1 MiB. No body is the empty value. */
+        requestBody?: {
             content: {
                 "application/octet-stream": string;
             };
@@ -2165,7 +2230,7 @@ export interface operations {
             400: components["responses"]["BadRequestOrKeyTooLong"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["UnknownMachine"];
+            404: components["responses"]["NameTooLongOrUnknownMachine"];
             408: components["responses"]["TooSlow"];
             409: components["responses"]["NotClaimedOrTooManyKeysOrWrongRole"];
             413: components["responses"]["TooLargeOrValueTooLarge"];
@@ -2180,14 +2245,20 @@ export interface operations {
     deleteEntry: {
         parameters: {
             query: {
-                /** @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused. */
+                /**
+                 * @description The key: any bytes, 0 to 1,024, each that is not unreserved percent-encoded (`%00` to `%FF`); a `+` is a space, as in a form. `key=` is the empty key. A query without `key` is refused.
+                 * @example price/1
+                 */
                 key: components["parameters"]["key"];
                 /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
                 space?: components["parameters"]["space"];
             };
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -2209,7 +2280,7 @@ export interface operations {
             400: components["responses"]["BadRequestOrKeyTooLong"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["UnknownMachine"];
+            404: components["responses"]["NameTooLongOrUnknownMachine"];
             409: components["responses"]["NotClaimedOrTooManyKeysOrWrongRole"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2227,7 +2298,10 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -2281,7 +2355,10 @@ export interface operations {
                 "Last-Event-ID"?: components["parameters"]["last_event_id"];
             };
             path: {
-                /** @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node. */
+                /**
+                 * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
+                 * @example self
+                 */
                 machine: components["parameters"]["machine"];
             };
             cookie?: never;
@@ -2300,7 +2377,7 @@ export interface operations {
             400: components["responses"]["BadRequestOrKeyTooLong"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["UnknownMachine"];
+            404: components["responses"]["NameTooLongOrUnknownMachine"];
             409: components["responses"]["NotClaimedOrWrongRole"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2343,7 +2420,10 @@ export interface operations {
     readPublication: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2366,7 +2446,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoState"];
+            404: components["responses"]["NameTooLongOrNoState"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2379,11 +2459,17 @@ export interface operations {
     openPublication: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
-                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                /**
+                 * @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already.
+                 * @example sum
+                 */
                 lake?: components["parameters"]["lake"];
             };
             header?: never;
@@ -2404,7 +2490,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["UnknownLake"];
+            404: components["responses"]["NameTooLongOrUnknownLake"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2417,7 +2503,10 @@ export interface operations {
     killPublication: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2443,7 +2532,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoState"];
+            404: components["responses"]["NameTooLongOrNoState"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2456,11 +2545,17 @@ export interface operations {
     give: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
-                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                /**
+                 * @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already.
+                 * @example sum
+                 */
                 lake?: components["parameters"]["lake"];
             };
             header?: never;
@@ -2469,6 +2564,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /** @example {
+                 *       "waves": [
+                 *         250,
+                 *         300
+                 *       ]
+                 *     } */
                 "application/json": {
                     /** @description At least one. Of a log, strings; of a sum, whole numbers; of json, JSON Patches (arrays, RFC 6902). */
                     waves: unknown[];
@@ -2488,7 +2589,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["UnknownLake"];
+            404: components["responses"]["NameTooLongOrUnknownLake"];
             408: components["responses"]["TooSlow"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeededOrWaveRefused"];
             413: components["responses"]["TooLarge"];
@@ -2503,7 +2604,10 @@ export interface operations {
     streamPublication: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2535,7 +2639,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoStateOrUnknownLake"];
+            404: components["responses"]["NameTooLongOrNoStateOrUnknownLake"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2548,7 +2652,10 @@ export interface operations {
     changeRule: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2560,6 +2667,9 @@ export interface operations {
         /** @description What is left out stays as it is. */
         requestBody: {
             content: {
+                /** @example {
+                 *       "horizon": 100
+                 *     } */
                 "application/json": components["schemas"]["RuleChange"];
             };
         };
@@ -2576,7 +2686,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoState"];
+            404: components["responses"]["NameTooLongOrNoState"];
             408: components["responses"]["TooSlow"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             413: components["responses"]["TooLarge"];
@@ -2591,7 +2701,10 @@ export interface operations {
     wipe: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2617,7 +2730,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoState"];
+            404: components["responses"]["NameTooLongOrNoState"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             413: components["responses"]["TooLarge"];
             414: components["responses"]["AddressTooLong"];
@@ -2631,7 +2744,10 @@ export interface operations {
     changeAccess: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2642,6 +2758,9 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /** @example {
+                 *       "change": "public"
+                 *     } */
                 "application/json": {
                     /** @enum {string} */
                     change: "public" | "secret";
@@ -2668,7 +2787,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoStateOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrNoStateOrUnknownPeer"];
             408: components["responses"]["TooSlow"];
             409: components["responses"]["AccessRefusedOrDeclaredElsewhereOrLakeDiffers"];
             413: components["responses"]["TooLarge"];
@@ -2683,7 +2802,10 @@ export interface operations {
     fork: {
         parameters: {
             query: {
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2694,6 +2816,9 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /** @example {
+                 *       "to": "/sales/copy"
+                 *     } */
                 "application/json": {
                     /** @description The new path. */
                     to: components["schemas"]["Path"];
@@ -2713,7 +2838,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoState"];
+            404: components["responses"]["NameTooLongOrNoState"];
             408: components["responses"]["TooSlow"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrNotEmpty"];
             413: components["responses"]["TooLarge"];
@@ -2760,7 +2885,10 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2783,7 +2911,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoStateOrNotFollowedOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrNoStateOrNotFollowedOrUnknownPeer"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2798,11 +2926,17 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
-                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                /**
+                 * @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already.
+                 * @example sum
+                 */
                 lake?: components["parameters"]["lake"];
             };
             header?: never;
@@ -2825,7 +2959,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["UnknownLakeOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrUnknownLakeOrUnknownPeer"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2840,7 +2974,10 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2866,7 +3003,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NotFollowedOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrNotFollowedOrUnknownPeer"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2881,11 +3018,17 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
-                /** @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already. */
+                /**
+                 * @description The lake: `log`, `sum` or `json`, or one of the program's own. It may be left out where there is a state already.
+                 * @example sum
+                 */
                 lake?: components["parameters"]["lake"];
                 /** @description With which events the rock comes: none; those without a wave, and `caught_up`; every one. */
                 rocks?: components["parameters"]["rocks"];
@@ -2915,7 +3058,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoStateOrUnknownLakeOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrNoStateOrUnknownLakeOrUnknownPeer"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeeded"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2930,7 +3073,10 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -2958,7 +3104,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoStateOrNotFollowedOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrNoStateOrNotFollowedOrUnknownPeer"];
             408: components["responses"]["TooSlow"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             413: components["responses"]["TooLarge"];
@@ -2975,7 +3121,10 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -3001,7 +3150,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoStateOrNotFollowedOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrNoStateOrNotFollowedOrUnknownPeer"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffers"];
             413: components["responses"]["TooLarge"];
             414: components["responses"]["AddressTooLong"];
@@ -3017,7 +3166,10 @@ export interface operations {
             query: {
                 /** @description The publishing peer: its id, or a ticket, whose addresses are then remembered. */
                 peer: components["parameters"]["peer"];
-                /** @description The path. */
+                /**
+                 * @description The path.
+                 * @example /sales/today
+                 */
                 path: components["parameters"]["path"];
                 /** @description The agent that publishes: a name of 1 to 64 bytes. */
                 agent?: components["parameters"]["agent"];
@@ -3052,7 +3204,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
-            404: components["responses"]["NoStateOrNotFollowedOrUnknownLakeOrUnknownPeer"];
+            404: components["responses"]["NameTooLongOrNoStateOrNotFollowedOrUnknownLakeOrUnknownPeer"];
             408: components["responses"]["TooSlow"];
             409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrNotEmpty"];
             413: components["responses"]["TooLarge"];
@@ -3067,7 +3219,13 @@ export interface operations {
     stream: {
         parameters: {
             query: {
-                /** @description What to follow; 1 to 32 of them. `node`, `machines`, `claims`, `publications`, `subscriptions`; `kv?machine=ID` or `kv?machine=*` (all machines, those of tomorrow too) with `space`, `key`, `prefix`, `start`, `end`, `author` as for /machines/{machine}/events; `publication?path=/p` and `subscription?peer=ID&path=/p` with `agent`, `lake`, `rocks`, `last`. The whole topic is percent-encoded once more as a value of this query. */
+                /**
+                 * @description What to follow; 1 to 32 of them. `node`, `machines`, `claims`, `publications`, `subscriptions`; `kv?machine=ID` or `kv?machine=*` (all machines, those of tomorrow too) with `space`, `key`, `prefix`, `start`, `end`, `author` as for /machines/{machine}/events; `publication?path=/p` and `subscription?peer=ID&path=/p` with `agent`, `lake`, `rocks`, `last`. The whole topic is percent-encoded once more as a value of this query.
+                 * @example [
+                 *       "machines",
+                 *       "kv?machine=*&prefix=price%2F"
+                 *     ]
+                 */
                 topic: components["parameters"]["topic"];
                 /** @description Where to go on: the id of the last event that was seen. A `Last-Event-ID` header, which a browser sends by itself, counts before it. What is no place of this store gives `reset` (key-value), or a rock in place of waves. */
                 from?: components["parameters"]["from"];
@@ -3093,6 +3251,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
+            404: components["responses"]["NameTooLong"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequestsOrTooManyStreams"];

@@ -57,7 +57,7 @@ kinds! {
     ClaimOver, "claim-over", CONFLICT, "The claim has been answered, or has ended";
     ClaimFailed, "claim-failed", CONFLICT, "The claim came to nothing";
     TooManyClaims, "too-many-claims", TOO_MANY_REQUESTS, "Too many claims wait for an answer";
-    Unreachable, "unreachable", BAD_GATEWAY, "The peer cannot be reached";
+    Unreachable, "unreachable", CONFLICT, "The peer cannot be reached";
     KeyTooLong, "key-too-long", BAD_REQUEST, "The key is too long";
     ValueTooLarge, "value-too-large", PAYLOAD_TOO_LARGE, "The value is too large";
     TooLarge, "too-large", PAYLOAD_TOO_LARGE, "The request is too large";

@@ -93,10 +93,11 @@ const WORDS: &[&str] = &[
 const METHODS: &[&str] =
     &["GET", "GET", "GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "WIPE"];
 
-/// A request, and whether it is HTTP for sure.
+/// Makes requests.
 struct Random {
     rng: StdRng,
-    paths: Vec<String>,
+    /// What is described: paths, and the methods of each.
+    paths: Vec<(String, Vec<String>)>,
     ids: Vec<String>,
 }
 
@@ -122,8 +123,13 @@ impl Random {
         text.bytes().map(|byte| format!("%{byte:02x}")).collect()
     }
 
-    fn target(&mut self) -> String {
-        let mut target = self.paths.choose(&mut self.rng).cloned().unwrap_or_default();
+    /// A method and an address.
+    fn target(&mut self) -> (String, String) {
+        let (mut target, methods) = self.paths.choose(&mut self.rng).cloned().unwrap_or_default();
+        let method = match self.chance(80) {
+            true => methods.choose(&mut self.rng).map(|method| method.to_uppercase()).unwrap_or_default(),
+            false => self.pick(METHODS),
+        };
         for part in ["{machine}", "{claim}", "{file}"] {
             let word = if self.chance(70) { "self".to_owned() } else { self.word() };
             target = target.replace(part, &if self.chance(80) { Self::percent(&word) } else { word });
@@ -136,7 +142,7 @@ impl Random {
             let value = if self.chance(80) { Self::percent(&value) } else { value };
             target += &format!("{}{name}={value}", if field == 0 { "?" } else { "&" });
         }
-        target
+        (method, target)
     }
 
     fn json(&mut self, depth: u32) -> Value {
@@ -171,7 +177,7 @@ impl Random {
             bytes.extend_from_slice(b"\r\n\r\n");
             return bytes;
         }
-        let (method, target, body) = (self.pick(METHODS), self.target(), self.body());
+        let ((method, target), body) = (self.target(), self.body());
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         if self.chance(95) {
             head += &format!("Authorization: Bearer {token}\r\n");
@@ -221,7 +227,9 @@ async fn run(seed: u64, count: u32) {
     machine.http.put("/api/v1/publication?path=/sales&lake=sum", "").await.well();
     give_waves(&machine, "/sales", serde_json::json!([1])).await;
     let document: Value = serde_json::from_str(OPENAPI).unwrap();
-    let paths = document["paths"].as_object().unwrap().keys().cloned().collect();
+    let paths = document["paths"].as_object().unwrap().iter();
+    let paths =
+        paths.map(|(path, methods)| (path.clone(), methods.as_object().unwrap().keys().cloned().collect())).collect();
     let ids = vec![id, manager.id().await, machine.ticket().await];
     let mut random = Random { rng: StdRng::seed_from_u64(seed), paths, ids };
     let mut seen: BTreeMap<Option<u16>, u32> = BTreeMap::new();

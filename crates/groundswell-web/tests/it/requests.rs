@@ -211,7 +211,7 @@ async fn what_is_wrong_is_a_problem_that_says_so() {
         let ticket = gone.ticket().await;
         (ticket, gone.stop().await)
     };
-    manager.http.post("/api/v1/claims", &json!({ "ticket": gone })).await.problem(502, "unreachable");
+    manager.http.post("/api/v1/claims", &json!({ "ticket": gone })).await.problem(409, "unreachable");
     for up in [machine, manager, node] {
         up.stop().await;
     }
