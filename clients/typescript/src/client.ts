@@ -17,6 +17,15 @@ export interface Options {
   readonly fetch?: typeof fetch;
 }
 
+/** How a key is written. */
+export interface WriteOptions {
+  /**
+   * An id of this write, 1 to 128 bytes. Sent again with it, the write is not done again, and has the same result: so repeat a
+   * write whose outcome is unknown. Ids have to ascend in the long run, as UUIDs of version 7 do.
+   */
+  readonly id?: string;
+}
+
 /** How many entries are asked for at once. */
 const PAGE = 1000;
 
@@ -66,14 +75,15 @@ export class Groundswell {
   }
 
   /** Gives a key a value. It is durable on the node's device when this returns; the other side gets it by itself. */
-  async setKvValue(machine: string, key: Key, value: Key, space = ''): Promise<KvEntry> {
+  async setKvValue(machine: string, key: Key, value: Key, space = '', options: WriteOptions = {}): Promise<KvEntry> {
     const body = typeof value === 'string' ? new TextEncoder().encode(value) : value;
-    return entryOf(await (await this.#ask('PUT', entryPath(machine, key, space), body)).json());
+    return entryOf(await (await this.#ask('PUT', entryPath(machine, key, space), body, options.id)).json());
   }
 
   /** Deletes a key. Returns whether it had a value. */
-  async deleteKvValue(machine: string, key: Key, space = ''): Promise<boolean> {
-    const answer: { deleted: boolean } = await (await this.#ask('DELETE', entryPath(machine, key, space))).json();
+  async deleteKvValue(machine: string, key: Key, space = '', options: WriteOptions = {}): Promise<boolean> {
+    const response = await this.#ask('DELETE', entryPath(machine, key, space), undefined, options.id);
+    const answer: { deleted: boolean } = await response.json();
     return answer.deleted;
   }
 
@@ -129,15 +139,18 @@ export class Groundswell {
     }, options);
   }
 
-  async #ask(method: string, path: string, body?: Uint8Array): Promise<Response> {
-    const response = await this.#send(method, path, body);
+  async #ask(method: string, path: string, body?: Uint8Array, id?: string): Promise<Response> {
+    const response = await this.#send(method, path, body, undefined, id);
     if (!response.ok) throw await GroundswellError.of(response);
     return response;
   }
 
-  #send(method: string, path: string, body?: Uint8Array, signal?: AbortSignal): Promise<Response> {
+  #send(method: string, path: string, body?: Uint8Array, signal?: AbortSignal, id?: string): Promise<Response> {
     const request: RequestInit = { method, credentials: 'same-origin', cache: 'no-store' };
-    if (this.#token !== undefined) request.headers = { authorization: `Bearer ${this.#token}` };
+    const headers: Record<string, string> = {};
+    if (this.#token !== undefined) headers['authorization'] = `Bearer ${this.#token}`;
+    if (id !== undefined) headers['idempotency-key'] = id;
+    request.headers = headers;
     if (body !== undefined) request.body = body as BodyInit;
     if (signal) request.signal = signal;
     return this.#fetch(new URL(path, this.#base), request);

@@ -22,9 +22,17 @@ export class GroundswellError extends Error {
     super(message);
   }
 
-  /** Whether the same request may be accepted later. */
+  /** Whether the same request may be accepted later. Nothing was done, so that it can be sent again as it is. */
   get isTemporary(): boolean {
-    return this.status === 408 || this.status === 429 || this.status >= 500;
+    return !this.isOutcomeUnknown && (this.status === 408 || this.status === 429 || this.status >= 500);
+  }
+
+  /**
+   * Whether it may have been done. Read the state to find out, or send the request again with the same `id`. The same is true
+   * of a request that had no answer at all, for which `fetch` throws.
+   */
+  get isOutcomeUnknown(): boolean {
+    return this.kind === 'outcome-unknown';
   }
 
   /** Reads the refusal out of an answer. */

@@ -1,6 +1,6 @@
 // What users of the client import.
 
-export { Groundswell, type Options } from './client.js';
+export { Groundswell, type Options, type WriteOptions } from './client.js';
 export { GroundswellError } from './error.js';
 export { type Bytes, type KvEntry, type KvEvent } from './event.js';
 export { type KvFilter } from './filter.js';

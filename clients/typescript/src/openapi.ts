@@ -1276,15 +1276,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The state of things does not allow it. `not-claimed`, `too-many-keys`, `wrong-role`. */
-        NotClaimedOrTooManyKeysOrWrongRole: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description It is too large. `too-large`, `value-too-large`. */
         TooLargeOrValueTooLarge: {
             headers: {
@@ -1316,15 +1307,6 @@ export interface components {
         };
         /** @description The state of things does not allow it. `declared-elsewhere`, `lake-differs`, `lake-needed`. */
         DeclaredElsewhereOrLakeDiffersOrLakeNeeded: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The state of things does not allow it. `declared-elsewhere`, `lake-differs`, `lake-needed`, `wave-refused`. */
-        DeclaredElsewhereOrLakeDiffersOrLakeNeededOrWaveRefused: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1467,6 +1449,33 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description The state of things does not allow it. `id-expired`, `id-reused`, `not-claimed`, `too-many-keys`, `wrong-role`. */
+        IdExpiredOrIdReusedOrNotClaimedOrTooManyKeysOrWrongRole: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The state of things does not allow it. `declared-elsewhere`, `id-expired`, `id-reused`, `lake-differs`, `lake-needed`, `wave-refused`. */
+        DeclaredElsewhereOrIdExpiredOrIdReusedOrLakeDiffersOrLakeNeededOrWaveRefused: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Something failed here. `internal`, `outcome-unknown`, `storage`. */
+        FailedOrOutcomeUnknown: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
     };
     parameters: {
         /**
@@ -1513,6 +1522,8 @@ export interface components {
         from: string;
         /** @description The id of the last event that was seen. */
         last_event_id: string;
+        /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+        idempotency_key: string;
         /** @description The agent that publishes: a name of 1 to 64 bytes. */
         agent: string;
         /**
@@ -1780,7 +1791,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -1887,7 +1898,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -1957,7 +1968,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyClaimsOrTooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2201,7 +2212,10 @@ export interface operations {
                 /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
                 space?: components["parameters"]["space"];
             };
-            header?: never;
+            header?: {
+                /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+                "Idempotency-Key"?: components["parameters"]["idempotency_key"];
+            };
             path: {
                 /**
                  * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
@@ -2232,13 +2246,13 @@ export interface operations {
             403: components["responses"]["ForeignOrigin"];
             404: components["responses"]["NameTooLongOrUnknownMachine"];
             408: components["responses"]["TooSlow"];
-            409: components["responses"]["NotClaimedOrTooManyKeysOrWrongRole"];
+            409: components["responses"]["IdExpiredOrIdReusedOrNotClaimedOrTooManyKeysOrWrongRole"];
             413: components["responses"]["TooLargeOrValueTooLarge"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2253,7 +2267,10 @@ export interface operations {
                 /** @description The name of a space. Without it, or empty: the default space, which is the users'. */
                 space?: components["parameters"]["space"];
             };
-            header?: never;
+            header?: {
+                /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+                "Idempotency-Key"?: components["parameters"]["idempotency_key"];
+            };
             path: {
                 /**
                  * @description The id of a machine (64 hexadecimal digits); `self` on a machine's own node.
@@ -2281,12 +2298,12 @@ export interface operations {
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
             404: components["responses"]["NameTooLongOrUnknownMachine"];
-            409: components["responses"]["NotClaimedOrTooManyKeysOrWrongRole"];
+            409: components["responses"]["IdExpiredOrIdReusedOrNotClaimedOrTooManyKeysOrWrongRole"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2496,7 +2513,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2538,7 +2555,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2558,7 +2575,10 @@ export interface operations {
                  */
                 lake?: components["parameters"]["lake"];
             };
-            header?: never;
+            header?: {
+                /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+                "Idempotency-Key"?: components["parameters"]["idempotency_key"];
+            };
             path?: never;
             cookie?: never;
         };
@@ -2591,13 +2611,13 @@ export interface operations {
             403: components["responses"]["ForeignOrigin"];
             404: components["responses"]["NameTooLongOrUnknownLake"];
             408: components["responses"]["TooSlow"];
-            409: components["responses"]["DeclaredElsewhereOrLakeDiffersOrLakeNeededOrWaveRefused"];
+            409: components["responses"]["DeclaredElsewhereOrIdExpiredOrIdReusedOrLakeDiffersOrLakeNeededOrWaveRefused"];
             413: components["responses"]["TooLarge"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2694,7 +2714,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2737,7 +2757,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2795,7 +2815,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2846,7 +2866,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -2965,7 +2985,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -3009,7 +3029,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -3112,7 +3132,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -3157,7 +3177,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };
@@ -3212,7 +3232,7 @@ export interface operations {
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadTooLarge"];
-            500: components["responses"]["Failed"];
+            500: components["responses"]["FailedOrOutcomeUnknown"];
             503: components["responses"]["ShutDown"];
         };
     };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args as Arguments, Parser, Subcommand};
-use groundswell::{Cursor, Name, Path, Pattern};
+use groundswell::{Cursor, IdError, Name, Path, Pattern, WriteId};
 
 pub(crate) use kv::{Claim, Claims, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role, Watch};
 pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
@@ -161,7 +161,8 @@ fn bind_address(text: &str) -> Result<SocketAddr, String> {
 
 /// Publish waves on a path; print the aeon that they lead to, once they are durable.
 ///
-/// Where a wave is refused, those before it are given, and the error says which one it was.
+/// Where a wave is refused, those before it are given, and the error says which one it was. With --id, all are given
+/// together or none.
 // Without a short flag for help: `-hello` is a wave that was meant, and has to be refused, not helped.
 #[derive(Debug, Arguments)]
 #[command(
@@ -172,6 +173,7 @@ Examples:
   groundswell give /till -5 --lake sum
   groundswell give /menu '[{\"op\":\"add\",\"path\":\"\",\"value\":{\"tea\":2}}]' --lake json
   groundswell give /log/all --lake log -- '-a line that begins with -'
+  groundswell give /till 100 --lake sum --id 0193e0e7-41d5-7c6e-9f1b-2b1c53a3c1a7
   tail -f access.log | groundswell give /log/access - --lake log"
 )]
 pub(crate) struct Give {
@@ -194,9 +196,25 @@ pub(crate) struct Give {
     #[arg(long)]
     pub(crate) acks: bool,
 
+    #[command(flatten)]
+    pub(crate) once: Once,
+
     /// Print help.
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
+}
+
+/// The id of a write, by which it can be repeated.
+#[derive(Debug, Arguments)]
+pub(crate) struct Once {
+    /// Do it once: repeated with the same id it is not done again, and answers as the first time; so repeat it where the
+    /// outcome is unknown (status 3). 1 to 128 bytes. Ids have to ascend in the long run, as UUIDs of version 7 do.
+    #[arg(long, value_name = "ID", value_parser = write_id)]
+    pub(crate) id: Option<String>,
+}
+
+fn write_id(text: &str) -> Result<String, IdError> {
+    WriteId::new(text).map(|_| text.to_owned())
 }
 
 /// Open the dashboard of the node that runs; with a path, publish the default state of a lake there.

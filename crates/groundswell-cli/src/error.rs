@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 use groundswell::{
     ClaimError, ClaimFailure, ClaimRefusal, CursorError, DeclareError, GiveError, KeyError, KvError, KvOpenError,
     ManageError, Name, OpenError, Path, PathError, ReadError, ShutdownError, Source, StorageError, SurfError,
-    TicketError,
+    TicketError, WriteError,
 };
 
 use crate::{builtin::Builtin, peer_name::PeerNameError};
@@ -31,6 +31,13 @@ pub(crate) enum ToolError {
         "the node stopped before it had answered: start it again with `groundswell up`; what it acknowledged is there"
     )]
     Lost,
+    #[error(
+        "the outcome is unknown: the node stopped before it had answered, and may have done it; start it again with `groundswell up`, and read the state to find out, or repeat it with the same --id"
+    )]
+    LostInWrite,
+    /// The node does not know what became of it, in these words.
+    #[error("{0}")]
+    Unknown(String),
     #[error("the node answers in a way that this tool does not know ({0}): are both of the same version?")]
     Answer(String),
     #[error("the node does not know this request ({0}): are the tool and the node of the same version?")]
@@ -162,10 +169,27 @@ pub(crate) enum ToolError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
     Shutdown(#[from] ShutdownError),
 }
 
 impl ToolError {
+    /// Whether what was asked for may have been done.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::LostInWrite
+                | Self::Unknown(_)
+                | Self::Give(GiveError::Unknown { .. })
+                | Self::Manage(ManageError::Unknown(_))
+                | Self::Kv(KvError::Unknown(_))
+                | Self::Declare(DeclareError::Unknown(_))
+                | Self::Surf(SurfError::Unknown(_))
+                | Self::Write(WriteError::Unknown(_))
+        )
+    }
+
     /// Whether it only says that who read our output reads no more.
     pub(crate) fn is_closed_output(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)

@@ -26,6 +26,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{args::Args, error::ToolError};
 
+/// The exit status where what was asked for may have been done. That of any other failure is 1, and of wrong usage 2.
+const OUTCOME_UNKNOWN: u8 = 3;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     start_log();
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
         Err(ToolError::Usage(wrong)) => Args::command().error(ErrorKind::ValueValidation, wrong).exit(),
         Err(error) => {
             output::say_error(json, &error);
-            ExitCode::FAILURE
+            if error.is_unknown() { ExitCode::from(OUTCOME_UNKNOWN) } else { ExitCode::FAILURE }
         }
     }
 }

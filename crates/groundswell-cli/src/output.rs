@@ -8,7 +8,10 @@ use tokio::{
     net::unix::pipe,
 };
 
-use crate::error::ToolError;
+use crate::{
+    control::protocol::{Failure, Outcome},
+    error::ToolError,
+};
 
 /// How much output is gathered before it is written (64 KiB).
 const OUTPUT_BUFFER_BYTES: usize = 64 * 1024;
@@ -80,7 +83,9 @@ impl OutputReader {
 pub(crate) fn say_error(json: bool, error: &ToolError) {
     let line = one_line(&error.to_string());
     if json {
-        eprintln!("{}", serde_json::json!({ "error": line }));
+        let outcome = error.is_unknown().then_some(Outcome::Unknown);
+        let failure = Failure { error: line, wave: None, outcome };
+        eprintln!("{}", serde_json::json!(failure));
     } else {
         eprintln!("error: {line}");
     }

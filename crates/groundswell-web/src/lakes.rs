@@ -5,8 +5,8 @@ mod json_lake;
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use groundswell::{
-    Aeon, Cursor, DeclareError, Ended, Frequency, Freshness, GiveError, ManageError, Name, Path, PathError, ReadError,
-    Rule, Source, StorageError, SurfError,
+    Aeon, Cursor, DeclareError, Ended, Frequency, Freshness, GiveError, IdError, ManageError, Name, Path, PathError,
+    ReadError, Rule, Source, StorageError, SurfError, WriteError, WriteId,
 };
 use serde_json::value::RawValue;
 
@@ -29,12 +29,14 @@ pub trait Lakes: Send + Sync + 'static {
     /// Publishes the default rock, if nothing is published there.
     fn open<'a>(&'a self, agent: &'a Name, path: &'a Path, lake: Option<&'a str>) -> Answer<'a, Aeon>;
 
-    /// Gives waves, all of them or none; the last one's aeon.
+    /// Gives waves, all of them or none; with an id, once, as [`groundswell::Publications::give_all_once`] does. The
+    /// last one's aeon.
     fn give<'a>(
         &'a self,
         agent: &'a Name,
         path: &'a Path,
         lake: Option<&'a str>,
+        id: Option<WriteId>,
         waves: Vec<Box<RawValue>>,
     ) -> Answer<'a, Aeon>;
 
@@ -228,9 +230,15 @@ pub enum LakeError {
     /// There are as many streams as may be.
     #[error("{0}")]
     TooManyStreams(String),
-    /// Storage failed.
+    /// Storage failed. Nothing was done.
     #[error("{0}")]
     Storage(String),
+    /// It may have been done.
+    #[error("{0}")]
+    Unknown(String),
+    /// The id of a give is refused. Nothing was given.
+    #[error(transparent)]
+    Id(#[from] IdError),
     /// The node is shut down.
     #[error("the node is shut down")]
     ShutDown,
@@ -251,6 +259,18 @@ impl From<StorageError> for LakeError {
     }
 }
 
+impl From<WriteError> for LakeError {
+    fn from(error: WriteError) -> Self {
+        let said = error.to_string();
+        match error {
+            WriteError::Storage(_) => Self::Storage(said),
+            WriteError::Unknown(_) => Self::Unknown(said),
+            WriteError::ShutDown => Self::ShutDown,
+            _ => Self::Other(said),
+        }
+    }
+}
+
 impl From<DeclareError> for LakeError {
     fn from(error: DeclareError) -> Self {
         let said = error.to_string();
@@ -259,6 +279,7 @@ impl From<DeclareError> for LakeError {
             DeclareError::Overlap { .. } => Self::Declared(said),
             DeclareError::LakeVersion { .. } => Self::LakeDiffers(said),
             DeclareError::Storage(_) | DeclareError::Damaged { .. } => Self::Storage(said),
+            DeclareError::Unknown(_) => Self::Unknown(said),
             DeclareError::ShutDown => Self::ShutDown,
             _ => Self::Other(said),
         }
@@ -278,6 +299,8 @@ impl From<GiveError> for LakeError {
             }
             GiveError::LakeVersion { .. } => Self::LakeDiffers(said),
             GiveError::Storage(_) => Self::Storage(said),
+            GiveError::Unknown { .. } => Self::Unknown(said),
+            GiveError::Id(error) => Self::Id(error),
             GiveError::ShutDown => Self::ShutDown,
             _ => Self::Other(said),
         }
@@ -295,6 +318,7 @@ impl From<ManageError> for LakeError {
             ManageError::LakeVersion { .. } => Self::LakeDiffers(said),
             ManageError::NoRock { .. } => Self::TooLarge(said),
             ManageError::Storage(_) => Self::Storage(said),
+            ManageError::Unknown(_) => Self::Unknown(said),
             ManageError::ShutDown => Self::ShutDown,
             _ => Self::Other(said),
         }
@@ -326,6 +350,7 @@ impl From<SurfError> for LakeError {
             SurfError::LakeVersion { .. } => Self::LakeDiffers(said),
             SurfError::LakeType { .. } => Self::Declared(said),
             SurfError::Damaged { .. } | SurfError::Storage(_) => Self::Storage(said),
+            SurfError::Unknown(_) => Self::Unknown(said),
             SurfError::ShutDown => Self::ShutDown,
             _ => Self::Other(said),
         }

@@ -4,7 +4,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use groundswell::{ClaimError, CursorError, KvError, PathError, StorageError, TicketError};
+use groundswell::{ClaimError, CursorError, IdError, KvError, PathError, StorageError, TicketError, WriteError};
 use serde::Serialize;
 
 use crate::lakes::LakeError;
@@ -75,6 +75,9 @@ kinds! {
     NotEmpty, "not-empty", CONFLICT, "The path is published already";
     WaveRefused, "wave-refused", CONFLICT, "A wave was refused";
     AccessRefused, "access-refused", CONFLICT, "The access cannot be changed so";
+    IdReused, "id-reused", CONFLICT, "The idempotency key was used for another write";
+    IdExpired, "id-expired", CONFLICT, "The idempotency key is older than those that are remembered";
+    OutcomeUnknown, "outcome-unknown", INTERNAL_SERVER_ERROR, "It may have been done";
     Storage, "storage", INTERNAL_SERVER_ERROR, "Storage failed";
     Internal, "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
     ShutDown, "shut-down", SERVICE_UNAVAILABLE, "The node is shut down";
@@ -154,6 +157,8 @@ impl From<KvError> for Problem {
             KvError::NotClaimed => Kind::NotClaimed,
             KvError::TooManySubscriptions => Kind::TooManyStreams,
             KvError::Storage(_) => Kind::Storage,
+            KvError::Unknown(_) => Kind::OutcomeUnknown,
+            KvError::Id(error) => Kind::of_id(error),
             KvError::ShutDown => Kind::ShutDown,
             _ => Kind::Internal,
         };
@@ -192,8 +197,32 @@ impl From<LakeError> for Problem {
             LakeError::TooLarge(_) => Kind::TooLarge,
             LakeError::TooManyStreams(_) => Kind::TooManyStreams,
             LakeError::Storage(_) => Kind::Storage,
+            LakeError::Unknown(_) => Kind::OutcomeUnknown,
+            LakeError::Id(error) => Kind::of_id(error),
             LakeError::ShutDown => Kind::ShutDown,
             LakeError::Other(_) => Kind::Internal,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl Kind {
+    fn of_id(error: &IdError) -> Self {
+        match error {
+            IdError::Reused(_) => Self::IdReused,
+            IdError::Expired { .. } => Self::IdExpired,
+            _ => Self::BadRequest,
+        }
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let kind = match &error {
+            WriteError::Storage(_) => Kind::Storage,
+            WriteError::Unknown(_) => Kind::OutcomeUnknown,
+            WriteError::ShutDown => Kind::ShutDown,
+            _ => Kind::Internal,
         };
         Self::new(kind, error)
     }

@@ -15,6 +15,7 @@ use axum::{
     response::Response,
     routing::{MethodRouter, get, patch, post},
 };
+use groundswell::WriteId;
 
 use crate::{
     app::Inner,
@@ -101,6 +102,27 @@ impl<S: Send + Sync> FromRequestParts<S> for Part {
         let open = RawPathParams::from_request_parts(parts, state).await.map_err(malformed)?;
         let part = open.iter().next().map(|(_, part)| part.to_owned());
         Ok(Self(part.ok_or_else(|| Problem::bad("the path is not whole"))?))
+    }
+}
+
+/// The header that names a write, so that it has one effect however often it is asked for.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The id that a write is asked for with, if it is to happen once.
+struct Once(Option<WriteId>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Once {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut keys = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
+        match (keys.next(), keys.next()) {
+            (None, _) => Ok(Self(None)),
+            (Some(_), Some(_)) => Err(Problem::bad("there is more than one Idempotency-Key: give one")),
+            (Some(key), None) => {
+                let id = WriteId::new(key.as_bytes());
+                Ok(Self(Some(id.map_err(|error| Problem::bad(format!("the Idempotency-Key: {error}")))?)))
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use groundswell::{
     Cursor, KvEntry, KvError, KvFilter, KvKey, KvSpace, KvSubscription, LinkStatus, Machine, MachineState, Manager,
-    Node, PeerId,
+    Node, PeerId, WriteId,
 };
 use tokio::sync::watch;
 
@@ -200,19 +200,28 @@ impl Space {
         }
     }
 
-    pub(crate) async fn set(&self, key: &KvKey, value: Bytes) -> Result<KvEntry, KvError> {
+    /// The space itself, as it is at this moment.
+    fn now(&self) -> Result<KvSpace, KvError> {
         match self {
-            Self::Named(space) => space.set(key, value).await,
-            Self::OfMachine(machine) => machine.set_kv_value(key, value).await,
-            Self::OfManager(manager, id) => manager.set_kv_value(*id, key, value).await,
+            Self::Named(space) => Ok(space.clone()),
+            Self::OfMachine(machine) => machine.default_space(),
+            Self::OfManager(manager, id) => manager.default_space(*id),
         }
     }
 
-    pub(crate) async fn delete(&self, key: &KvKey) -> Result<bool, KvError> {
-        match self {
-            Self::Named(space) => space.delete(key).await,
-            Self::OfMachine(machine) => machine.delete_kv_value(key).await,
-            Self::OfManager(manager, id) => manager.delete_kv_value(*id, key).await,
+    pub(crate) async fn set(&self, key: &KvKey, value: Bytes, id: Option<WriteId>) -> Result<KvEntry, KvError> {
+        let space = self.now()?;
+        match id {
+            None => space.set(key, value).await,
+            Some(id) => space.set_once(key, id, value).await,
+        }
+    }
+
+    pub(crate) async fn delete(&self, key: &KvKey, id: Option<WriteId>) -> Result<bool, KvError> {
+        let space = self.now()?;
+        match id {
+            None => space.delete(key).await,
+            Some(id) => space.delete_once(key, id).await,
         }
     }
 

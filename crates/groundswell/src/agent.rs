@@ -16,10 +16,11 @@ use crate::{
     catalog::Direction,
     cell::TideCell,
     driver::{Command, Declared, Durability},
-    error::{DeclareError, GiveError, ReadError, StorageError, SurfError},
+    error::{DeclareError, GiveError, ReadError, SurfError, WriteError},
     fold::new_fold,
     follow,
     freshness::Freshness,
+    ids::WriteId,
     reader::{Updates, with_rock},
     shared::Shared,
     source::{PeerId, Source},
@@ -66,7 +67,7 @@ impl Agent {
     ) -> Result<Publications<L>, DeclareError> {
         let declared = self.declare::<L>(pattern, Direction::Out, durability)?;
         let command = |reply| Command::Declare { declared: declared.clone(), reply };
-        let loaded = self.shared.driver.ask(command).await.map_err(|_| DeclareError::ShutDown);
+        let loaded = self.shared.driver.ask(command).await.map_err(|stopped| WriteError::from(stopped).into());
         if let Err(error) = loaded.and_then(|loaded| loaded) {
             self.shared.catalog.undeclare(&self.name, Direction::Out, &declared.pattern);
             return Err(error);
@@ -90,12 +91,12 @@ impl Agent {
     }
 
     /// Stops following a source, whatever its lake, declared or not: see [`Subscriptions::quit`].
-    pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
+    pub async fn quit(&self, source: &Source) -> Result<(), WriteError> {
         let _one_at_a_time = self.shared.following.lock().await;
         let last = self.shared.catalog.unfollow(source, &self.name);
         let (agent, source) = (self.name.clone(), source.clone());
         let asked = self.shared.driver.ask(|reply| Command::Unwant { agent, source, last, reply }).await;
-        asked.map_err(|_| StorageError::new("the node is shut down"))?
+        asked.map_err(WriteError::from)?
     }
 
     /// Everything that this agent publishes, by path, whatever its lake.
@@ -217,7 +218,7 @@ impl<L: Lake> Publications<L> {
     /// Publishes the default rock on a path, at aeon 0. Where the path is published already,
     /// nothing happens. Returns the newest aeon.
     pub async fn open(&self, path: &str) -> Result<Aeon, GiveError> {
-        self.send(path, Vec::new()).await
+        self.send(path, Vec::new(), None).await
     }
 
     /// Gives one wave, which publishes the path if it is not yet. Returns the aeon that the wave
@@ -226,23 +227,34 @@ impl<L: Lake> Publications<L> {
     /// Waves of one path are in one total order; concurrent calls share a flush. Dropping the
     /// future does not take the wave back if it was handed over.
     pub async fn give(&self, path: &str, wave: L::Wave) -> Result<Aeon, GiveError> {
-        self.send(path, vec![encode_wave::<L>(&wave)?]).await
+        self.send(path, vec![encode_wave::<L>(&wave)?], None).await
+    }
+
+    /// Gives a wave once: asked for again with the same id, it is not given again, and the aeon of the first time is
+    /// returned, over restarts too. So a give whose outcome is unknown can be repeated.
+    ///
+    /// An id belongs to one wave on one path of this agent: with any other it is refused ([`IdError::Reused`]). How
+    /// long it is remembered says [`WriteId`]; of a publication in memory, no longer than the process lives.
+    ///
+    /// [`IdError::Reused`]: crate::IdError::Reused
+    pub async fn give_once(&self, path: &str, id: impl AsRef<[u8]>, wave: L::Wave) -> Result<Aeon, GiveError> {
+        self.send(path, vec![encode_wave::<L>(&wave)?], Some(WriteId::new(id)?)).await
     }
 
     /// Gives many waves at once: all of them, or none. Returns the last one's aeon. At most
     /// 65,536 waves of 64 MiB in all.
     pub async fn give_all(&self, path: &str, waves: impl IntoIterator<Item = L::Wave>) -> Result<Aeon, GiveError> {
-        let mut encoded = Vec::new();
-        let mut bytes = 0;
-        for wave in waves {
-            let wave = encode_wave::<L>(&wave)?;
-            bytes += wave.len();
-            encoded.push(wave);
-            if encoded.len() > MAX_WAVES_AT_ONCE || bytes > MAX_GIVE_BYTES {
-                return Err(GiveError::TooMany);
-            }
-        }
-        self.send(path, encoded).await
+        self.send(path, encode_waves::<L>(waves)?, None).await
+    }
+
+    /// Gives many waves at once, and once: see [`Publications::give_once`].
+    pub async fn give_all_once(
+        &self,
+        path: &str,
+        id: impl AsRef<[u8]>,
+        waves: impl IntoIterator<Item = L::Wave>,
+    ) -> Result<Aeon, GiveError> {
+        self.send(path, encode_waves::<L>(waves)?, Some(WriteId::new(id)?)).await
     }
 
     /// Takes the declaration back, so that the agent can declare anew on these paths, for another
@@ -252,7 +264,7 @@ impl<L: Lake> Publications<L> {
         self.shared.catalog.undeclare(&self.declared.agent, Direction::Out, &self.declared.pattern);
     }
 
-    async fn send(&self, path: &str, waves: Vec<Bytes>) -> Result<Aeon, GiveError> {
+    async fn send(&self, path: &str, waves: Vec<Bytes>, id: Option<WriteId>) -> Result<Aeon, GiveError> {
         if self.shared.closing.is_cancelled() {
             return Err(GiveError::ShutDown);
         }
@@ -261,8 +273,8 @@ impl<L: Lake> Publications<L> {
             return Err(GiveError::NotDeclared { path, pattern: self.declared.pattern.clone() });
         }
         let declared = self.declared.clone();
-        let given = self.shared.driver.ask(|reply| Command::Give { declared, path, waves, reply }).await;
-        given.map_err(|_| GiveError::ShutDown)?
+        let given = self.shared.driver.ask(|reply| Command::Give { declared, path, waves, id, reply }).await;
+        given.map_err(WriteError::from)?
     }
 
     /// The publications under this declaration, by path.
@@ -302,6 +314,20 @@ impl<L: Lake> Publications<L> {
         let cell = self.shared.catalog.existing(&key).ok_or(ReadError::NoState(path))?;
         with_rock::<L, T>(&cell, look).await
     }
+}
+
+fn encode_waves<L: Lake>(waves: impl IntoIterator<Item = L::Wave>) -> Result<Vec<Bytes>, GiveError> {
+    let mut encoded = Vec::new();
+    let mut bytes = 0;
+    for wave in waves {
+        let wave = encode_wave::<L>(&wave)?;
+        bytes += wave.len();
+        encoded.push(wave);
+        if encoded.len() > MAX_WAVES_AT_ONCE || bytes > MAX_GIVE_BYTES {
+            return Err(GiveError::TooMany);
+        }
+    }
+    Ok(encoded)
 }
 
 fn encode_wave<L: Lake>(wave: &L::Wave) -> Result<Bytes, GiveError> {
@@ -384,7 +410,7 @@ impl<L: Lake> Subscriptions<L> {
 
     /// Stops following a source: this agent's streams of it end. When no agent of this node follows it
     /// any more, its replica goes, in memory and on disk.
-    pub async fn quit(&self, source: &Source) -> Result<(), StorageError> {
+    pub async fn quit(&self, source: &Source) -> Result<(), WriteError> {
         self.agent().quit(source).await
     }
 
@@ -461,7 +487,7 @@ impl<L: Lake> Subscriptions<L> {
         }
         let (declared, wanted) = (self.declared.clone(), source.clone());
         let cell = self.shared.driver.ask(|reply| Command::Want { declared, source: wanted, reply }).await;
-        let cell = cell.map_err(|_| SurfError::ShutDown)??;
+        let cell = cell.map_err(WriteError::from)??;
         let followed = self.shared.catalog.follow(source, &self.declared.agent);
         if followed.first && !own {
             let (cell, lake) = (cell.clone(), self.declared.lake.clone());
@@ -496,6 +522,7 @@ impl<L: Lake> Subscriptions<L> {
                 Ok(_) => {}
                 Err(SurfError::ShutDown) => return Err(DeclareError::ShutDown),
                 Err(SurfError::Storage(error)) => return Err(DeclareError::Storage(error)),
+                Err(SurfError::Unknown(outcome)) => return Err(DeclareError::Unknown(outcome)),
                 Err(SurfError::LakeVersion { stored, declared }) => {
                     return Err(DeclareError::LakeVersion { path, stored, declared });
                 }

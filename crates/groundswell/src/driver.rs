@@ -9,6 +9,10 @@
 //! 4. commit them to the cells, which wakes the readers, let go of the rocks, and answer;
 //!    or, where storage failed, load the rocks again as they were, and answer with the failure.
 //!
+//! Where nobody knows whether a transaction is on the disk, that is the answer, and the transaction is kept: it is
+//! written again before anything else, and nobody sees it until that has succeeded. Until then every other command is
+//! refused.
+//!
 //! It awaits nothing but commands and, bounded by its patience, readers of a rock.
 
 mod batch;
@@ -17,7 +21,7 @@ mod load;
 mod manage;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -30,10 +34,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     catalog::Catalog,
     cell::TideCell,
-    error::{DeclareError, GiveError, ManageError, StorageError, SurfError, panic_message},
+    error::{
+        DeclareError, GiveError, ManageError, OutcomeUnknown, StorageError, SurfError, WriteError, from_write_error,
+        panic_message,
+    },
     fold::NewFold,
     freshness::Ended,
-    limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_REMEMBERED_PEERS},
+    ids::{Ids, WriteId},
+    limits::{
+        DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_REMEMBERED_PEERS, MAX_WRITE_IDS, REPEAT_UNKNOWN_AFTER,
+    },
     metrics::Metrics,
     source::{PeerId, Source},
     store::{Fail, Store, TideKey},
@@ -67,23 +77,29 @@ pub(crate) struct Declared {
 pub(crate) enum Command {
     /// Load the stored publications that a declaration covers.
     Declare { declared: Arc<Declared>, reply: oneshot::Sender<Result<(), DeclareError>> },
-    /// Begin a publication, if there is none, and give it these waves, all or none.
-    Give { declared: Arc<Declared>, path: Path, waves: Vec<Bytes>, reply: oneshot::Sender<Result<Aeon, GiveError>> },
+    /// Begin a publication, if there is none, and give it these waves, all or none; with an id, once.
+    Give {
+        declared: Arc<Declared>,
+        path: Path,
+        waves: Vec<Bytes>,
+        id: Option<WriteId>,
+        reply: oneshot::Sender<Result<Aeon, GiveError>>,
+    },
     /// Begin a new epoch: a reader has seen aeons that this publication has lost.
     BeginEpoch { cell: Arc<TideCell>, ahead: Cursor, reply: oneshot::Sender<()> },
     /// Note that an agent wants a source, and load its replica if one is stored.
     Want { declared: Arc<Declared>, source: Source, reply: oneshot::Sender<Result<Arc<TideCell>, SurfError>> },
     /// Note that an agent no longer wants it. `last` says that no agent of this run does; if none
     /// of an earlier run does either, the replica goes.
-    Unwant { agent: Name, source: Source, last: bool, reply: oneshot::Sender<Result<(), StorageError>> },
+    Unwant { agent: Name, source: Source, last: bool, reply: oneshot::Sender<Result<(), WriteError>> },
     /// Apply what came from a source.
     Apply { cell: Arc<TideCell>, intakes: Vec<Intake>, reply: oneshot::Sender<Result<(), ApplyError>> },
     /// Note how an agent's handler failed on a state, or that it no longer does.
-    Fail { agent: Name, source: Source, fail: Option<Fail>, reply: oneshot::Sender<Result<(), StorageError>> },
+    Fail { agent: Name, source: Source, fail: Option<Fail>, reply: oneshot::Sender<Result<(), WriteError>> },
     /// Something that concerns a whole path.
     Manage(Manage),
     /// Remember where a peer was reached.
-    Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
+    Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
     /// Finish what was asked before, and stop.
     Stop,
 }
@@ -91,7 +107,7 @@ pub(crate) enum Command {
 /// What concerns a whole path: a transaction of its own.
 pub(crate) enum Manage {
     /// Note whether the source of a replica has ended for this node.
-    SourceKilled { cell: Arc<TideCell>, killed: bool, reply: oneshot::Sender<Result<(), StorageError>> },
+    SourceKilled { cell: Arc<TideCell>, killed: bool, reply: oneshot::Sender<Result<(), WriteError>> },
     /// Change who may read a path.
     Access {
         agent: Name,
@@ -125,6 +141,33 @@ impl Command {
             _ => 0,
         }
     }
+
+    /// Whether it comes after everything that was asked before, in a transaction of its own.
+    fn stands_alone(&self) -> bool {
+        matches!(self, Self::Declare { .. } | Self::Want { .. } | Self::Unwant { .. } | Self::Manage(_))
+    }
+
+    /// Answers that nothing of it was done.
+    fn refuse(self, why: WriteError) {
+        // Whoever no longer waits for the answer does not need it.
+        match self {
+            Self::Declare { reply, .. } => drop(reply.send(Err(why.into()))),
+            Self::Give { reply, .. } => drop(reply.send(Err(why.into()))),
+            Self::BeginEpoch { reply, .. } => drop(reply.send(())),
+            Self::Want { reply, .. } => drop(reply.send(Err(why.into()))),
+            Self::Apply { reply, .. } => drop(reply.send(Err(why.into()))),
+            Self::Unwant { reply, .. }
+            | Self::Fail { reply, .. }
+            | Self::Peer { reply: Some(reply), .. }
+            | Self::Manage(Manage::SourceKilled { reply, .. }) => drop(reply.send(Err(why))),
+            Self::Manage(Manage::Access { reply, .. }) => drop(reply.send(Err(why.into()))),
+            Self::Manage(Manage::Replicate { reply, .. }) => drop(reply.send(Err(why.into()))),
+            Self::Manage(Manage::Rule { reply, .. } | Manage::Wipe { reply, .. } | Manage::Kill { reply, .. }) => {
+                drop(reply.send(Err(why.into())))
+            }
+            Self::Peer { reply: None, .. } | Self::Stop => {}
+        }
+    }
 }
 
 fn intake_weight(intake: &Intake) -> usize {
@@ -154,22 +197,45 @@ pub(crate) enum ApplyError {
     Gone,
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error(transparent)]
+    Unknown(OutcomeUnknown),
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+from_write_error! {
+    ApplyError: ApplyError::Unknown;
 }
 
 /// The way to the driver.
 #[derive(Clone)]
 pub(crate) struct DriverHandle(mpsc::Sender<Command>);
 
-/// The driver is gone: the node is shut down.
+/// The driver is gone.
 #[derive(Debug)]
-pub(crate) struct Stopped;
+pub(crate) enum Stopped {
+    /// The node is shut down, and the command was not taken.
+    ShutDown,
+    /// The driver ended without an answer. What it does not do any more it refuses, so that it has panicked, and the
+    /// command may have been done.
+    NoAnswer,
+}
+
+impl From<Stopped> for WriteError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::ShutDown => Self::ShutDown,
+            Stopped::NoAnswer => OutcomeUnknown::no_answer().into(),
+        }
+    }
+}
 
 impl DriverHandle {
     /// Asks something and waits for the answer.
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(command(reply)).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+        self.0.send(command(reply)).await.map_err(|_| Stopped::ShutDown)?;
+        answer.await.map_err(|_| Stopped::NoAnswer)
     }
 
     /// Tells something whose answer no one waits for.
@@ -196,6 +262,16 @@ pub(crate) struct Driver {
     tombstones: HashMap<TideKey, Tombstone>,
     /// The peers that are remembered, and when each was seen last, in seconds since 1970.
     peers: HashMap<PeerId, u64>,
+    /// The ids of writes that are remembered, by agent.
+    ids: HashMap<Name, Ids<Aeon>>,
+    /// The transaction whose outcome is unknown. Nothing else is written before it.
+    unknown: Option<Unknown>,
+}
+
+/// A transaction whose outcome is unknown, to be written again and then shown.
+enum Unknown {
+    Batch(Box<Batch>),
+    Whole(Box<dyn FnMut(&mut Driver) -> Result<(), WriteError> + Send>),
 }
 
 impl Driver {
@@ -220,9 +296,26 @@ impl Driver {
         for ((agent, source), fail) in store.fails()? {
             catalog.set_fail(&agent, &source, Some(fail));
         }
-        let entries = HashMap::new();
-        let driver =
-            Self { id, store, catalog, metrics, entries, stored, next_id, access, default_access, tombstones, peers };
+        let mut ids: HashMap<Name, BTreeMap<_, _>> = HashMap::new();
+        for ((agent, id), done) in store.ids()? {
+            ids.entry(agent).or_default().insert(id, done);
+        }
+        let ids = ids.into_iter().map(|(agent, kept)| (agent, Ids::restore(MAX_WRITE_IDS, kept))).collect();
+        let driver = Self {
+            id,
+            store,
+            catalog,
+            metrics,
+            entries: HashMap::new(),
+            stored,
+            next_id,
+            access,
+            default_access,
+            tombstones,
+            peers,
+            ids,
+            unknown: None,
+        };
         // A runtime of its own, so that no other task can keep the driver waiting.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::of_disk)?;
@@ -245,7 +338,18 @@ impl Driver {
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
-            let Some(first) = commands.recv().await else { return };
+            let first = match self.unknown {
+                None => commands.recv().await,
+                Some(_) => match tokio::time::timeout(REPEAT_UNKNOWN_AFTER, commands.recv()).await {
+                    Ok(first) => first,
+                    Err(_) => {
+                        // Why it fails has been said.
+                        let _ = self.repeat_unknown().await;
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { return };
             let mut batch = Batch::default();
             let (mut count, mut bytes) = (0, 0);
             let mut next = Some(first);
@@ -261,20 +365,30 @@ impl Driver {
             // Whoever asked has the answer.
             let _ = self.finish(batch).await;
             if stop {
+                // Whoever asks too late is told that nothing was done.
+                commands.close();
+                while let Some(late) = commands.recv().await {
+                    late.refuse(WriteError::ShutDown);
+                }
                 return;
             }
         }
     }
 
     async fn stage(&mut self, command: Command, batch: &mut Batch) {
+        if command.stands_alone() {
+            // Whoever asked has the answer.
+            let _ = self.finish(std::mem::take(batch)).await;
+        }
+        if let Err(error) = self.repeat_unknown().await {
+            return command.refuse(error.into());
+        }
         match command {
             Command::Declare { declared, reply } => {
-                // Loading reads what is stored, so what is staged has to be there first.
-                let _ = self.finish(std::mem::take(batch)).await;
                 let _ = reply.send(self.declare(&declared).await);
             }
-            Command::Give { declared, path, waves, reply } => {
-                self.stage_give(batch, &declared, path, waves, reply).await;
+            Command::Give { declared, path, waves, id, reply } => {
+                self.stage_give(batch, &declared, path, waves, id, reply).await;
             }
             Command::BeginEpoch { cell, ahead, reply } => {
                 self.stage_epoch(batch, &cell, ahead).await;
@@ -283,11 +397,9 @@ impl Driver {
                 });
             }
             Command::Want { declared, source, reply } => {
-                let _ = self.finish(std::mem::take(batch)).await;
                 let _ = reply.send(self.want(&declared, source).await);
             }
             Command::Unwant { agent, source, last, reply } => {
-                let _ = self.finish(std::mem::take(batch)).await;
                 let _ = reply.send(self.unwant(&agent, &source, last));
             }
             Command::Apply { cell, intakes, reply } => self.stage_apply(batch, &cell, intakes, reply).await,
@@ -313,12 +425,39 @@ impl Driver {
                     let _ = reply.send(result);
                 });
             }
-            Command::Manage(whole) => {
-                // It comes after everything that was asked before.
-                let _ = self.finish(std::mem::take(batch)).await;
-                self.manage(whole).await;
-            }
+            Command::Manage(whole) => self.manage(whole).await,
         }
+    }
+
+    /// Writes the transaction again whose outcome is unknown, if there is one, and shows it.
+    async fn repeat_unknown(&mut self) -> Result<(), StorageError> {
+        let repeated = match self.unknown.take() {
+            None => return Ok(()),
+            Some(Unknown::Batch(batch)) => self.repeat_batch(batch).await,
+            Some(Unknown::Whole(mut deed)) => {
+                let repeated = deed(self);
+                if repeated.is_err() {
+                    self.unknown = Some(Unknown::Whole(deed));
+                }
+                repeated
+            }
+        };
+        let first = |error| StorageError::of_disk(format!("an earlier write has to be repeated first ({error})"));
+        repeated.map_err(first)
+    }
+
+    /// Writes something and shows it. Where its outcome is unknown, it is done again, now or later.
+    fn whole(
+        &mut self,
+        mut deed: impl FnMut(&mut Self) -> Result<(), WriteError> + Send + 'static,
+    ) -> Result<(), WriteError> {
+        let result = deed(self);
+        if let Err(WriteError::Unknown(_)) = &result
+            && deed(self).is_err()
+        {
+            self.unknown = Some(Unknown::Whole(Box::new(deed)));
+        }
+        result
     }
 
     async fn manage(&mut self, command: Manage) {

@@ -3,12 +3,12 @@
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use groundswell_core::{
-    AccessError, LakeId, Name, Path, PathError, Pattern,
+    AccessError, Aeon, LakeId, Name, Path, PathError, Pattern,
     encoding::{DecodeError, EncodeError},
     limits::{MAX_GIVE_BYTES, MAX_ROCK_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
 };
 
-use crate::limits;
+use crate::{ids::IdError, limits};
 
 /// Why a data directory could not be opened, or a node not started.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,14 @@ impl OpenError {
         }
     }
 
+    /// The first write of an opening did not come about, as far as is known. A later opening does it again.
+    pub(crate) fn of_write(path: &std::path::Path, error: WriteError) -> Self {
+        match error {
+            WriteError::Storage(error) => Self::of_storage(path, error),
+            error => Self::Storage { path: path.to_owned(), source: StorageError::of_disk(error) },
+        }
+    }
+
     /// A storage that does not open: the disk's fault, or that of what is on it.
     pub(crate) fn of_storage(path: &std::path::Path, source: StorageError) -> Self {
         let path = path.to_owned();
@@ -114,7 +122,8 @@ impl OpenError {
     }
 }
 
-/// Why storage failed. What was acknowledged before stands.
+/// Why storage failed. What was to be written was not written, and can be tried again; what was
+/// acknowledged before stands.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("storage failed: {reason}; what was acknowledged stands; check the disk's space and health, and try again")]
 pub struct StorageError {
@@ -132,6 +141,74 @@ impl StorageError {
     pub(crate) fn of_disk(reason: impl fmt::Display) -> Self {
         Self { of_disk: true, ..Self::new(reason) }
     }
+}
+
+/// A write that may have happened. Nobody sees its effect before it is durable: while the node runs, the
+/// write is repeated until the disk takes it. After a crash it is there or not.
+///
+/// To repeat such a write blindly can do it twice. Read the state to find out, or repeat the write with the
+/// same id, which has one effect: see [`WriteId`](crate::WriteId).
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "the outcome is unknown: {reason}; it may have happened: read the state to find out, or repeat it with the same id"
+)]
+pub struct OutcomeUnknown {
+    reason: Arc<str>,
+}
+
+impl OutcomeUnknown {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string().into() }
+    }
+
+    /// The thread that writes died with the request.
+    pub(crate) fn no_answer() -> Self {
+        Self::new("the thread that writes ended before it answered")
+    }
+}
+
+impl From<StorageError> for OutcomeUnknown {
+    fn from(error: StorageError) -> Self {
+        Self { reason: format!("storage failed while it was made durable: {}", error.reason).into() }
+    }
+}
+
+/// Why something was not written, or not known to be.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// Storage failed, and it was not done.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It may have been done.
+    #[error(transparent)]
+    Unknown(#[from] OutcomeUnknown),
+    /// The node is shut down. It was not done.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+/// An error of an operation that writes has a variant for each [`WriteError`].
+macro_rules! from_write_error {
+    ($($error:ident: $unknown:expr;)*) => {$(
+        impl From<WriteError> for $error {
+            fn from(error: WriteError) -> Self {
+                match error {
+                    WriteError::Storage(error) => Self::Storage(error),
+                    WriteError::Unknown(outcome) => $unknown(outcome),
+                    WriteError::ShutDown => Self::ShutDown,
+                }
+            }
+        }
+    )*};
+}
+pub(crate) use from_write_error;
+
+from_write_error! {
+    DeclareError: DeclareError::Unknown;
+    GiveError: |outcome| GiveError::Unknown { aeon: None, outcome };
+    ManageError: ManageError::Unknown;
+    SurfError: SurfError::Unknown;
 }
 
 /// Why a declaration was refused.
@@ -185,15 +262,18 @@ pub enum DeclareError {
         /// What is wrong.
         reason: String,
     },
-    /// Storage failed.
+    /// Storage failed, and it was not done.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The node is shut down.
+    /// Storage failed while an upgrade was stored. To declare again is safe: it goes on from what is stored.
+    #[error(transparent)]
+    Unknown(OutcomeUnknown),
+    /// The node is shut down. It was not done.
     #[error("the node is shut down")]
     ShutDown,
 }
 
-/// Why a wave was not given. Nothing of it was stored or sent.
+/// Why a wave was not given, or not known to be. Except for [`GiveError::Unknown`], nothing of it was stored or sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GiveError {
@@ -265,16 +345,27 @@ pub enum GiveError {
         /// What the wave belongs to.
         declared: LakeId,
     },
-    /// Storage failed.
+    /// Storage failed, and it was not done.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The node is shut down.
+    /// The waves may have been given. Nobody sees them before they are durable.
+    #[error("{outcome}{}", aeon.map(|aeon| format!(" (it would be aeon {aeon})")).unwrap_or_default())]
+    Unknown {
+        /// The aeon that the last of them leads to if they were given, where it is known.
+        aeon: Option<Aeon>,
+        /// What happened.
+        outcome: OutcomeUnknown,
+    },
+    /// The id of the write is refused.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The node is shut down. It was not done.
     #[error("the node is shut down")]
     ShutDown,
 }
 
-/// Why something was not done to a path: its rule, its access, its end, or its copy. Nothing of it
-/// was done, except where storage failed at the very end ([`ManageError::Storage`]).
+/// Why something was not done to a path: its rule, its access, its end, or its copy. Except for
+/// [`ManageError::Unknown`], nothing of it was done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManageError {
@@ -321,10 +412,13 @@ pub enum ManageError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Storage failed.
+    /// Storage failed, and it was not done.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The node is shut down.
+    /// It may have been done.
+    #[error(transparent)]
+    Unknown(OutcomeUnknown),
+    /// The node is shut down. It was not done.
     #[error("the node is shut down")]
     ShutDown,
 }
@@ -389,10 +483,13 @@ pub enum SurfError {
         /// What is wrong.
         reason: String,
     },
-    /// Storage failed.
+    /// Storage failed, and it was not done.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The node is shut down.
+    /// Storage failed while it was noted that the source is followed. To surf again is safe, and so is to quit.
+    #[error(transparent)]
+    Unknown(OutcomeUnknown),
+    /// The node is shut down. It was not done.
     #[error("the node is shut down")]
     ShutDown,
 }

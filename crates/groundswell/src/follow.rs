@@ -290,12 +290,13 @@ impl Following {
                 Err(End::Heal)
             }
             Ok(Err(ApplyError::Gone)) => Err(End::Later),
-            Ok(Err(ApplyError::Storage(error))) => {
+            // What has an unknown outcome is repeated here, and asked for again from where the replica stands then.
+            Ok(Err(error @ (ApplyError::Storage(_) | ApplyError::Unknown(_)))) => {
                 warn!(%error, "the replica stands still until storage works again");
                 self.cell.set_freshness(Freshness::Unusable { reason: error.to_string() });
                 Err(End::Later)
             }
-            Err(_) => Err(End::Gone),
+            Ok(Err(ApplyError::ShutDown)) | Err(_) => Err(End::Gone),
         }
     }
 

@@ -54,7 +54,8 @@ pub(crate) use supervisor::{learn, renew, tell_release};
 
 use crate::{
     error::OpenError,
-    limits::KV_RECONCILES_AT_ONCE,
+    ids::Ids,
+    limits::{KV_RECONCILES_AT_ONCE, MAX_KV_WRITE_IDS},
     moment::milliseconds,
     node::within,
     shared::Shared,
@@ -63,7 +64,7 @@ use crate::{
 };
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
-use storage::{Storage, index};
+use storage::{Outcome, Storage, index};
 
 /// The protocol of the two sides of a document.
 pub(crate) const KV_ALPN: &[u8] = b"groundswell/kv";
@@ -228,9 +229,9 @@ impl Kv {
     }
 
     async fn take_in(self: &Arc<Self>, one: LoadedDocument) {
-        let LoadedDocument { identity, view, clock, counter, heads } = one;
+        let LoadedDocument { identity, view, clock, counter, heads, ids } = one;
         let number = identity.number;
-        self.keeper.tell(Command::Begin { number, clock, counter }).await;
+        self.keeper.tell(Command::Begin { number, clock, counter, ids }).await;
         match (&identity.standing, self.ours) {
             (Standing::Releasing { .. }, _) => {
                 self.releasing(&identity);
@@ -250,7 +251,8 @@ impl Kv {
     /// Tells the keeper of a document that begins.
     pub(crate) async fn begin(&self, identity: &Identity) {
         let (clock, counter) = (Clock::restore(None), AuthorCounter::restore(0));
-        self.keeper.tell(Command::Begin { number: identity.number, clock, counter }).await;
+        let ids = Ids::new(MAX_KV_WRITE_IDS);
+        self.keeper.tell(Command::Begin { number: identity.number, clock, counter, ids }).await;
     }
 
     /// A new document of this node's own making.
@@ -432,6 +434,7 @@ struct LoadedDocument {
     clock: Clock,
     counter: AuthorCounter,
     heads: [u64; 2],
+    ids: Ids<Outcome>,
 }
 
 pub(crate) fn new_view() -> KvView {
@@ -459,7 +462,8 @@ fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> R
         let mut clock = Clock::restore(loaded.clock);
         clock.observe(view.newest_stamp());
         let identity = Identity::new(number, &row, ours, signer);
-        Ok(LoadedDocument { identity, view, clock, counter: AuthorCounter::restore(bound), heads })
+        let ids = Ids::restore(MAX_KV_WRITE_IDS, loaded.ids);
+        Ok(LoadedDocument { identity, view, clock, counter: AuthorCounter::restore(bound), heads, ids })
     };
     documents.into_iter().map(load).collect()
 }

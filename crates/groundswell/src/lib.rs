@@ -21,6 +21,7 @@ mod follow;
 mod frames;
 mod freshness;
 mod identity;
+mod ids;
 mod kv;
 pub mod lakes;
 pub mod limits;
@@ -45,7 +46,10 @@ mod sync;
 
 pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptions};
 pub use driver::Durability;
-pub use error::{DeclareError, GiveError, ManageError, OpenError, ReadError, StorageError, SurfError, TicketError};
+pub use error::{
+    DeclareError, GiveError, ManageError, OpenError, OutcomeUnknown, ReadError, StorageError, SurfError, TicketError,
+    WriteError,
+};
 pub use freshness::{Ended, Freshness, FreshnessKind};
 pub use groundswell_core::kv::{
     KeyError, KvAuthor, KvEntry, KvEvent, KvFilter, KvKey, KvUpdate, ResetReason, SpaceName, TooManyKeys,
@@ -55,6 +59,7 @@ pub use groundswell_core::{
     Access, AccessError, Aeon, Cursor, CursorError, Epoch, Frequency, Lake, LakeId, Name, Older, Path, PathError,
     Pattern, Rule, UpgradeError, check::check_lake, wire::Refusal,
 };
+pub use ids::{IdError, WriteId};
 pub use kv::{
     KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace, KvSubscription, KvWatch,
     LinkStatus,

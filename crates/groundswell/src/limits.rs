@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-pub use groundswell_core::limits::{MAX_KV_KEY_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES};
+pub use groundswell_core::limits::{MAX_KV_KEY_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES, MAX_WAVES_AT_ONCE};
 
 /// The most streams of updates that a node has open at once, for its own agents; and the most
 /// sources that it follows, read or not: each costs a stream on the wire and a task. What an agent's
@@ -170,3 +170,18 @@ pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many bytes of what a failing handler said are kept with its state (1 KiB): the first line of
 /// any sensible error.
 pub const MAX_FAIL_BYTES: usize = 1_024;
+
+/// How many bytes the id of a write has at most (128 B): a UUID and a ULID have fewer than 40, and a name before it fits.
+pub const MAX_WRITE_ID_BYTES: usize = 128;
+
+/// How many ids of gives are remembered of each agent, those that sort last: hours of retries at one a second, in 2 MiB
+/// of memory and of disk.
+pub const MAX_WRITE_IDS: usize = 10_000;
+
+/// How many ids of key writes are remembered of each document, likewise. A manager has a document for each machine, and
+/// all of them in memory: 256 KiB each at most.
+pub const MAX_KV_WRITE_IDS: usize = 1_024;
+
+/// How long the driver and the keeper wait before they repeat a write whose outcome is unknown, where nobody asks for
+/// anything meanwhile (1 s): a disk that failed a moment ago is not hammered, and readers wait no longer than that.
+pub const REPEAT_UNKNOWN_AFTER: Duration = Duration::from_secs(1);

@@ -315,6 +315,21 @@ impl Machine {
         self.default_space()?.set(key, value).await
     }
 
+    /// Gives a key a value once: see [`KvSpace::set_once`].
+    pub async fn set_kv_value_once(
+        &self,
+        key: impl AsRef<[u8]>,
+        id: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<KvEntry, KvError> {
+        self.default_space()?.set_once(key, id, value).await
+    }
+
+    /// Deletes a key once: see [`KvSpace::delete_once`].
+    pub async fn delete_kv_value_once(&self, key: impl AsRef<[u8]>, id: impl AsRef<[u8]>) -> Result<bool, KvError> {
+        self.default_space()?.delete_once(key, id).await
+    }
+
     /// Deletes a key: see [`KvSpace::delete`].
     pub async fn delete_kv_value(&self, key: impl AsRef<[u8]>) -> Result<bool, KvError> {
         self.default_space()?.delete(key).await

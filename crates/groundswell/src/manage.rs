@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::{
     Agent, Publications, Subscriptions,
     driver::{AccessChange, Command, Declared, Manage},
-    error::ManageError,
+    error::{ManageError, WriteError},
     shared::Shared,
     source::{PeerId, Source},
     store::TideKey,
@@ -26,7 +26,7 @@ async fn ask<T>(
     if shared.closing.is_cancelled() {
         return Err(ManageError::ShutDown);
     }
-    shared.driver.ask(|reply| Command::Manage(command(reply))).await.map_err(|_| ManageError::ShutDown)?
+    shared.driver.ask(|reply| Command::Manage(command(reply))).await.map_err(WriteError::from)?
 }
 
 /// What an agent does to its own paths, whatever their lake. [`Publications`] has the same

@@ -156,6 +156,27 @@ impl Manager {
         self.default_space(machine)?.set(key, value).await
     }
 
+    /// Gives a machine's key a value once: see [`KvSpace::set_once`].
+    pub async fn set_kv_value_once(
+        &self,
+        machine: PeerId,
+        key: impl AsRef<[u8]>,
+        id: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<KvEntry, KvError> {
+        self.default_space(machine)?.set_once(key, id, value).await
+    }
+
+    /// Deletes a machine's key once: see [`KvSpace::delete_once`].
+    pub async fn delete_kv_value_once(
+        &self,
+        machine: PeerId,
+        key: impl AsRef<[u8]>,
+        id: impl AsRef<[u8]>,
+    ) -> Result<bool, KvError> {
+        self.default_space(machine)?.delete_once(key, id).await
+    }
+
     /// Deletes a machine's key: see [`KvSpace::delete`].
     pub async fn delete_kv_value(&self, machine: PeerId, key: impl AsRef<[u8]>) -> Result<bool, KvError> {
         self.default_space(machine)?.delete(key).await

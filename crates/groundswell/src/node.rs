@@ -21,7 +21,7 @@ use crate::{
     Agent, Moment,
     catalog::Catalog,
     driver::{Command, Driver},
-    error::{OpenError, StorageError},
+    error::{OpenError, StorageError, WriteError},
     freshness::{Ended, FreshnessKind},
     identity::DataDir,
     kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
@@ -122,7 +122,8 @@ impl NodeBuilder {
         let endpoint = network::bind(&self.network, key, last_port).await?;
         let port = endpoint.bound_sockets().first().map(SocketAddr::port);
         if let Some(port) = port.filter(|port| Some(*port) != last_port) {
-            store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]).map_err(unusable)?;
+            let written = store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]);
+            written.map_err(|error| OpenError::of_write(&self.data_dir, error))?;
         }
         let catalog = Arc::<Catalog>::default();
         let started =
@@ -401,12 +402,12 @@ impl Node {
     }
 
     /// Remembers the addresses of a ticket, for good.
-    pub async fn add_peer(&self, ticket: &PeerTicket) -> Result<PeerId, StorageError> {
+    pub async fn add_peer(&self, ticket: &PeerTicket) -> Result<PeerId, WriteError> {
         let shared = &self.0.shared;
         if !ticket.0.is_empty() && ticket.peer() != shared.id {
             let addr = shared.peers.learn(&ticket.0);
             let asked = shared.driver.ask(|reply| Command::Peer { addr, wanted: true, reply: Some(reply) }).await;
-            asked.map_err(|_| StorageError::new("the node is shut down"))??;
+            asked.map_err(WriteError::from)??;
         }
         Ok(ticket.peer())
     }

@@ -41,8 +41,9 @@ use redb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    error::{OpenError, StorageError, panic_message},
+    error::{OpenError, OutcomeUnknown, StorageError, WriteError, panic_message},
     identity::{DataDir, private},
+    ids::{Done, WriteId},
     limits::STORE_CACHE_BYTES,
     metrics::Metrics,
     source::{PeerId, Source},
@@ -50,11 +51,11 @@ use crate::{
 };
 
 /// The format of the tables. A newer one is refused, an older one would be converted here.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
-/// The format before access, tombstones and fails had their tables. It is read, and raised: a program
-/// that does not know who may read a path must not serve it.
-const FORMAT_BEFORE_ACCESS: u32 = 1;
+/// Older formats lack tables. They are read, and raised: a program that does not know who may read a path must not
+/// serve it (1), and one that does not know which ids were used must not take any (2).
+const OLDER_FORMATS: [u32; 2] = [1, 2];
 
 /// The storage's file in the data directory.
 pub(crate) const STORAGE_FILE: &str = "node.redb";
@@ -78,6 +79,10 @@ pub(crate) enum Write<'a> {
     NoTombstone { key: &'a TideKey },
     /// An agent's handler failed on a state, or no longer does.
     Fail { agent: &'a Name, source: &'a Source, fail: Option<&'a Fail> },
+    /// A write of an agent's has this id.
+    Id { agent: &'a Name, id: &'a WriteId, done: &'a Done<Aeon> },
+    /// The id is forgotten.
+    ForgetId { agent: &'a Name, id: &'a WriteId },
     /// An agent wants to follow a source.
     Want { agent: &'a Name, source: &'a Source, lake: &'a LakeId },
     /// It no longer does.
@@ -88,19 +93,6 @@ pub(crate) enum Write<'a> {
     ForgetPeer { peer: PeerId },
     /// A value of the node's own.
     Meta { key: &'static str, value: &'a [u8] },
-}
-
-/// What became of a transaction that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Failure {
-    /// It is not in storage; or none failed.
-    #[default]
-    Lost,
-    /// It is in storage: the last flush can fail after everything was written.
-    Landed,
-    /// The storage could not be read, so that no one knows. It was taken for lost, and nothing may be
-    /// written until it is known to be: a transaction made upon the wrong state would mix the two.
-    Unknown,
 }
 
 /// What storage knows of one tide at its opening.
@@ -118,8 +110,6 @@ pub(crate) struct Store {
     closed: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
-    /// What became of it, if it failed.
-    failure: Mutex<Failure>,
     metrics: Arc<Metrics>,
     /// Held for as long as the file is open, and let go of after it.
     data_dir: Mutex<Option<DataDir>>,
@@ -153,6 +143,7 @@ impl Store {
         let dir = dir.as_path();
         let path = dir.join(STORAGE_FILE);
         let unusable = |error: StorageError| OpenError::of_storage(&path, error);
+        let unwritten = |error| OpenError::of_write(&path, error);
         let marks = RunMarks::read(dir)?;
         match fs::metadata(&path) {
             Ok(_) => {}
@@ -177,7 +168,6 @@ impl Store {
             closed: AtomicBool::new(false),
             // Begun at random, so that no number of an earlier run is met again.
             last_write: AtomicU64::new(rand::random()),
-            failure: Mutex::default(),
             metrics,
             data_dir: Mutex::new(Some(data_dir)),
         };
@@ -185,27 +175,27 @@ impl Store {
             return Err(OpenError::Damaged { path: path.clone(), reason: "it has no format".to_owned() });
         };
         let found = <[u8; 4]>::try_from(&format[..]).map(u32::from_le_bytes).unwrap_or(u32::MAX);
-        if found == FORMAT_BEFORE_ACCESS {
+        if OLDER_FORMATS.contains(&found) {
             store.transaction(make_tables).map_err(unusable)?;
         } else if found != FORMAT {
             return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
         }
         let mark = store.meta(tables::META_MARK).map_err(unusable)?;
         if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
-            store.renew_epochs().map_err(unusable)?;
+            store.renew_epochs().map_err(unwritten)?;
         }
         // The file beside the storage is written first and knows both marks, so that a crash in
         // between is no restoration.
         let next = marks.next(mark, &path);
         next.write(dir)?;
-        store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unusable)?;
+        store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unwritten)?;
         Ok(store)
     }
 
     /// The storage is not the one that this directory had last: a backup was restored, perhaps
     /// of an older day. What readers saw since then is lost, so that every publication goes on in
     /// a new epoch, never back in the one that it had.
-    fn renew_epochs(&self) -> Result<()> {
+    fn renew_epochs(&self) -> Result<(), WriteError> {
         tracing::warn!("the storage is a restored copy: every publication begins a new epoch");
         let mut tides = self.tides()?;
         tides.retain(|(_, row)| matches!(row.key, TideKey::Publication { .. }));
@@ -222,11 +212,12 @@ impl Store {
         self.write(&writes)
     }
 
-    /// Makes changes durable, all or none. After a failure the database is opened anew, so that
-    /// what was acknowledged can be read.
-    pub(crate) fn write(&self, writes: &[Write<'_>]) -> Result<()> {
+    /// Makes changes durable, all or none, or says that nobody knows. After a failure the database is opened anew, so
+    /// that what was acknowledged can be read. What has an unknown outcome is to be written again before anything else:
+    /// every change can be, and leads to the same state.
+    pub(crate) fn write(&self, writes: &[Write<'_>]) -> Result<(), WriteError> {
         let begun = Instant::now();
-        let result = self.settle().and_then(|()| self.write_numbered(writes));
+        let result = self.write_numbered(writes);
         match &result {
             Ok(()) => {
                 self.metrics.commits.add(1);
@@ -241,43 +232,27 @@ impl Store {
         result
     }
 
-    fn write_numbered(&self, writes: &[Write<'_>]) -> Result<()> {
+    fn write_numbered(&self, writes: &[Write<'_>]) -> Result<(), WriteError> {
         let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
         let numbered = Write::Meta { key: tables::META_WRITE, value: &number };
-        let result = self.transaction(|txn| writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one)));
-        if result.is_err() {
-            self.reopen();
-            *lock(&self.failure) = self.what_became_of_it();
+        let committing = AtomicBool::new(false);
+        let result = self.transaction(|txn| {
+            writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one))?;
+            committing.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+        let Err(error) = result else { return Ok(()) };
+        // redb refuses everything after an input or output error.
+        self.reopen();
+        // Before the commit nothing has touched what is stored.
+        if !committing.load(Ordering::SeqCst) {
+            return Err(error.into());
         }
-        result
-    }
-
-    /// Whether it is known again what the storage holds, if it was not.
-    fn settle(&self) -> Result<()> {
-        let mut failure = lock(&self.failure);
-        if *failure != Failure::Unknown {
-            *failure = Failure::Lost;
-            return Ok(());
-        }
-        match self.what_became_of_it() {
-            Failure::Lost => {
-                *failure = Failure::Lost;
-                Ok(())
-            }
-            Failure::Unknown => Err(StorageError::of_disk("the storage file cannot be opened again yet")),
-            Failure::Landed => {
-                Err(StorageError::of_disk("a transaction that had failed is in storage after all: restart the node"))
-            }
-        }
-    }
-
-    /// Looks for the number of the transaction that was tried last.
-    fn what_became_of_it(&self) -> Failure {
-        let number = self.last_write.load(Ordering::SeqCst).to_le_bytes();
         match self.meta(tables::META_WRITE) {
-            Ok(stored) if stored.as_deref() == Some(&number[..]) => Failure::Landed,
-            Ok(_) => Failure::Lost,
-            Err(_) => Failure::Unknown,
+            // The storage could be opened again, which has made the state before durable.
+            Ok(stored) if stored.as_deref() != Some(&number[..]) => Err(error.into()),
+            // It can be read, or nothing can. What can be read need not be on the disk: its flush has failed.
+            _ => Err(OutcomeUnknown::from(error).into()),
         }
     }
 
@@ -299,12 +274,6 @@ impl Store {
         self.closed.store(true, Ordering::SeqCst);
         drop(write(&self.database).take());
         drop(lock(&self.data_dir).take());
-    }
-
-    /// Whether the transaction that failed last is in storage in spite of that. Then memory has to be
-    /// what storage is, or the next waves would be given onto another state.
-    pub(crate) fn last_write_landed(&self) -> bool {
-        *lock(&self.failure) == Failure::Landed
     }
 
     fn reopen(&self) {
@@ -370,6 +339,11 @@ impl Store {
     /// Which agent's handler failed on which state.
     pub(crate) fn fails(&self) -> Result<Rows<(Name, Source), Fail>> {
         self.all(tables::FAILS)
+    }
+
+    /// The ids of writes that are remembered, of every agent.
+    pub(crate) fn ids(&self) -> Result<Rows<(Name, WriteId), Done<Aeon>>> {
+        self.all(tables::IDS)
     }
 
     /// Every row of a table with encoded keys.
@@ -534,6 +508,8 @@ fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
         Write::NoTombstone { key } => remove(txn, tables::TOMBSTONES, key)?,
         Write::Fail { agent, source, fail: Some(fail) } => put(txn, tables::FAILS, &(agent, source), fail)?,
         Write::Fail { agent, source, fail: None } => remove(txn, tables::FAILS, &(agent, source))?,
+        Write::Id { agent, id, done } => put(txn, tables::IDS, &(agent, id), done)?,
+        Write::ForgetId { agent, id } => remove(txn, tables::IDS, &(agent, id))?,
         Write::ForgetPeer { peer } => {
             txn.open_table(tables::PEERS).map_err(failed)?.remove(peer.as_bytes().as_slice()).map_err(failed)?;
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as Arguments, Subcommand, ValueEnum};
 use groundswell::{Cursor, PeerTicket, SpaceName};
 
+use super::Once;
 use crate::peer_name::PeerName;
 
 /// What a node is in the key-value store.
@@ -157,6 +158,9 @@ pub(crate) struct KvSet {
     pub(crate) file: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(crate) once: Once,
+
+    #[command(flatten)]
     pub(crate) place: Place,
 }
 
@@ -169,6 +173,9 @@ Examples:
 pub(crate) struct KvDel {
     /// The key.
     pub(crate) key: String,
+
+    #[command(flatten)]
+    pub(crate) once: Once,
 
     #[command(flatten)]
     pub(crate) place: Place,

@@ -20,7 +20,8 @@ const STANDARD_INPUT: &str = "-";
 
 /// Sends the waves, and prints the aeon that they lead to.
 pub(super) async fn run(give: Give, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    let request = Request::Give { path: give.path.clone(), lake: give.kind.lake, agent: give.agent.clone() };
+    let (path, lake, agent, id) = (give.path.clone(), give.kind.lake, give.agent.clone(), give.once.id.clone());
+    let request = Request::Give { path, lake, agent, id };
     let (sender, mut answers) = client::ask(&dir, &request).await?;
     // Acknowledgements are read while waves are sent: neither side waits for the other to finish.
     let mut sending = pin!(send_waves(&give.waves, sender));
@@ -63,10 +64,11 @@ async fn say(give: &Give, aeon: u64, output: &mut Output) -> Result<(), ToolErro
 }
 
 fn refused(give: &Give, failure: Failure) -> ToolError {
-    let Some(number) = failure.wave else { return ToolError::Said(failure.error) };
+    let Some(number) = failure.wave.filter(|_| failure.outcome.is_none()) else { return failure.into_error() };
     // Where all waves are lines of standard input, a line is what can be looked up.
     let what = if give.waves == [STANDARD_INPUT] { "line" } else { "wave" };
     let given = match number {
+        _ if give.once.id.is_some() => "nothing was given".to_owned(),
         0 | 1 => "nothing was given".to_owned(),
         2 => "the one before it is given".to_owned(),
         _ => format!("the {} before it are given", number - 1),

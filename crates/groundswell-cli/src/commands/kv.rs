@@ -30,7 +30,7 @@ pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(),
         KvCommand::Get(get) => self::get(get, &dir, output).await,
         KvCommand::Set(set) => self::set(set, &dir, output).await,
         KvCommand::Del(del) => {
-            let ask = KvAsk::Del { key: written(&del.key, del.place.hex)? };
+            let ask = KvAsk::Del { key: written(&del.key, del.place.hex)?, id: del.once.id.clone() };
             let key = shown_key(&del.key, del.place.hex);
             answer(&dir, &request(&del.place, ask), output, |done: Deleted| match done.deleted {
                 true => format!("{key} is deleted"),
@@ -145,7 +145,7 @@ async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
             (value, bytes)
         }
     };
-    let ask = KvAsk::Set { key, bytes };
+    let ask = KvAsk::Set { key, bytes, id: set.once.id.clone() };
     let (mut sender, mut answers) = client::ask(dir, &request(&set.place, ask)).await?;
     let mut line = serde_json::to_vec(&value).map_err(|error| ToolError::Answer(error.to_string()))?;
     line.push(b'\n');

@@ -14,7 +14,11 @@ use super::protocol::{DONE, FAILURE_BEGINS, Failure, Request};
 use crate::{data_dir, error::ToolError, lines::Lines};
 
 /// The answers to one request.
-pub(crate) struct Answers(Lines<OwnedReadHalf>);
+pub(crate) struct Answers {
+    lines: Lines<OwnedReadHalf>,
+    /// Whether the request changes something: then nobody knows what became of it where the answer does not come.
+    writes: bool,
+}
 
 /// What an answer line is.
 pub(crate) enum Answer<'a> {
@@ -42,7 +46,7 @@ pub(crate) async fn ask(dir: &Path, request: &Request) -> Result<(Sender, Answer
     };
     // A node that refuses has said why before it closed: that is read, not that it closed.
     let _: io::Result<()> = sent.await;
-    Ok((sender, Answers(Lines::of_socket(reader))))
+    Ok((sender, Answers { lines: Lines::of_socket(reader), writes: request.writes() }))
 }
 
 async fn connect(dir: &Path) -> Result<UnixStream, ToolError> {
@@ -66,14 +70,14 @@ impl Answers {
     /// The next answer.
     pub(crate) async fn next(&mut self) -> Result<Answer<'_>, ToolError> {
         // The node is trusted, and its rocks are as large as they are.
-        match self.0.next(usize::MAX).await {
+        match self.lines.next(usize::MAX).await {
             Ok(Some(DONE)) => Ok(Answer::Done),
             Ok(Some(line)) if line.starts_with(FAILURE_BEGINS) => {
                 let failure = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
                 Ok(Answer::Failed(failure))
             }
             Ok(Some(line)) => Ok(Answer::Line(line)),
-            Ok(None) | Err(_) => Err(ToolError::Lost),
+            Ok(None) | Err(_) => Err(if self.writes { ToolError::LostInWrite } else { ToolError::Lost }),
         }
     }
 
@@ -82,12 +86,12 @@ impl Answers {
         match self.next().await? {
             Answer::Line(line) => Ok(Some(line)),
             Answer::Done => Ok(None),
-            Answer::Failed(failure) => Err(ToolError::Said(failure.error)),
+            Answer::Failed(failure) => Err(failure.into_error()),
         }
     }
 
     /// Whether another line is here already.
     pub(crate) fn has_next(&self) -> bool {
-        self.0.has_next()
+        self.lines.has_next()
     }
 }

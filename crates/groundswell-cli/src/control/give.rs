@@ -2,7 +2,7 @@
 
 use std::io;
 
-use groundswell::{Aeon, GiveError, Name, Path, Publications};
+use groundswell::{Aeon, GiveError, Name, Path, Publications, limits::MAX_WAVES_AT_ONCE};
 
 use super::{
     protocol::{Given, MAX_WAVE_LINE_BYTES},
@@ -52,6 +52,43 @@ pub(super) async fn give<L: ToolLake>(session: &mut Session, agent: &Name, path:
             None => {}
         }
     }
+}
+
+/// Gives all the waves that follow the request, together and once. If one is refused, none is given.
+pub(super) async fn give_once<L: ToolLake>(
+    session: &mut Session,
+    agent: &Name,
+    path: &Path,
+    id: &str,
+) -> Result<(), Ending> {
+    let registry = session.registry.clone();
+    let publications = registry.publications::<L>(agent, path).await?;
+    let kills = registry.kills_of(agent, path).await;
+    let mut waves = Vec::new();
+    loop {
+        match next_batch::<L>(session).await {
+            Ok(more) if more.is_empty() => break,
+            Ok(more) => waves.extend(more),
+            Err((more, Problem::Wave(reason))) => {
+                let number = (waves.len() + more.len()) as u64 + 1;
+                return Err(Ending::Failed { error: ToolError::Said(reason), wave: Some(number) });
+            }
+            Err((_, Problem::ShutDown)) => return Err(GiveError::ShutDown.into()),
+            Err((_, Problem::Gone(error))) => return Err(Ending::Gone(error)),
+        }
+        if waves.len() > MAX_WAVES_AT_ONCE {
+            return Err(GiveError::TooMany.into());
+        }
+    }
+    let _not_killed_meanwhile = registry.unless_killed(agent, path, kills).await?;
+    let given = publications.give_all_once(path.as_str(), id, waves).await;
+    let aeon = given.map_err(|error| match error {
+        GiveError::Refused { index, reason } => {
+            Ending::Failed { error: ToolError::Said(reason), wave: Some(index as u64 + 1) }
+        }
+        error => error.into(),
+    })?;
+    session.answers.line(&Given { aeon: aeon.0 }).await
 }
 
 /// Why no more waves are read.

@@ -34,15 +34,21 @@ pub(super) async fn kv(session: &mut Session, place: KvPlace, ask: KvAsk) -> Res
             let entry = space.get(&key.0).await?.ok_or_else(|| no_value(&key))?;
             session.answers.line(&KvLine::entry(&entry, hex)).await
         }
-        KvAsk::Set { key, bytes } => {
+        KvAsk::Set { key, bytes, id } => {
             // What can't be written is refused before it is read.
             KvKey::new(&key.0)?;
             let value = value(session, bytes).await?;
-            let entry = space.set(&key.0, value).await?;
+            let entry = match id {
+                None => space.set(&key.0, value).await?,
+                Some(id) => space.set_once(&key.0, id, value).await?,
+            };
             session.answers.line(&KvLine::entry(&entry, hex)).await
         }
-        KvAsk::Del { key } => {
-            let deleted = space.delete(&key.0).await?;
+        KvAsk::Del { key, id } => {
+            let deleted = match id {
+                None => space.delete(&key.0).await?,
+                Some(id) => space.delete_once(&key.0, id).await?,
+            };
             session.answers.line(&Deleted { deleted }).await
         }
         KvAsk::Ls { prefix } => {

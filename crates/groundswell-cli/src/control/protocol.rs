@@ -18,7 +18,7 @@ use groundswell::{Access, Frequency, Name, Path, Pattern, PeerId, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{builtin::Builtin, bytes::Hex};
+use crate::{builtin::Builtin, bytes::Hex, error::ToolError};
 
 /// The last line of an answer that is complete.
 pub(crate) const DONE: &[u8] = br#"{"done":true}"#;
@@ -40,8 +40,14 @@ pub(crate) const MAX_WAVE_TEXT_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Give the waves that follow.
-    Give { path: Path, lake: Builtin, agent: Name },
+    /// Give the waves that follow; with an id, all of them together, and once.
+    Give {
+        path: Path,
+        lake: Builtin,
+        agent: Name,
+        #[serde(default)]
+        id: Option<String>,
+    },
     /// Publish the default rock.
     Open { path: Path, lake: Builtin, agent: Name },
     /// Follow a source and print what comes. `peer` is as it was named. With `no_wait` it ends when
@@ -123,6 +129,56 @@ pub(crate) struct Failure {
     /// Which wave was refused, from 1; those before it were given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) wave: Option<u64>,
+    /// Whether it may have been done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// What became of a request that failed, where that is not that nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It may have been done.
+    Unknown,
+}
+
+impl Failure {
+    /// The error that a command ends with.
+    pub(crate) fn into_error(self) -> ToolError {
+        match self.outcome {
+            Some(Outcome::Unknown) => ToolError::Unknown(self.error),
+            None => ToolError::Said(self.error),
+        }
+    }
+}
+
+impl Request {
+    /// Whether it changes something.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Self::Give { .. }
+            | Self::Open { .. }
+            | Self::Quit { .. }
+            | Self::Access { .. }
+            | Self::Rule { .. }
+            | Self::Wipe { .. }
+            | Self::Kill { .. }
+            | Self::Fork { .. }
+            | Self::Copy { .. }
+            | Self::Release { .. } => true,
+            Self::Kv { ask, .. } => matches!(ask, KvAsk::Set { .. } | KvAsk::Del { .. }),
+            // A claim says itself how far it has come, and what follows a source goes on following it.
+            Self::Claim { .. }
+            | Self::Claims
+            | Self::Surf { .. }
+            | Self::Read { .. }
+            | Self::Machines
+            | Self::Watch { .. }
+            | Self::Dashboard
+            | Self::Status
+            | Self::Doctor => false,
+        }
+    }
 }
 
 /// The answer to a give, after each batch and at its end, and to an open, a fork and a copy.
@@ -354,7 +410,7 @@ mod tests {
 
     #[test]
     fn only_a_failure_begins_as_one() {
-        let failure = serde_json::to_vec(&Failure { error: "no".into(), wave: None }).unwrap();
+        let failure = serde_json::to_vec(&Failure { error: "no".into(), wave: None, outcome: None }).unwrap();
         assert!(failure.starts_with(FAILURE_BEGINS));
         for other in [serde_json::to_vec(&Surfed::NotAvailable), serde_json::to_vec(&Given { aeon: 1 })] {
             assert!(!other.unwrap().starts_with(FAILURE_BEGINS));

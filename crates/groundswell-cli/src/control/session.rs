@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     give, kv, pairing,
     protocol::{
-        Condition, DONE, Dashboard, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, PathAccess,
+        Condition, DONE, Dashboard, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, Outcome, PathAccess,
         PathRule, Readers, Released, Request,
     },
     read, surf, watch,
@@ -96,7 +96,10 @@ impl Session {
         let last = match self.answer().await {
             Ok(()) => DONE.to_vec(),
             Err(Ending::Gone(error)) => return Err(error),
-            Err(Ending::Failed { error, wave }) => serde_json::to_vec(&Failure { error: error.to_string(), wave })?,
+            Err(Ending::Failed { error, wave }) => {
+                let outcome = error.is_unknown().then_some(Outcome::Unknown);
+                serde_json::to_vec(&Failure { error: error.to_string(), wave, outcome })?
+            }
         };
         self.answers.0.write_all(&last).await?;
         self.answers.0.write_all(b"\n").await?;
@@ -114,8 +117,11 @@ impl Session {
         };
         let request = serde_json::from_slice(line).map_err(|error| refused(&error))?;
         match request {
-            Request::Give { path, lake, agent } => {
+            Request::Give { path, lake, agent, id: None } => {
                 for_lake!(lake, L => give::give::<L>(self, &agent, &path).await)
+            }
+            Request::Give { path, lake, agent, id: Some(id) } => {
+                for_lake!(lake, L => give::give_once::<L>(self, &agent, &path, &id).await)
             }
             Request::Open { path, lake, agent } => {
                 for_lake!(lake, L => {

@@ -2,7 +2,7 @@
 //! ends is so for the other.
 
 use futures_util::stream::BoxStream;
-use groundswell::{Aeon, Name, Path, Rule, Source};
+use groundswell::{Aeon, Name, Path, Rule, Source, WriteId};
 use groundswell_web::lakes::{self, Answer, JsonLake, LakeError, LakeEvent, Lakes, RuleChange, State, Surf, Tide};
 use serde_json::value::RawValue;
 
@@ -93,6 +93,7 @@ impl Lakes for Registry {
         agent: &'a Name,
         path: &'a Path,
         lake: Option<&'a str>,
+        id: Option<WriteId>,
         waves: Vec<Box<RawValue>>,
     ) -> Answer<'a, Aeon> {
         Box::pin(async move {
@@ -101,7 +102,11 @@ impl Lakes for Registry {
                 for (index, wave) in waves.iter().enumerate() {
                     parsed.push(L::wave(wave).map_err(|reason| LakeError::Refused { index, reason })?);
                 }
-                Ok(self.publications::<L>(agent, path).await?.give_all(path.as_str(), parsed).await?)
+                let publications = self.publications::<L>(agent, path).await?;
+                Ok(match id {
+                    None => publications.give_all(path.as_str(), parsed).await?,
+                    Some(id) => publications.give_all_once(path.as_str(), id, parsed).await?,
+                })
             })
         })
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{FutureExt, stream::BoxStream};
 use groundswell::{
-    Aeon, Lake, Name, Node, Path, Publications, Rule, Source, Subscriptions,
+    Aeon, Lake, Name, Node, Path, Publications, Rule, Source, Subscriptions, WriteId,
     lakes::{Json, Log, Sum},
 };
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ use super::{
 /// What is published under one declaration.
 trait Published: Send + Sync {
     fn open<'a>(&'a self, path: &'a Path) -> Answer<'a, Aeon>;
-    fn give<'a>(&'a self, path: &'a Path, waves: Vec<Box<RawValue>>) -> Answer<'a, Aeon>;
+    fn give<'a>(&'a self, path: &'a Path, id: Option<WriteId>, waves: Vec<Box<RawValue>>) -> Answer<'a, Aeon>;
     fn rock<'a>(&'a self, path: &'a Path) -> Answer<'a, (Aeon, Box<RawValue>)>;
     fn fork<'a>(&'a self, from: &'a Path, to: &'a Path) -> Answer<'a, Aeon>;
     fn copy<'a>(&'a self, source: &'a Source, to: &'a Path) -> Answer<'a, Aeon>;
@@ -32,13 +32,19 @@ impl<L: JsonLake> Published for Publications<L> {
         async move { Ok(Publications::open(self, path.as_str()).await?) }.boxed()
     }
 
-    fn give<'a>(&'a self, path: &'a Path, waves: Vec<Box<RawValue>>) -> Answer<'a, Aeon> {
+    fn give<'a>(&'a self, path: &'a Path, id: Option<WriteId>, waves: Vec<Box<RawValue>>) -> Answer<'a, Aeon> {
         let parsed = waves
             .iter()
             .enumerate()
             .map(|(index, wave)| L::wave(wave).map_err(|reason| LakeError::Refused { index, reason }));
         let parsed: Result<Vec<L::Wave>, LakeError> = parsed.collect();
-        async move { Ok(self.give_all(path.as_str(), parsed?).await?) }.boxed()
+        async move {
+            Ok(match id {
+                None => self.give_all(path.as_str(), parsed?).await?,
+                Some(id) => self.give_all_once(path.as_str(), id, parsed?).await?,
+            })
+        }
+        .boxed()
     }
 
     fn rock<'a>(&'a self, path: &'a Path) -> Answer<'a, (Aeon, Box<RawValue>)> {
@@ -317,11 +323,12 @@ impl Lakes for BuiltinLakes {
         agent: &'a Name,
         path: &'a Path,
         lake: Option<&'a str>,
+        id: Option<WriteId>,
         waves: Vec<Box<RawValue>>,
     ) -> Answer<'a, Aeon> {
         async move {
             let handle = self.published(&mut *self.tables.lock().await, agent, path, lake).await?;
-            handle.give(path, waves).await
+            handle.give(path, id, waves).await
         }
         .boxed()
     }

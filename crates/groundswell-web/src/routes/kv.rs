@@ -11,7 +11,7 @@ use axum::{
 use groundswell::KvError;
 use serde_json::json;
 
-use super::{Answer, Part};
+use super::{Answer, Once, Part};
 use crate::{
     app::Inner,
     body::{self, json},
@@ -54,18 +54,24 @@ pub(super) async fn get(State(app): State<Arc<Inner>>, Part(machine): Part, quer
     Ok((headers, entry.value).into_response())
 }
 
-pub(super) async fn put(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query, body: Body) -> Answer {
+pub(super) async fn put(
+    State(app): State<Arc<Inner>>,
+    Part(machine): Part,
+    query: Query,
+    Once(id): Once,
+    body: Body,
+) -> Answer {
     query.only(&["key", "space"])?;
     let (space, key) = (space(&app, &machine, &query)?, query.key()?);
     let value = body::read(body, app.max_value_bytes, Kind::ValueTooLarge).await?;
-    let entry = space.set(&key, value).await?;
+    let entry = space.set(&key, value, id).await?;
     json(&EntryView::new(&entry, true))
 }
 
-pub(super) async fn delete(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {
+pub(super) async fn delete(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query, Once(id): Once) -> Answer {
     query.only(&["key", "space"])?;
     let (space, key) = (space(&app, &machine, &query)?, query.key()?);
-    json(&json!({ "deleted": space.delete(&key).await? }))
+    json(&json!({ "deleted": space.delete(&key, id).await? }))
 }
 
 pub(super) async fn delivered(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {

@@ -7,7 +7,7 @@ use groundswell::{Frequency, Name, Path, PeerId, PeerTicket};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
 
-use super::Answer;
+use super::{Answer, Once};
 use crate::{
     app::Inner,
     body::{Named, json, json_with, read_json},
@@ -94,14 +94,14 @@ struct Waves {
     waves: Vec<Box<RawValue>>,
 }
 
-pub(super) async fn give(State(app): State<Arc<Inner>>, query: Query, body: Body) -> Answer {
+pub(super) async fn give(State(app): State<Arc<Inner>>, query: Query, Once(id): Once, body: Body) -> Answer {
     query.only(&["path", "agent", "lake"])?;
     let (agent, path) = (query.agent()?, query.path()?);
     let Waves { waves } = read_json(body, MAX_WAVES_BYTES).await?;
     if waves.is_empty() {
         return Err(Problem::bad("there is no wave in `waves`: to publish the default rock, PUT the publication"));
     }
-    let aeon = app.lakes.give(&agent, &path, query.text("lake")?, waves).await?;
+    let aeon = app.lakes.give(&agent, &path, query.text("lake")?, id, waves).await?;
     json(&json!({ "aeon": aeon.0 }))
 }
 

@@ -1,6 +1,10 @@
 //! One batch of commands: staged one by one, made durable together, then shown and answered.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use groundswell_core::{
@@ -12,14 +16,15 @@ use iroh::EndpointAddr;
 use tokio::sync::oneshot;
 
 use super::{
-    ApplyError, Declared, Driver,
+    ApplyError, Declared, Driver, Unknown,
     entry::{Entry, RockRefused, Staged},
 };
 use crate::{
     cell::{Body, TideCell},
-    error::{GiveError, StorageError},
+    error::{GiveError, StorageError, WriteError},
     fold::WashError,
-    limits::MAX_REMEMBERED_PEERS,
+    ids::{self, Done, Ids, WriteId},
+    limits::{MAX_REMEMBERED_PEERS, MAX_WRITE_IDS},
     metrics::Metrics,
     moment::milliseconds,
     source::Source,
@@ -27,7 +32,7 @@ use crate::{
 };
 
 /// An answer that waits for the transaction.
-type Answer = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+type Answer = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
 
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -36,14 +41,27 @@ pub(crate) struct Batch {
     pub(super) peers: Vec<EndpointAddr>,
     /// Agents whose handlers failed on the state of a source, or no longer do.
     pub(super) fails: Vec<(Name, Source, Option<Fail>)>,
+    /// The ids of what is given once.
+    ids: HashMap<Name, BTreeMap<WriteId, Done<Aeon>>>,
+    /// Those of them that are of publications in memory, and are gone with them.
+    unstored: HashSet<(Name, WriteId)>,
     given: u64,
     applied: u64,
 }
 
 impl Batch {
     /// Answers when the transaction is over.
-    pub(super) fn answer(&mut self, answer: impl FnOnce(Result<(), StorageError>) + Send + 'static) {
+    pub(super) fn answer(&mut self, answer: impl FnOnce(Result<(), WriteError>) + Send + 'static) {
         self.answers.push(Box::new(answer));
+    }
+
+    fn answer_given(&mut self, aeon: Aeon, reply: oneshot::Sender<Result<Aeon, GiveError>>) {
+        self.answer(move |result| {
+            let _ = reply.send(result.map(|()| aeon).map_err(|error| match error {
+                WriteError::Unknown(outcome) => GiveError::Unknown { aeon: Some(aeon), outcome },
+                error => error.into(),
+            }));
+        });
     }
 }
 
@@ -55,8 +73,22 @@ impl Driver {
         declared: &Declared,
         path: Path,
         waves: Vec<Bytes>,
+        id: Option<WriteId>,
         reply: oneshot::Sender<Result<Aeon, GiveError>>,
     ) {
+        let id =
+            id.map(|id| (id, ids::digest([path.as_str().as_bytes()].into_iter().chain(waves.iter().map(|w| &w[..])))));
+        if let Some((id, digest)) = &id {
+            match ids::look(self.ids.get(&declared.agent), batch.ids.get(&declared.agent), id, digest) {
+                Ok(None) => {}
+                // It was given before; or it is in this batch, whose outcome is its own.
+                Ok(Some(aeon)) => return batch.answer_given(aeon, reply),
+                Err(error) => {
+                    let _ = reply.send(Err(error.into()));
+                    return;
+                }
+            }
+        }
         let key = TideKey::Publication { agent: declared.agent.clone(), path: path.clone() };
         if !self.entries.contains_key(&key) {
             let backing = self.new_backing(declared.durability);
@@ -87,9 +119,14 @@ impl Driver {
         match give(entry, staged, &waves, &self.metrics) {
             Ok(aeon) => {
                 batch.given += waves.len() as u64;
-                batch.answer(move |result| {
-                    let _ = reply.send(result.map(|()| aeon).map_err(GiveError::Storage));
-                });
+                if let Some((id, digest)) = id {
+                    if entry.backing.disk_id().is_none() {
+                        batch.unstored.insert((declared.agent.clone(), id.clone()));
+                    }
+                    let staged = batch.ids.entry(declared.agent.clone()).or_default();
+                    staged.insert(id, Done { digest, result: aeon });
+                }
+                batch.answer_given(aeon, reply);
             }
             Err(error) => {
                 self.metrics.waves_refused.add(1);
@@ -158,12 +195,12 @@ impl Driver {
         }
         batch.applied += applied;
         batch.answer(move |result| {
-            let _ = reply.send(result.map_err(ApplyError::Storage).and(outcome));
+            let _ = reply.send(result.map_err(ApplyError::from).and(outcome));
         });
     }
 
     /// Makes a batch durable, shows it, and answers.
-    pub(super) async fn finish(&mut self, mut batch: Batch) -> Result<(), StorageError> {
+    pub(super) async fn finish(&mut self, mut batch: Batch) -> Result<(), WriteError> {
         if batch.staged.is_empty() && batch.peers.is_empty() && batch.fails.is_empty() && batch.answers.is_empty() {
             return Ok(());
         }
@@ -179,26 +216,78 @@ impl Driver {
                 entry.cell.set_replacing(true);
             }
         }
-        let result = self.load_broken(&batch).and_then(|()| self.write(&batch));
+        let loaded = self.load_broken(&batch).map_err(WriteError::from);
+        let result = loaded.and_then(|()| self.write(&batch));
+        let answers = std::mem::take(&mut batch.answers);
+        let tell = |answers: Vec<Answer>| answers.into_iter().for_each(|answer| answer(result.clone()));
         match &result {
-            Ok(()) => {
-                // Counted before anyone is woken, so that who has seen a wave finds it counted.
-                self.metrics.waves_given.add(batch.given);
-                self.metrics.waves_applied.add(batch.applied);
-                self.show(batch.staged);
-                for (agent, source, fail) in batch.fails {
-                    self.catalog.set_fail(&agent, &source, fail);
-                }
+            Ok(()) => self.done(batch),
+            Err(WriteError::Unknown(_)) => {
+                // They need not wait for what comes of it.
+                tell(answers);
+                // Why that fails has been said.
+                let _ = self.write_again(Box::new(batch));
+                return result;
             }
-            // The transaction is in storage in spite of the error. It is not acknowledged, but memory
-            // has to be what storage is, or the next waves would be given onto another state.
-            Err(_) if self.store.last_write_landed() => self.show(batch.staged),
             Err(_) => self.take_back(batch.staged).await,
         }
-        for answer in batch.answers {
-            answer(result.clone());
-        }
+        tell(answers);
         result
+    }
+
+    /// Everything of a batch is durable: shows it.
+    fn done(&mut self, batch: Batch) {
+        // Counted before anyone is woken, so that who has seen a wave finds it counted.
+        self.metrics.waves_given.add(batch.given);
+        self.metrics.waves_applied.add(batch.applied);
+        for (agent, new) in batch.ids {
+            self.ids.entry(agent).or_insert_with(|| Ids::new(MAX_WRITE_IDS)).remember(new);
+        }
+        self.show(batch.staged);
+        for (agent, source, fail) in batch.fails {
+            self.catalog.set_fail(&agent, &source, fail);
+        }
+    }
+
+    /// Writes a batch whose outcome is unknown once more. Its rocks are held. If that fails too, they are shown as
+    /// they were before it, as far as they can be read, until the batch is durable.
+    fn write_again(&mut self, batch: Box<Batch>) -> Result<(), WriteError> {
+        let result = self.write(&batch);
+        if result.is_ok() {
+            self.done(*batch);
+            return result;
+        }
+        for key in batch.staged.keys() {
+            let Some(entry) = self.entries.get_mut(key) else { continue };
+            entry.broken = entry.load_committed().is_err();
+            entry.fold.close(entry.cell.cursor().filter(|_| !entry.broken));
+        }
+        self.unknown = Some(Unknown::Batch(batch));
+        result
+    }
+
+    /// The same later: the rocks become those of the batch again.
+    pub(super) async fn repeat_batch(&mut self, batch: Box<Batch>) -> Result<(), WriteError> {
+        for (key, staged) in &batch.staged {
+            let Some(entry) = self.entries.get_mut(key) else { continue };
+            entry.fold.open(&self.metrics).await;
+            entry.broken = true;
+            if entry.load_staged(staged).is_ok() {
+                entry.broken = false;
+            }
+        }
+        match self.load_broken(&batch) {
+            Ok(()) => self.write_again(batch),
+            Err(error) => {
+                for key in batch.staged.keys() {
+                    let Some(entry) = self.entries.get_mut(key) else { continue };
+                    entry.broken = true;
+                    entry.fold.close(None);
+                }
+                self.unknown = Some(Unknown::Batch(batch));
+                Err(error.into())
+            }
+        }
     }
 
     /// Loads rocks again that a refusal has left broken, before anyone could see them.
@@ -212,7 +301,7 @@ impl Driver {
         Ok(())
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
+    fn write(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let seen = milliseconds(SystemTime::now()) / 1_000;
         let mut writes: Vec<Write<'_>> = batch.peers.iter().map(|addr| Write::Peer { addr, seen }).collect();
         let fails = batch.fails.iter();
@@ -246,6 +335,20 @@ impl Driver {
                 writes.push(Write::Changes { id, changes: &staged.changes, rocks: &staged.rocks });
             }
         }
+        let forgotten: Vec<(&Name, WriteId)> = batch
+            .ids
+            .iter()
+            .flat_map(|(agent, new)| {
+                let forgotten = self.ids.get(agent).map(|ids| ids.forgotten_by(new)).unwrap_or_default();
+                forgotten.into_iter().map(move |id| (agent, id))
+            })
+            .collect();
+        for (agent, new) in &batch.ids {
+            let stored = |id: &WriteId| !batch.unstored.contains(&(agent.clone(), id.clone()));
+            let new = new.iter().filter(|(id, _)| stored(id));
+            writes.extend(new.map(|(id, done)| Write::Id { agent, id, done }));
+        }
+        writes.extend(forgotten.iter().map(|(agent, id)| Write::ForgetId { agent, id }));
         if writes.is_empty() { Ok(()) } else { self.store.write(&writes) }
     }
 

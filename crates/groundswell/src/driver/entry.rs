@@ -125,16 +125,22 @@ impl Entry {
         self.wash_stored(rock_at.next(), head)
     }
 
-    /// Loads the rock as the staged changes have it.
+    /// Loads the rock as the staged changes have it: from the newest rock that is staged, or else as it is committed.
+    /// Storage may have the changes already, and so not the rock any more that they replace.
     pub(crate) fn load_staged(&mut self, staged: &Staged) -> Result<(), LoadError> {
-        match staged.changes.reset() {
-            None => self.load_committed()?,
-            Some(at) => {
-                let rock = staged.rocks.iter().find(|(aeon, _)| *aeon == at.aeon).map(|(_, rock)| rock.clone());
-                self.load_rock(at.aeon, rock.as_deref())?;
+        let newest = match staged.changes.rocks().last() {
+            None => {
+                self.load_committed()?;
+                None
             }
-        }
-        staged.changes.waves().try_for_each(|(aeon, wave)| self.rewash(aeon, wave))
+            Some((at, _)) => {
+                let rock = staged.rocks.iter().find(|(aeon, _)| aeon == at).map(|(_, rock)| rock.clone());
+                self.load_rock(*at, Some(&rock.ok_or(LoadError::NoRock)?))?;
+                Some(*at)
+            }
+        };
+        let mut since = staged.changes.waves().filter(|(aeon, _)| Some(*aeon) > newest);
+        since.try_for_each(|(aeon, wave)| self.rewash(aeon, wave))
     }
 
     fn load_rock(&mut self, aeon: Aeon, rock: Option<&[u8]>) -> Result<(), LoadError> {

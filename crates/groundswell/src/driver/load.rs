@@ -18,7 +18,7 @@ use crate::{
     cell::{Body, TideCell},
     changes::StatusChanges,
     driver::Durability,
-    error::{DeclareError, StorageError, SurfError},
+    error::{DeclareError, StorageError, SurfError, WriteError},
     freshness::Ended,
     source::Source,
     store::{Backing, TideKey, TideRow, Write},
@@ -61,7 +61,7 @@ impl Driver {
                     let declared = declared.lake.clone();
                     match error {
                         UpgradeFailed::NoWay => DeclareError::LakeVersion { path, stored, declared },
-                        UpgradeFailed::Storage(error) => DeclareError::Storage(error),
+                        UpgradeFailed::Storage(error) => error.into(),
                         UpgradeFailed::Failed(reason) => DeclareError::Upgrade { path, stored, declared, reason },
                     }
                 })?;
@@ -127,14 +127,20 @@ impl Driver {
         Ok(Upgraded::new(id, row, head, info, rock))
     }
 
-    fn store_upgraded(&mut self, upgraded: Upgraded) -> Result<(), StorageError> {
-        let written = self.store.write(&upgraded.writes());
-        if written.is_ok() || self.store.last_write_landed() {
-            let Upgraded { id, row, .. } = upgraded;
+    fn store_upgraded(&mut self, upgraded: Upgraded) -> Result<(), WriteError> {
+        self.whole(move |driver| {
+            driver.store.write(&upgraded.writes())?;
+            let Upgraded { id, row, .. } = &upgraded;
             tracing::info!(path = %row.key, lake = %row.lake, "upgraded");
-            self.stored.insert(row.key.clone(), (id, row));
-        }
-        written
+            driver.stored.insert(row.key.clone(), (*id, row.clone()));
+            Ok(())
+        })
+    }
+
+    fn store_want(&mut self, agent: Name, source: Source, lake: LakeId) -> Result<(), WriteError> {
+        let write =
+            move |driver: &mut Self| driver.store.write(&[Write::Want { agent: &agent, source: &source, lake: &lake }]);
+        self.whole(write)
     }
 
     /// Makes the entry of a stored tide, its rock loaded and checked.
@@ -205,7 +211,7 @@ impl Driver {
             if let Some(stored) = loaded.or(stored.filter(newer)) {
                 return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
             }
-            self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
+            self.store_want(declared.agent.clone(), source.clone(), declared.lake.clone())?;
             return Ok(self.catalog.cell(&key));
         }
         let key = TideKey::Replica(source.clone());
@@ -216,12 +222,12 @@ impl Driver {
             let (stored, declared_lake) = (row.lake.clone(), declared.lake.clone());
             let upgraded = self.upgrade(*id, row, declared).await.map_err(|error| match error {
                 UpgradeFailed::NoWay => SurfError::LakeVersion { stored, declared: declared_lake },
-                UpgradeFailed::Storage(error) => SurfError::Storage(error),
+                UpgradeFailed::Storage(error) => error.into(),
                 UpgradeFailed::Failed(reason) => SurfError::Upgrade { stored, declared: declared_lake, reason },
             })?;
             self.store_upgraded(upgraded)?;
         }
-        self.store.write(&[Write::Want { agent: &declared.agent, source: &source, lake: &declared.lake }])?;
+        self.store_want(declared.agent.clone(), source.clone(), declared.lake.clone())?;
         if let Some(entry) = self.entries.get(&key) {
             return Ok(entry.cell.clone());
         }
@@ -251,36 +257,35 @@ impl Driver {
     }
 
     /// Notes that an agent no longer follows a source; `last` says that no other does.
-    pub(super) fn unwant(&mut self, agent: &Name, source: &Source, last: bool) -> Result<(), StorageError> {
-        let key = TideKey::Replica(source.clone());
-        let mut writes = vec![Write::Unwant { agent, source }];
+    pub(super) fn unwant(&mut self, agent: &Name, source: &Source, last: bool) -> Result<(), WriteError> {
+        let (agent, source, key) = (agent.clone(), source.clone(), TideKey::Replica(source.clone()));
         if !last || source.peer == self.id {
-            return self.store.write(&writes);
+            return self.whole(move |driver| driver.store.write(&[Write::Unwant { agent: &agent, source: &source }]));
         }
         // An agent that an earlier run had, and that this one has not declared yet, still wants it.
-        let wanted = self.store.wanted()?.iter().any(|(other, from, _)| from == source && other != agent);
+        let wanted = self.store.wanted()?.iter().any(|(other, from, _)| *from == source && *other != agent);
         let loaded = self.entries.get(&key).and_then(|entry| Some((entry.backing.disk_id()?, entry.row.clone())));
         let stored = loaded.filter(|(_, row)| row.epoch != NO_EPOCH).or_else(|| self.stored.get(&key).cloned());
-        if let (Some((id, _)), false) = (&stored, wanted) {
-            writes.push(Write::Drop { id: *id });
-            writes.push(Write::NoTombstone { key: &key });
-        }
-        let written = self.store.write(&writes);
-        if written.is_err() && !self.store.last_write_landed() {
-            return written;
-        }
-        if let Some(entry) = self.entries.remove(&key) {
-            entry.cell.end(Ended::Quit);
-        }
-        self.catalog.forget(&key);
-        if !wanted {
-            self.tombstones.remove(&key);
-        }
-        match stored.filter(|_| wanted) {
-            Some(stored) => self.stored.insert(key, stored),
-            None => self.stored.remove(&key),
-        };
-        written
+        self.whole(move |driver| {
+            let mut writes = vec![Write::Unwant { agent: &agent, source: &source }];
+            if let (Some((id, _)), false) = (&stored, wanted) {
+                writes.push(Write::Drop { id: *id });
+                writes.push(Write::NoTombstone { key: &key });
+            }
+            driver.store.write(&writes)?;
+            if let Some(entry) = driver.entries.remove(&key) {
+                entry.cell.end(Ended::Quit);
+            }
+            driver.catalog.forget(&key);
+            if !wanted {
+                driver.tombstones.remove(&key);
+            }
+            match stored.clone().filter(|_| wanted) {
+                Some(stored) => driver.stored.insert(key.clone(), stored),
+                None => driver.stored.remove(&key),
+            };
+            Ok(())
+        })
     }
 
     pub(super) fn new_backing(&mut self, durability: Durability) -> Backing {

@@ -12,7 +12,7 @@ use groundswell_core::{
 use super::{Batch, Declared, Driver, batch::stage, entry::Entry, entry::RockRefused};
 use crate::{
     cell::{Body, TideCell},
-    error::{ManageError, StorageError, panic_message},
+    error::{ManageError, StorageError, WriteError, panic_message},
     metrics::Metrics,
     source::PeerId,
     store::{Backing, History, TideKey, TideRow, Write},
@@ -45,15 +45,17 @@ impl Driver {
         let before = self.access_of(&key);
         let changed = catch_unwind(AssertUnwindSafe(|| change(before)));
         let access = changed.map_err(|panic| ManageError::Panicked(panic_message(&*panic)))??;
-        let written = self.store.write(&[Write::Access { agent: &key.0, path: &key.1, access: &access }]);
-        if written.is_ok() || self.store.last_write_landed() {
+        let changed = access.clone();
+        self.whole(move |driver| {
+            driver.store.write(&[Write::Access { agent: &key.0, path: &key.1, access: &changed }])?;
             let publication = TideKey::Publication { agent: key.0.clone(), path: key.1.clone() };
-            if let Some(entry) = self.entries.get(&publication) {
-                entry.cell.set_access(access.clone());
+            if let Some(entry) = driver.entries.get(&publication) {
+                entry.cell.set_access(changed.clone());
             }
-            self.access.insert(key, access.clone());
-        }
-        Ok(written.map(|()| access)?)
+            driver.access.insert(key.clone(), changed.clone());
+            Ok(())
+        })?;
+        Ok(access)
     }
 
     /// Sets the rule of a publication or a replica, and does at once what it says.
@@ -111,31 +113,38 @@ impl Driver {
         };
         let tombstone = entry.cell.with_tide(Tide::tombstone);
         let tombstone = tombstone.ok_or_else(|| ManageError::NoState(key.path().clone()))?;
-        let written = match entry.backing.disk_id() {
-            Some(id) => self.store.write(&[Write::Tombstone { key, tombstone: &tombstone }, Write::Drop { id }]),
-            // The next run begins it in a new epoch anyway.
-            None => Ok(()),
-        };
-        if written.is_ok() || self.store.last_write_landed() {
-            entry.cell.kill();
-            self.entries.remove(key);
-            self.tombstones.insert(key.clone(), tombstone);
-        }
-        Ok(written?)
+        let (key, id) = (key.clone(), entry.backing.disk_id());
+        Ok(self.whole(move |driver| {
+            // Of one in memory there is nothing to drop: the next run begins it in a new epoch anyway.
+            if let Some(id) = id {
+                driver.store.write(&[Write::Tombstone { key: &key, tombstone: &tombstone }, Write::Drop { id }])?;
+            }
+            if let Some(entry) = driver.entries.remove(&key) {
+                entry.cell.kill();
+            }
+            driver.tombstones.insert(key.clone(), tombstone);
+            Ok(())
+        })?)
     }
 
     /// Notes of a replica whether its source has ended for this node.
-    pub(super) fn source_killed(&mut self, cell: &TideCell, killed: bool) -> Result<(), StorageError> {
+    pub(super) fn source_killed(&mut self, cell: &TideCell, killed: bool) -> Result<(), WriteError> {
         let key = cell.key();
         let Some(entry) = self.entries.get(key).filter(|entry| std::ptr::eq(&*entry.cell, cell)) else { return Ok(()) };
         let Some(tombstone) = entry.cell.with_tide(Tide::tombstone) else { return Ok(()) };
-        let write = if killed { Write::Tombstone { key, tombstone: &tombstone } } else { Write::NoTombstone { key } };
-        self.store.write(&[write])?;
-        match killed {
-            true => self.tombstones.insert(key.clone(), tombstone),
-            false => self.tombstones.remove(key),
-        };
-        Ok(())
+        let key = key.clone();
+        self.whole(move |driver| {
+            let write = match killed {
+                true => Write::Tombstone { key: &key, tombstone: &tombstone },
+                false => Write::NoTombstone { key: &key },
+            };
+            driver.store.write(&[write])?;
+            match killed {
+                true => driver.tombstones.insert(key.clone(), tombstone),
+                false => driver.tombstones.remove(&key),
+            };
+            Ok(())
+        })
     }
 
     /// Begins a publication with the state and the history of another tide, in an epoch of its own.
@@ -171,30 +180,35 @@ impl Driver {
         };
         let access = access.unwrap_or(from_access);
         let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule: tide.rule() };
-        let mut writes = vec![Write::Access { agent: &own.0, path: &own.1, access: &access }];
-        writes.push(Write::NoTombstone { key: &key });
-        if let Some(id) = backing.disk_id() {
-            writes.push(Write::Tide { id, row: &row });
-            writes.push(Write::Import { id, from: &history });
-        }
         let mut fold = (declared.new_fold)();
         fold.open(&self.metrics).await;
         fold.load(Some(&rock)).map_err(|error| no_rock(error.to_string()))?;
-        fold.close(Some(tide.cursor()));
-        let written = self.store.write(&writes);
-        if written.is_ok() || self.store.last_write_landed() {
+        let at = tide.cursor();
+        fold.close(Some(at));
+        let mut parts = Some((fold, tide, history));
+        self.whole(move |driver| {
+            let Some((_, _, history)) = &parts else { return Ok(()) };
+            let mut writes = vec![Write::Access { agent: &own.0, path: &own.1, access: &access }];
+            writes.push(Write::NoTombstone { key: &key });
+            if let Some(id) = backing.disk_id() {
+                writes.push(Write::Tide { id, row: &row });
+                writes.push(Write::Import { id, from: history });
+            }
+            driver.store.write(&writes)?;
+            let Some((fold, tide, history)) = parts.take() else { return Ok(()) };
             if backing.disk_id().is_none() {
                 backing.fill(history);
             }
-            let cell = self.catalog.cell(&key);
+            let cell = driver.catalog.cell(&key);
             let (lake, rock) = (row.lake.clone(), fold.slot());
-            cell.begin(Body { lake, tide: tide.clone(), backing: backing.clone(), rock, access: access.clone() });
+            cell.begin(Body { lake, tide, backing: backing.clone(), rock, access: access.clone() });
             cell.wake();
-            self.entries.insert(key.clone(), Entry::new(cell, fold, row, backing));
-            self.tombstones.remove(&key);
-            self.access.insert(own, access);
-        }
-        Ok(written.map(|()| tide.cursor().aeon)?)
+            driver.entries.insert(key.clone(), Entry::new(cell, fold, row.clone(), backing.clone()));
+            driver.tombstones.remove(&key);
+            driver.access.insert(own.clone(), access.clone());
+            Ok(())
+        })?;
+        Ok(at.aeon)
     }
 
     /// Where a publication begins: after its tombstone, where there is one.

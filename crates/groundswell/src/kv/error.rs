@@ -7,7 +7,13 @@ use groundswell_core::{
     kv::{KeyError, KvEntry, TooManyKeys},
 };
 
-use crate::{StorageError, limits, source::PeerId};
+use crate::{
+    StorageError,
+    error::{OutcomeUnknown, WriteError, from_write_error},
+    ids::IdError,
+    limits,
+    source::PeerId,
+};
 
 /// Why a machine or a manager could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +66,22 @@ pub enum KvError {
     /// Storage failed. The write did not happen; readers see what was there before.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The write may be there after a restart. Readers see what was there before.
+    #[error(transparent)]
+    Unknown(OutcomeUnknown),
+    /// The id of the write is refused.
+    #[error(transparent)]
+    Id(#[from] IdError),
     /// An entry could not be made.
     #[error("the entry cannot be written: {0}")]
     Entry(Arc<str>),
-    /// The machine, the manager or the node is shut down.
+    /// The machine, the manager or the node is shut down. The write did not happen.
     #[error("it is shut down: start it again")]
     ShutDown,
+}
+
+from_write_error! {
+    KvError: KvError::Unknown;
 }
 
 /// Why a stream of entries ended.

@@ -161,7 +161,7 @@ async fn feed_some(
 ) -> Result<u64, EngineError> {
     let until = document.heads.borrow()[index(author)];
     let (storage, number) = (kv.storage.clone(), identity.number);
-    let read = tokio::task::spawn_blocking(move || storage.entries_after(number, author, after)).await;
+    let read = tokio::task::spawn_blocking(move || storage.entries_after(number, author, after, until)).await;
     let entries = read.map_err(|error| EngineError::of(&error))?.map_err(|error| EngineError::of(&error))?;
     let mut upto = until;
     if let (Some(signer), Some(last)) = (identity.author(author), entries.last()) {

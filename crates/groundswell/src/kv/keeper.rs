@@ -5,7 +5,7 @@
 //! nothing but commands.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -22,11 +22,12 @@ use super::{
     document::{Document, Identity},
     error::{KvError, Written},
     sealed::Sealed,
-    storage::{Mark, Row, Standing, Storage, index},
+    storage::{Mark, Outcome, Row, Standing, Storage, index},
 };
 use crate::{
-    error::{StorageError, panic_message},
-    limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS},
+    error::{OutcomeUnknown, WriteError, panic_message},
+    ids::{self, Done, IdError, Ids, WriteId},
+    limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_KV_WRITE_IDS},
 };
 
 /// The wall clock, in milliseconds since 1970.
@@ -37,14 +38,15 @@ pub(crate) type Opened = (Sealed, Envelope);
 
 /// What the keeper is asked to do.
 pub(crate) enum Command {
-    /// Where a document's clock and counter go on.
-    Begin { number: u64, clock: Clock, counter: AuthorCounter },
-    /// A write of this side.
+    /// Where a document's clock and counter go on, and which ids of writes are remembered.
+    Begin { number: u64, clock: Clock, counter: AuthorCounter, ids: Ids<Outcome> },
+    /// A write of this side; with an id, once.
     Write {
         document: Arc<Document>,
         space: SpaceName,
         key: KvKey,
         change: Change,
+        id: Option<WriteId>,
         reply: oneshot::Sender<Result<Written, KvError>>,
     },
     /// Entries that came from the other side, verified. With `upto`, everything of the author up to
@@ -57,7 +59,7 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<(), KvError>>,
     },
     /// Rows of pairing and marks.
-    Rows { rows: Vec<Row>, reply: Option<oneshot::Sender<Result<(), StorageError>>> },
+    Rows { rows: Vec<Row>, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
     /// The same document is shared with somebody else, or with nobody: it has this identity from now on.
     /// One that has gone or was renewed meanwhile stays as it is, and [`KvError::NotClaimed`] is the answer.
     Restand {
@@ -86,6 +88,19 @@ impl Command {
             _ => 0,
         }
     }
+
+    /// Answers that nothing of it was done, since the keeper has stopped.
+    fn refuse(self) {
+        // Whoever no longer waits for the answer does not need it.
+        match self {
+            Self::Write { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
+            Self::Take { reply, .. } | Self::Restand { reply, .. } | Self::Renew { reply, .. } => {
+                drop(reply.send(Err(KvError::ShutDown)));
+            }
+            Self::Rows { reply: Some(reply), .. } => drop(reply.send(Err(WriteError::ShutDown))),
+            Self::Rows { reply: None, .. } | Self::Begin { .. } | Self::Stop => {}
+        }
+    }
 }
 
 /// The way to the keeper.
@@ -93,11 +108,12 @@ impl Command {
 pub(crate) struct KeeperHandle(mpsc::Sender<Command>);
 
 impl KeeperHandle {
-    /// Asks something and waits for the answer; `None` where the keeper has stopped.
-    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    /// Asks something and waits for the answer. What the keeper does not do any more it refuses, so that without an
+    /// answer it has panicked, and the command may have been done.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(command(reply)).await.ok()?;
-        answer.await.ok()
+        self.0.send(command(reply)).await.map_err(|_| WriteError::ShutDown)?;
+        answer.await.map_err(|_| OutcomeUnknown::no_answer().into())
     }
 
     /// Tells something whose answer no one waits for.
@@ -114,19 +130,17 @@ impl KeeperHandle {
         identity: Arc<Identity>,
     ) -> Result<(), KvError> {
         let (document, before) = (document.clone(), before.clone());
-        let answer = self.ask(|reply| Command::Restand { document, before, identity, reply }).await;
-        answer.unwrap_or(Err(KvError::ShutDown))
+        self.ask(|reply| Command::Restand { document, before, identity, reply }).await?
     }
 
-    /// Writes rows; a keeper that has stopped is a storage that is closed.
-    pub(crate) async fn rows(&self, rows: Vec<Row>) -> Result<(), StorageError> {
-        let answer = self.ask(|reply| Command::Rows { rows, reply: Some(reply) }).await;
-        answer.unwrap_or_else(|| Err(StorageError::new("it is shut down")))
+    /// Writes rows.
+    pub(crate) async fn rows(&self, rows: Vec<Row>) -> Result<(), WriteError> {
+        self.ask(|reply| Command::Rows { rows, reply: Some(reply) }).await?
     }
 }
 
 /// An answer that waits for the transaction.
-type Answer = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+type Answer = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
 
 /// What is done together.
 #[derive(Default)]
@@ -147,12 +161,22 @@ struct Staged {
     /// how many are new.
     live: HashMap<[u8; 32], (Stamp, KvAuthor, bool)>,
     new_keys: usize,
+    /// The ids of what is written once.
+    ids: BTreeMap<WriteId, Done<Outcome>>,
 }
 
-/// A document's clock and counter.
+/// A document's clock and counter, and the ids of its writes.
 struct Desk {
     clock: Clock,
     counter: AuthorCounter,
+    ids: Ids<Outcome>,
+}
+
+impl Desk {
+    /// Of a document that begins.
+    fn new() -> Self {
+        Self { clock: Clock::restore(None), counter: AuthorCounter::restore(0), ids: Ids::new(MAX_KV_WRITE_IDS) }
+    }
 }
 
 pub(crate) struct Keeper {
@@ -198,6 +222,11 @@ impl Keeper {
             }
             self.finish(batch);
             if stop {
+                // Whoever asks too late is told that nothing was done.
+                commands.close();
+                while let Some(late) = commands.blocking_recv() {
+                    late.refuse();
+                }
                 return;
             }
         }
@@ -205,13 +234,13 @@ impl Keeper {
 
     fn stage(&mut self, command: Command, batch: &mut Batch) {
         match command {
-            Command::Begin { number, clock, counter } => {
-                self.desks.insert(number, Desk { clock, counter });
+            Command::Begin { number, clock, counter, ids } => {
+                self.desks.insert(number, Desk { clock, counter, ids });
             }
-            Command::Write { document, space, key, change, reply } => {
-                match self.stage_write(batch, &document, space, key, change) {
+            Command::Write { document, space, key, change, id, reply } => {
+                match self.stage_once(batch, &document, space, key, change, id) {
                     Ok(written) => batch.answers.push(Box::new(move |result| {
-                        let _ = reply.send(result.map(|()| written).map_err(KvError::Storage));
+                        let _ = reply.send(result.map(|()| written).map_err(KvError::from));
                     })),
                     Err(error) => {
                         let _ = reply.send(Err(error));
@@ -226,7 +255,7 @@ impl Keeper {
                 }
                 let taken = self.stage_take(batch, &document, &identity, entries, upto);
                 batch.answers.push(Box::new(move |result| {
-                    let _ = reply.send(result.map_err(KvError::Storage).and(taken));
+                    let _ = reply.send(result.map_err(KvError::from).and(taken));
                 }));
             }
             Command::Rows { rows, reply } => {
@@ -255,6 +284,42 @@ impl Keeper {
         }
     }
 
+    /// Stages a write, unless it was done before by its id.
+    fn stage_once(
+        &mut self,
+        batch: &mut Batch,
+        document: &Arc<Document>,
+        space: SpaceName,
+        key: KvKey,
+        change: Change,
+        id: Option<WriteId>,
+    ) -> Result<Written, KvError> {
+        let Some(id) = id else { return self.stage_write(batch, document, space, key, change) };
+        let number = document.identity().number;
+        let (kind, value) = match &change {
+            Change::Put(value) => (&b"put"[..], &value[..]),
+            Change::Delete => (&b"delete"[..], &[][..]),
+        };
+        let digest = ids::digest([kind, space.as_str().as_bytes(), key.as_bytes(), value]);
+        let (desk, staged) = (self.desks.get(&number), batch.staged.get(&number));
+        if let Some(outcome) = ids::look(desk.map(|desk| &desk.ids), staged.map(|staged| &staged.ids), &id, &digest)? {
+            return Ok(match (outcome, change) {
+                (Outcome::Put { timestamp }, Change::Put(value)) => {
+                    Written::Put(KvEntry { key, value, author: document.ours, timestamp })
+                }
+                (Outcome::Deleted { had_value }, _) => Written::Deleted(had_value),
+                (Outcome::Put { .. }, Change::Delete) => return Err(IdError::Reused(id).into()),
+            });
+        }
+        let written = self.stage_write(batch, document, space, key, change)?;
+        let result = match &written {
+            Written::Put(entry) => Outcome::Put { timestamp: entry.timestamp },
+            Written::Deleted(had_value) => Outcome::Deleted { had_value: *had_value },
+        };
+        staged_of(&mut batch.staged, document, number).ids.insert(id, Done { digest, result });
+        Ok(written)
+    }
+
     fn stage_write(
         &mut self,
         batch: &mut Batch,
@@ -272,7 +337,7 @@ impl Keeper {
             return Err(KvError::NotClaimed);
         }
         let document_key = groundswell_core::kv::document_key(&space, &key);
-        let staged = staged(&mut batch.staged, document, number);
+        let staged = staged_of(&mut batch.staged, document, number);
         let before = staged.live.get(&document_key).map(|(.., live)| *live);
         let (winner, used) = document.with_view(|view| (view.winner(&space, &key), view.keys_used()));
         let live = before.or(winner.map(|winner| !winner.deleted));
@@ -313,7 +378,7 @@ impl Keeper {
     ) -> Result<(), KvError> {
         let number = identity.number;
         let used = document.with_view(KvView::keys_used);
-        let staged = staged(&mut batch.staged, document, number);
+        let staged = staged_of(&mut batch.staged, document, number);
         for (entry, envelope) in entries {
             if let Some(desk) = self.desks.get_mut(&number) {
                 desk.clock.observe(envelope.stamp);
@@ -364,6 +429,10 @@ impl Keeper {
                     rows.push(Row::Mark { number: *number, author, mark: Mark::Held, counter });
                 }
             }
+            let written = staged.ids.iter();
+            rows.extend(written.map(|(id, done)| Row::Id { number: *number, id: id.clone(), done: done.clone() }));
+            let forgotten = self.desks.get(number).map(|desk| desk.ids.forgotten_by(&staged.ids)).unwrap_or_default();
+            rows.extend(forgotten.into_iter().map(|id| Row::ForgetId { number: *number, id }));
         }
         let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
         let mut shown = Vec::with_capacity(staged.len());
@@ -371,7 +440,10 @@ impl Keeper {
             for number in &dropped {
                 self.desks.remove(number);
             }
-            for (number, staged) in staged {
+            for (number, mut staged) in staged {
+                if let Some(desk) = self.desks.get_mut(&number) {
+                    desk.ids.remember(std::mem::take(&mut staged.ids));
+                }
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
                     shown.push((staged.document.show(staged.entries, staged.heads), staged.document));
@@ -403,12 +475,14 @@ impl Keeper {
             return Ok(());
         }
         let number = identity.number;
-        let mut desk = Desk { clock: Clock::restore(None), counter: AuthorCounter::restore(0) };
+        let mut desk = Desk::new();
         if let Some(old) = self.desks.get(&before.number) {
             desk.clock.observe(old.clock.last());
+            desk.ids = old.ids.clone();
         }
         let spaces: Vec<SpaceName> = document.with_view(|view| view.spaces().cloned().collect());
         let mut rows = Row::begin(number, identity.row()).to_vec();
+        rows.extend(desk.ids.iter().map(|(id, done)| Row::Id { number, id: id.clone(), done: done.clone() }));
         let mut opened = Vec::new();
         let mut head = 0;
         for space in spaces {
@@ -443,13 +517,14 @@ impl Keeper {
     }
 }
 
-fn staged<'a>(all: &'a mut HashMap<u64, Staged>, document: &Arc<Document>, number: u64) -> &'a mut Staged {
+fn staged_of<'a>(all: &'a mut HashMap<u64, Staged>, document: &Arc<Document>, number: u64) -> &'a mut Staged {
     all.entry(number).or_insert_with(|| Staged {
         document: document.clone(),
         entries: Vec::new(),
         heads: *document.heads.borrow(),
         live: HashMap::new(),
         new_keys: 0,
+        ids: BTreeMap::new(),
     })
 }
 
@@ -503,7 +578,7 @@ mod tests {
         let row = DocumentRow { secret: [3; 32], standing };
         let identity = Identity::new(NUMBER, &row, KvAuthor::Machine, signer.id());
         let document = Document::new(KvAuthor::Machine, identity, new_view(), [0; 2]);
-        let desks = HashMap::from([(NUMBER, Desk { clock: Clock::restore(None), counter: AuthorCounter::restore(0) })]);
+        let desks = HashMap::from([(NUMBER, Desk::new())]);
         let keeper = Keeper { storage, signer, wall_clock: Arc::new(|| 1_000), max_value_bytes: 1_024, desks };
         (keeper, document)
     }
@@ -511,7 +586,7 @@ mod tests {
     fn write(document: &Arc<Document>, change: Change) -> (Command, oneshot::Receiver<Result<Written, KvError>>) {
         let (reply, answer) = oneshot::channel();
         let (document, space) = (document.clone(), SpaceName::default());
-        (Command::Write { document, space, key: key(), change, reply }, answer)
+        (Command::Write { document, space, key: key(), change, id: None, reply }, answer)
     }
 
     /// An older delete of the manager's, as it comes from there.

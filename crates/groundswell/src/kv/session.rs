@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     Moment,
-    error::StorageError,
+    error::{StorageError, WriteError},
     frames::{FrameReader, ReadFrameError},
     limits::{BOTH_DIALLED, HELLO_TIMEOUT, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
     network::lost_at,
@@ -538,7 +538,7 @@ impl Session {
             }
             None => {
                 let number = self.identity.number;
-                let entries = self.read(move |storage| storage.entries_after(number, author, after)).await?;
+                let entries = self.read(move |storage| storage.entries_after(number, author, after, head)).await?;
                 for entry in &entries {
                     self.push_entry(entry, buffer)?;
                 }
@@ -707,11 +707,12 @@ impl Session {
         let (document, identity) = (self.document.clone(), self.identity.clone());
         let asked = self.kv.keeper.ask(|reply| Command::Take { document, identity, entries, upto, reply }).await;
         match asked {
-            Some(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(KvError::ShutDown)) | Err(WriteError::ShutDown) => Err(End::Lost),
             // It is asked for again at the next connection, from where storage stands.
-            Some(Err(error @ KvError::TooManyKeys(_))) => Err(End::Violation(error.to_string())),
-            Some(Err(error)) => Err(End::Failed(error.to_string())),
-            None => Err(End::Lost),
+            Ok(Err(error @ KvError::TooManyKeys(_))) => Err(End::Violation(error.to_string())),
+            Ok(Err(error)) => Err(End::Failed(error.to_string())),
+            Err(error) => Err(End::Failed(error.to_string())),
         }
     }
 }

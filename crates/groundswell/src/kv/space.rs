@@ -16,7 +16,7 @@ use super::{
     keeper::Command,
     subscription::{KvSubscription, KvWatch},
 };
-use crate::limits::KV_READ_TURN;
+use crate::{ids::WriteId, limits::KV_READ_TURN};
 
 /// A space of a document: keys of their own, apart from those of other spaces. A handle; clones are
 /// handles to the same.
@@ -73,12 +73,30 @@ impl KvSpace {
 
     /// Gives a key a value. The entry that is returned is durable.
     pub async fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<KvEntry, KvError> {
-        let (key, value) = (KvKey::new(key)?, value.as_ref());
+        self.put(KvKey::new(key)?, value.as_ref(), None).await
+    }
+
+    /// Gives a key a value once: asked for again with the same id, nothing is written, and the entry of the first time
+    /// is returned, over restarts too, whatever the key holds by then. So a write whose outcome is unknown can be
+    /// repeated. An id belongs to one write of one key: with any other it is refused ([`IdError::Reused`]). How long
+    /// it is remembered says [`WriteId`].
+    ///
+    /// [`IdError::Reused`]: crate::IdError::Reused
+    pub async fn set_once(
+        &self,
+        key: impl AsRef<[u8]>,
+        id: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<KvEntry, KvError> {
+        self.put(KvKey::new(key)?, value.as_ref(), Some(WriteId::new(id)?)).await
+    }
+
+    async fn put(&self, key: KvKey, value: &[u8], id: Option<WriteId>) -> Result<KvEntry, KvError> {
         let limit = self.kv.max_value_bytes;
         if value.len() > limit {
             return Err(KvError::ValueTooLarge { bytes: value.len(), limit });
         }
-        match self.write(key, Change::Put(Bytes::copy_from_slice(value))).await? {
+        match self.write(key, Change::Put(Bytes::copy_from_slice(value)), id).await? {
             Written::Put(entry) => Ok(entry),
             Written::Deleted(_) => Err(KvError::ShutDown),
         }
@@ -86,7 +104,16 @@ impl KvSpace {
 
     /// Deletes a key; whether it had a value.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, KvError> {
-        match self.write(KvKey::new(key)?, Change::Delete).await? {
+        self.remove(KvKey::new(key)?, None).await
+    }
+
+    /// Deletes a key once; whether it had a value the first time: see [`KvSpace::set_once`].
+    pub async fn delete_once(&self, key: impl AsRef<[u8]>, id: impl AsRef<[u8]>) -> Result<bool, KvError> {
+        self.remove(KvKey::new(key)?, Some(WriteId::new(id)?)).await
+    }
+
+    async fn remove(&self, key: KvKey, id: Option<WriteId>) -> Result<bool, KvError> {
+        match self.write(key, Change::Delete, id).await? {
             Written::Deleted(had_value) => Ok(had_value),
             Written::Put(_) => Ok(false),
         }
@@ -151,11 +178,10 @@ impl KvSpace {
         Ok(KvSubscription::new(self.document.clone(), self.name.clone(), filter, cursor, Some(permit)))
     }
 
-    async fn write(&self, key: KvKey, change: Change) -> Result<Written, KvError> {
+    async fn write(&self, key: KvKey, change: Change, id: Option<WriteId>) -> Result<Written, KvError> {
         self.check_open()?;
         let (document, space) = (self.document.clone(), self.name.clone());
-        let asked = self.kv.keeper.ask(|reply| Command::Write { document, space, key, change, reply }).await;
-        asked.unwrap_or(Err(KvError::ShutDown))
+        self.kv.keeper.ask(|reply| Command::Write { document, space, key, change, id, reply }).await?
     }
 
     fn check_open(&self) -> Result<(), KvError> {

@@ -13,7 +13,7 @@ mod applier;
 mod journal;
 mod tables;
 
-use std::{ops::Bound, path::Path, sync::Mutex};
+use std::{collections::BTreeMap, ops::Bound, path::Path, sync::Mutex};
 
 use groundswell_core::{
     encoding::{decode, encode},
@@ -23,7 +23,8 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use super::sealed::Sealed;
 use crate::{
-    error::{OpenError, StorageError},
+    error::{OpenError, OutcomeUnknown, StorageError, WriteError},
+    ids::{Done, WriteId},
     limits::READ_ENTRIES_BYTES,
     store::{failed, guarded},
     sync::lock,
@@ -31,14 +32,14 @@ use crate::{
 use applier::Applier;
 use journal::{HALF_BYTES, Journal};
 use tables::{
-    CLOCKS, DOCUMENTS, ENTRIES, LOG, MARKS, META, META_APPLIED, META_FORMAT, META_ROLE, MISSING, create_all,
+    CLOCKS, DOCUMENTS, ENTRIES, IDS, LOG, MARKS, META, META_APPLIED, META_FORMAT, META_ROLE, MISSING, create_all,
     open_database, set_meta,
 };
-pub(crate) use tables::{DocumentRow, Mark, Role, Row, Standing};
+pub(crate) use tables::{DocumentRow, Mark, Outcome, Role, Row, Standing};
 
-/// The format of the tables and the journal. A newer one is refused. Older ones are raised: 1 had no journal, and that
-/// of 2 had digests without a key.
-const FORMAT: u64 = 3;
+/// The format of the tables and the journal. A newer one is refused. Older ones are raised: 1 had no journal, that
+/// of 2 had digests without a key, and 3 had no ids of writes.
+const FORMAT: u64 = 4;
 
 /// What is stored of one document, at its opening.
 pub(crate) struct Loaded {
@@ -47,11 +48,15 @@ pub(crate) struct Loaded {
     /// Up to where both authors' entries are held.
     pub(crate) held: [u64; 2],
     pub(crate) bound: u64,
+    /// The ids of this side's writes that are remembered.
+    pub(crate) ids: BTreeMap<WriteId, Done<Outcome>>,
 }
 
 pub(crate) struct Storage {
     journal: Mutex<Journal>,
     applier: Applier,
+    /// The record that was too large for the journal, and whose outcome is unknown.
+    unknown: Mutex<Option<u64>>,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
 }
@@ -124,18 +129,19 @@ impl Storage {
         Ok(Self {
             journal: Mutex::new(journal),
             applier,
+            unknown: Mutex::default(),
             #[cfg(test)]
             failing: std::sync::atomic::AtomicBool::new(false),
         })
     }
 
-    /// Makes changes durable, all or none. After a failure what was acknowledged stands, and the next
-    /// write tries to mend what failed. What was refused may be there after a crash all the same, unless
-    /// a later write was not.
-    pub(crate) fn write(&self, rows: Vec<Row>) -> Result<()> {
+    /// Makes changes durable, all or none, or says that nobody knows. After a failure what was acknowledged stands, and
+    /// the next write tries to mend what failed. What has an unknown outcome may be there after a crash, unless a later
+    /// write was acknowledged: that has taken it back first.
+    pub(crate) fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
         #[cfg(test)]
         if self.failing.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(StorageError::new("made to fail by a test"));
+            return Err(StorageError::new("made to fail by a test").into());
         }
         let result = self.try_write(rows);
         if let Err(error) = &result {
@@ -144,15 +150,26 @@ impl Storage {
         result
     }
 
-    fn try_write(&self, rows: Vec<Row>) -> Result<()> {
+    fn try_write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
         let record = encode(&rows).map_err(StorageError::new)?;
         let mut journal = lock(&self.journal);
         // A table that can't be written would let the journal grow without bound.
-        journal.go_on_after(self.applier.mend()?);
+        let applied = self.applier.mend()?;
+        let mut unknown = lock(&self.unknown);
+        if unknown.is_some_and(|unknown| unknown <= applied) {
+            let reason = "a write that had failed is in the tables after all, and memory lacks it: restart the node";
+            return Err(StorageError::of_disk(reason).into());
+        }
+        *unknown = None;
+        journal.go_on_after(applied);
         journal.mend().map_err(StorageError::of_disk)?;
         if !journal.has_place_for(&record) {
             let number = journal.next_number();
-            self.applier.through(number, rows)?;
+            let written = self.applier.through(number, rows);
+            if matches!(written, Err(WriteError::Unknown(_))) {
+                *unknown = Some(number);
+            }
+            written?;
             journal.go_on_after(number);
             return Ok(());
         }
@@ -160,9 +177,20 @@ impl Storage {
             self.applier.flush(journal.needed_of_other())?;
             journal.turn();
         }
-        let number = journal.append(&record).map_err(StorageError::of_disk)?;
-        self.applier.apply(number, rows);
-        Ok(())
+        match journal.append(&record) {
+            Ok(number) => {
+                self.applier.apply(number, rows);
+                Ok(())
+            }
+            Err(error) => {
+                let error = StorageError::of_disk(error);
+                // Where its place is written over, and flushed, it did not happen.
+                Err(match journal.mend() {
+                    Ok(()) => error.into(),
+                    Err(_) => OutcomeUnknown::from(error).into(),
+                })
+            }
+        }
     }
 
     /// Lets every write fail, or none.
@@ -217,7 +245,18 @@ impl Storage {
             };
             let both = |which: Mark| Ok::<_, StorageError>([mark(AUTHORS[0], which)?, mark(AUTHORS[1], which)?]);
             let bound = both(Mark::Bound)?.into_iter().max().unwrap_or_default();
-            Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound })
+            let table = txn.open_table(IDS).map_err(failed)?;
+            let mut ids = BTreeMap::new();
+            for row in table.range((number, &[][..])..).map_err(failed)? {
+                let (key, done) = row.map_err(failed)?;
+                let (of, id) = key.value();
+                if of != number {
+                    break;
+                }
+                let id = WriteId::new(id).map_err(StorageError::new)?;
+                ids.insert(id, decode(done.value()).map_err(StorageError::new)?);
+            }
+            Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound, ids })
         })
     }
 
@@ -233,15 +272,15 @@ impl Storage {
         })
     }
 
-    /// The entries of an author after this counter, in order, as many as fit into
+    /// The entries of an author after this counter and up to the other, in order, as many as fit into
     /// [`READ_ENTRIES_BYTES`]; at least one where there is one.
-    pub(crate) fn entries_after(&self, number: u64, author: KvAuthor, counter: u64) -> Result<Vec<Sealed>> {
-        let Some(next) = counter.checked_add(1) else { return Ok(Vec::new()) };
+    pub(crate) fn entries_after(&self, number: u64, author: KvAuthor, counter: u64, upto: u64) -> Result<Vec<Sealed>> {
+        let Some(next) = counter.checked_add(1).filter(|next| *next <= upto) else { return Ok(Vec::new()) };
         self.reading(|txn| {
             let log = txn.open_table(LOG).map_err(failed)?;
             let table = txn.open_table(ENTRIES).map_err(failed)?;
             let author_number = number_of(author);
-            let range = (number, author_number, next, [0; 32])..=(number, author_number, u64::MAX, [255; 32]);
+            let range = (number, author_number, next, [0; 32])..=(number, author_number, upto, [255; 32]);
             let (mut entries, mut bytes) = (Vec::new(), 0);
             for row in log.range(range).map_err(failed)? {
                 let (place, _) = row.map_err(failed)?;

@@ -229,8 +229,7 @@ pub(crate) fn left_by_peer(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Ar
 pub(crate) async fn renew(kv: &Arc<Kv>, document: &Arc<Document>, before: &Arc<Identity>) -> Result<(), KvError> {
     let identity = kv.new_identity(Standing::Unclaimed);
     let (renewed, before) = (document.clone(), before.clone());
-    let asked = kv.keeper.ask(|reply| Command::Renew { document: renewed, before, identity, reply }).await;
-    asked.unwrap_or(Err(KvError::ShutDown))?;
+    kv.keeper.ask(|reply| Command::Renew { document: renewed, before, identity, reply }).await??;
     kv.released.notify_one();
     document.close_session(session::KvCloseCode::NotPaired);
     Ok(())

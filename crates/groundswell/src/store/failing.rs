@@ -30,6 +30,7 @@ pub(super) enum Fault {
 /// What a test wants of one storage, and what has become of it.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
+    path: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -40,15 +41,50 @@ struct State {
     fault: Option<(u64, Fault)>,
     /// Whether it has.
     failed: bool,
+    /// How many flushes fail, from now on; and whether what they were to flush never comes to the disk.
+    flushes: u64,
+    dropped: bool,
     /// Which flush is to be held, counted from now.
     hold: Option<u64>,
     holding: bool,
+    /// What has come to the disk, and what was written since, for a test that asks for it.
+    disk: Option<Disk>,
+}
+
+/// A disk under the cache of the system: what is written can be read, and is not on it before it is flushed.
+#[derive(Debug, Default)]
+struct Disk {
+    bytes: Vec<u8>,
+    cached: Vec<Cached>,
+}
+
+#[derive(Debug)]
+enum Cached {
+    Length(u64),
+    Bytes(u64, Vec<u8>),
+}
+
+impl Disk {
+    fn flush(&mut self) {
+        for cached in self.cached.drain(..) {
+            match cached {
+                Cached::Length(length) => self.bytes.resize(length as usize, 0),
+                Cached::Bytes(offset, bytes) => self.bytes[offset as usize..][..bytes.len()].copy_from_slice(&bytes),
+            }
+        }
+    }
+
+    /// As Linux does after a flush that failed: the pages count as written, and can still be read.
+    fn drop_bytes(&mut self) {
+        self.cached.retain(|cached| matches!(cached, Cached::Length(_)));
+    }
 }
 
 impl Plan {
     /// The plan of the storage at this path, from its next opening on.
     pub(super) fn of(path: &Path) -> Arc<Self> {
-        lock(&PLANS).entry(path.to_owned()).or_default().clone()
+        let new = || Arc::new(Self { path: path.to_owned(), ..Self::default() });
+        lock(&PLANS).entry(path.to_owned()).or_insert_with(new).clone()
     }
 
     /// Lets a step fail.
@@ -57,10 +93,29 @@ impl Plan {
         (state.fault, state.failed) = (Some((step, fault)), false);
     }
 
+    /// Lets so many flushes fail, after everything was written. What they were to flush can be read all the same; where
+    /// it is dropped, it never comes to the disk.
+    pub(super) fn fail_flushes(&self, flushes: u64, dropped: bool) {
+        let mut state = lock(&self.state);
+        (state.flushes, state.dropped, state.failed) = (flushes, dropped, false);
+    }
+
+    /// From now on, what has come to the disk is kept.
+    pub(super) fn keep_disk(&self) {
+        let bytes = std::fs::read(&self.path).unwrap();
+        lock(&self.state).disk = Some(Disk { bytes, cached: Vec::new() });
+    }
+
+    /// What a power cut would leave now; it is not kept any longer.
+    pub(super) fn disk(&self) -> Vec<u8> {
+        lock(&self.state).disk.take().unwrap().bytes
+    }
+
     /// Nothing fails any more; whether something has.
     pub(super) fn lift(&self) -> bool {
         let mut state = lock(&self.state);
         state.fault = None;
+        state.flushes = 0;
         state.failed
     }
 
@@ -96,6 +151,25 @@ impl Plan {
         }
         state.failed = true;
         Some(fault)
+    }
+
+    fn wrote(&self, cached: impl FnOnce() -> Cached) {
+        if let Some(disk) = &mut lock(&self.state).disk {
+            disk.cached.push(cached());
+        }
+    }
+
+    /// Whether this flush fails.
+    fn flush(&self) -> bool {
+        let mut state = lock(&self.state);
+        let fails = state.flushes > 0;
+        state.flushes = state.flushes.saturating_sub(1);
+        state.failed |= fails;
+        let dropped = fails && state.dropped;
+        if let Some(disk) = &mut state.disk {
+            if dropped { disk.drop_bytes() } else { disk.flush() }
+        }
+        fails
     }
 
     fn wait_at_flush(&self) {
@@ -144,7 +218,10 @@ impl StorageBackend for FailingBackend {
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
         match self.plan.step() {
             Some(_) => Err(full()),
-            None => self.file.set_len(len),
+            None => {
+                self.plan.wrote(|| Cached::Length(len));
+                self.file.set_len(len)
+            }
         }
     }
 
@@ -152,6 +229,7 @@ impl StorageBackend for FailingBackend {
         self.plan.wait_at_flush();
         match self.plan.step() {
             Some(_) => Err(full()),
+            None if self.plan.flush() => Err(full()),
             None => self.file.sync_data(),
         }
     }
@@ -163,7 +241,10 @@ impl StorageBackend for FailingBackend {
                 Err(full())
             }
             Some(_) => Err(full()),
-            None => self.file.write(offset, data),
+            None => {
+                self.plan.wrote(|| Cached::Bytes(offset, data.to_vec()));
+                self.file.write(offset, data)
+            }
         }
     }
 

@@ -62,7 +62,10 @@ pub(crate) mod tests {
     use iroh::EndpointAddr;
 
     use super::*;
-    use crate::source::PeerId;
+    use crate::{
+        ids::{Done, WriteId},
+        source::PeerId,
+    };
 
     /// Compares an encoded row with its golden file; UPDATE_GOLDEN=1 writes the file anew.
     pub(crate) fn golden<T: Serialize + for<'de> Deserialize<'de> + PartialEq + fmt::Debug>(name: &str, row: &T) {
@@ -109,6 +112,9 @@ pub(crate) mod tests {
         golden("fail_key", &(Name::new("main").unwrap(), source));
         golden("fail", &Fail { at, reason: "it broke".to_owned() });
         golden("wanted_lake", &lake);
+        let id = WriteId::new("sale-0000000017").unwrap();
+        golden("id_key", &(Name::new("main").unwrap(), id));
+        golden("id", &Done { digest: Digest([9; 32]), result: groundswell_core::Aeon(300) });
         let addr = EndpointAddr::new(peer).with_ip_addr("192.0.2.1:4433".parse().unwrap());
         let seen = 1_700_000_000u64;
         golden("peer", &(addr.with_relay_url("https://relay.example".parse().unwrap()), seen));

@@ -24,6 +24,8 @@ pub(super) const ACCESS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::ne
 pub(super) const TOMBSTONES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tombstones");
 /// Encoded (agent, source) -> how the agent's handler failed on the source's state.
 pub(super) const FAILS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("fails");
+/// Encoded (agent, id of a write) -> what the write was, and what came of it.
+pub(super) const IDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("ids");
 
 /// In [`META`]: the format of these tables, four bytes, little-endian.
 pub(super) const META_FORMAT: &str = "format";
@@ -50,5 +52,6 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), redb::TableError>
     txn.open_table(ACCESS)?;
     txn.open_table(TOMBSTONES)?;
     txn.open_table(FAILS)?;
+    txn.open_table(IDS)?;
     Ok(())
 }

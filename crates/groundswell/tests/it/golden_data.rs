@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use crate::common::{spawn_node, until, until_caught_up};
 use groundswell::{
-    Access, Aeon, HandlerError, Node, OnRock, PeerId, Source, Surfed,
+    Access, Aeon, GiveError, HandlerError, IdError, Node, OnRock, PeerId, Source, Surfed,
     lakes::{Json, JsonPatch, Log, Sum},
 };
 use tempfile::TempDir;
@@ -37,6 +37,7 @@ async fn update() {
         logs.give("/log/many", format!("line {n}, long enough to be made a rock of now and then")).await.unwrap();
     }
     logs.open("/log/empty").await.unwrap();
+    logs.give_once("/log/once", "first", "once".to_owned()).await.unwrap();
     let documents = agent.publications::<Json>("/document").await.unwrap();
     let patch: JsonPatch = r#"[{"op":"add","path":"","value":{"b":[1,2.5,null],"a":"x"}}]"#.parse().unwrap();
     documents.give("/document", patch).await.unwrap();
@@ -53,11 +54,11 @@ async fn update() {
     program.stop().await;
     node.shutdown().await.unwrap();
     publisher.shutdown().await.unwrap();
-    fs::create_dir_all(golden(2)).unwrap();
+    fs::create_dir_all(golden(3)).unwrap();
     for file in ["node.redb", "secret.key"] {
-        fs::copy(dir.path().join(file), golden(2).join(file)).unwrap();
+        fs::copy(dir.path().join(file), golden(3).join(file)).unwrap();
     }
-    fs::write(golden(2).join("publisher.txt"), publisher.id().to_string()).unwrap();
+    fs::write(golden(3).join("publisher.txt"), publisher.id().to_string()).unwrap();
 }
 
 /// Opens the directory of a format, and looks at what each has.
@@ -87,6 +88,11 @@ async fn open(format: u32) -> (TempDir, Node) {
     assert_eq!((&logs.read()[&many].access, &logs.read()[&empty].access), (&allowed, &Access::Public));
     // And it goes on from there.
     assert_eq!(logs.give("/log/many", "more".to_owned()).await.unwrap(), Aeon(2_001));
+    // An id is remembered where it was used.
+    logs.give_once("/log/once", "first", "once".to_owned()).await.unwrap();
+    let other = logs.give_once("/log/once", "first", "other".to_owned()).await;
+    assert!(matches!(other, Err(GiveError::Id(IdError::Reused(_)))), "{other:?}");
+    assert_eq!(logs.with_rock("/log/once", |rock, aeon| (rock.len(), aeon)).await.unwrap(), (1, Aeon(1)));
     // The tombstone of the one that was killed at aeon 1, where there is one.
     let reopened = logs.open("/log/killed").await.unwrap();
     assert_eq!(reopened, Aeon(if format > 1 { 2 } else { 0 }));
@@ -102,18 +108,23 @@ async fn a_golden_data_directory_opens() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         update().await;
     }
-    let (_dir, node) = open(2).await;
+    let (_dir, node) = open(3).await;
     node.shutdown().await.unwrap();
 }
 
-/// The format before access, tombstones and fails is raised: what is said of them from then on is kept.
+/// The formats before access, tombstones and fails (1), and before ids (2), are raised: what is said of them from then on
+/// is kept.
 #[tokio::test]
 async fn a_data_directory_of_an_older_format_is_raised() {
-    let (dir, node) = open(1).await;
-    node.agent("main").unwrap().secret("/log/many").await.unwrap();
-    node.shutdown().await.unwrap();
-    let node = spawn_node(dir.path()).await;
-    let logs = node.agent("main").unwrap().publications::<Log>("/log/*").await.unwrap();
-    assert_eq!(logs.read()[&"/log/many".parse().unwrap()].access, Access::secret());
-    node.shutdown().await.unwrap();
+    for format in [1, 2] {
+        let (dir, node) = open(format).await;
+        node.agent("main").unwrap().secret("/log/many").await.unwrap();
+        node.shutdown().await.unwrap();
+        let node = spawn_node(dir.path()).await;
+        let logs = node.agent("main").unwrap().publications::<Log>("/log/*").await.unwrap();
+        assert_eq!(logs.read()[&"/log/many".parse().unwrap()].access, Access::secret());
+        logs.give_once("/log/once", "first", "once".to_owned()).await.unwrap();
+        assert_eq!(logs.with_rock("/log/once", |rock, aeon| (rock.len(), aeon)).await.unwrap(), (1, Aeon(1)));
+        node.shutdown().await.unwrap();
+    }
 }

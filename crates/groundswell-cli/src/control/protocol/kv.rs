@@ -35,9 +35,13 @@ pub(crate) enum KvAsk {
     Set {
         key: Hex,
         bytes: usize,
+        #[serde(default)]
+        id: Option<String>,
     },
     Del {
         key: Hex,
+        #[serde(default)]
+        id: Option<String>,
     },
     Ls {
         prefix: Hex,

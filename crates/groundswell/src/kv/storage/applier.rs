@@ -26,7 +26,7 @@ use super::{
     tables::apply,
 };
 use crate::{
-    error::{StorageError, panic_message},
+    error::{OutcomeUnknown, StorageError, WriteError, panic_message},
     store::{failed, guarded},
     sync::{lock, read, write},
 };
@@ -185,11 +185,14 @@ impl Applier {
     }
 
     /// Makes durable what is too large for the journal.
-    pub(super) fn through(&self, number: u64, rows: Vec<Row>) -> Result<()> {
-        let result = self.ask(|reply| Task::Through { number, rows, reply });
-        // The last flush can fail after everything was written.
-        if result.is_err() && !self.mend().is_ok_and(|applied| applied >= number) {
-            return result;
+    pub(super) fn through(&self, number: u64, rows: Vec<Row>) -> Result<(), WriteError> {
+        if let Err(error) = self.ask(|reply| Task::Through { number, rows, reply }) {
+            // The last flush can fail after everything was written. Tables that were opened again, and flushed, without
+            // it do not have it.
+            return Err(match self.mend() {
+                Ok(applied) if applied < number => error.into(),
+                _ => OutcomeUnknown::from(error).into(),
+            });
         }
         self.tables.told.fetch_max(number, Ordering::SeqCst);
         Ok(())

@@ -376,8 +376,8 @@ pub(super) mod faults {
     pub(in super::super) struct Faults {
         /// The next write fails after so many bytes.
         pub(in super::super) write: Option<usize>,
-        /// The next flush fails; what was written may come to the disk or not.
-        pub(in super::super) sync: bool,
+        /// So many flushes fail; what was written may come to the disk or not.
+        pub(in super::super) sync: u32,
         /// Whether to keep what has come to the disk.
         pub(in super::super) keep: bool,
         /// The file as it was at the last flush.
@@ -390,7 +390,13 @@ pub(super) mod faults {
         }
 
         pub(super) fn at_sync(&mut self) -> io::Result<()> {
-            if std::mem::take(&mut self.sync) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            match self.sync.checked_sub(1) {
+                None => Ok(()),
+                Some(left) => {
+                    self.sync = left;
+                    Err(io::ErrorKind::StorageFull.into())
+                }
+            }
         }
 
         pub(super) fn synced(&mut self, file: &mut File) {

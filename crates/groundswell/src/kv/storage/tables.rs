@@ -11,7 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Result, number_of};
 use crate::{
-    error::StorageError, identity::private, kv::sealed::Sealed, limits::KV_CACHE_BYTES, source::PeerId, store::failed,
+    error::StorageError,
+    identity::private,
+    ids::{Done, WriteId},
+    kv::sealed::Sealed,
+    limits::KV_CACHE_BYTES,
+    source::PeerId,
+    store::failed,
 };
 
 /// The node's own numbers by name.
@@ -28,6 +34,9 @@ pub(super) const MARKS: TableDefinition<'_, (u64, u8, u8), u64> = TableDefinitio
 pub(super) const CLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("clocks");
 /// (document, author, document key) -> counter of an entry whose value is not here yet.
 pub(super) const MISSING: TableDefinition<'_, (u64, u8, [u8; 32]), u64> = TableDefinition::new("missing");
+
+/// (document, id of a write of this side) -> what the write was, and what came of it.
+pub(super) const IDS: TableDefinition<'_, (u64, &[u8]), &[u8]> = TableDefinition::new("ids");
 
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_ROLE: &str = "role";
@@ -65,6 +74,15 @@ pub(crate) struct DocumentRow {
     /// The secret that allows to write, and so to read.
     pub(crate) secret: [u8; 32],
     pub(crate) standing: Standing,
+}
+
+/// What came of a write that has an id, as it is told again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// The entry was made at this time.
+    Put { timestamp: u64 },
+    /// The key is deleted.
+    Deleted { had_value: bool },
 }
 
 /// The role of this node. A data directory has one for good.
@@ -106,6 +124,17 @@ pub(crate) enum Row {
         key: [u8; 32],
         counter: u64,
     },
+    /// A write of this side has this id.
+    Id {
+        number: u64,
+        id: WriteId,
+        done: Done<Outcome>,
+    },
+    /// The id is forgotten.
+    ForgetId {
+        number: u64,
+        id: WriteId,
+    },
 }
 
 impl Row {
@@ -132,6 +161,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<()> {
     txn.open_table(MARKS).map_err(failed)?;
     txn.open_table(CLOCKS).map_err(failed)?;
     txn.open_table(MISSING).map_err(failed)?;
+    txn.open_table(IDS).map_err(failed)?;
     Ok(())
 }
 
@@ -160,6 +190,16 @@ pub(super) fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
                 let all = (*number, 0, 0, [0; 32])..=(*number, u8::MAX, u64::MAX, [255; 32]);
                 log.retain_in(all, |_, _| false).map_err(failed)?;
                 marks.retain_in((*number, 0, 0)..=(*number, u8::MAX, u8::MAX), |_, _| false).map_err(failed)?;
+                let mut ids = txn.open_table(IDS).map_err(failed)?;
+                ids.retain_in((*number, &[][..])..(number.saturating_add(1), &[][..]), |_, _| false).map_err(failed)?;
+            }
+            Row::Id { number, id, done } => {
+                let done = encode(done).map_err(StorageError::new)?;
+                let mut ids = txn.open_table(IDS).map_err(failed)?;
+                ids.insert((*number, id.as_bytes()), &done[..]).map_err(failed)?;
+            }
+            Row::ForgetId { number, id } => {
+                txn.open_table(IDS).map_err(failed)?.remove((*number, id.as_bytes())).map_err(failed)?;
             }
             Row::Entry { number, entry } => {
                 let author = number_of(entry.author);

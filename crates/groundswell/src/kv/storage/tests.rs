@@ -18,7 +18,7 @@ fn entry(counter: u64) -> Row {
 fn counters(storage: &Storage) -> Vec<u64> {
     let (mut counters, mut after) = (Vec::new(), 0);
     loop {
-        let entries = storage.entries_after(1, AUTHOR, after).unwrap();
+        let entries = storage.entries_after(1, AUTHOR, after, u64::MAX).unwrap();
         let Some(last) = entries.last() else { return counters };
         after = last.counter;
         counters.extend(entries.iter().map(|entry| entry.counter));
@@ -56,13 +56,13 @@ fn who_waits_for_tables_whose_thread_panics_has_an_error() {
     storage.applier.panic();
     // It goes into the journal, and then nobody brings it into the tables.
     storage.write(vec![entry(2)]).unwrap();
-    let panicked = |result: Result<()>| {
+    let panicked = |result: Result<(), WriteError>| {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("panicked") && error.contains("restart the node"), "{error}");
     };
-    panicked(storage.entries_after(1, AUTHOR, 0).map(drop));
+    panicked(storage.entries_after(1, AUTHOR, 0, u64::MAX).map(drop).map_err(WriteError::from));
     panicked(storage.write(vec![entry(3)]));
-    panicked(storage.fed(1).map(drop));
+    panicked(storage.fed(1).map(drop).map_err(WriteError::from));
     storage.close();
     drop(storage);
     assert_eq!(counters(&place.open()), [1, 2]);
@@ -87,6 +87,16 @@ fn rows_are_what_they_were() {
             Row::Mark { number: 1, author: KvAuthor::Manager, mark: Mark::Bound, counter: 512 },
             Row::Clock { number: 1, bound: stamp },
             Row::Missing { number: 1, author: AUTHOR, key, counter: 301 },
+        ],
+    );
+    let id = || WriteId::new("sale-0000000017").unwrap();
+    let done = |result| Done { digest: groundswell_core::Digest([9; 32]), result };
+    golden(
+        "kv_journal_ids",
+        &vec![
+            Row::Id { number: 1, id: id(), done: done(Outcome::Put { timestamp: 1_750_000_000_000 }) },
+            Row::Id { number: 1, id: id(), done: done(Outcome::Deleted { had_value: true }) },
+            Row::ForgetId { number: 1, id: id() },
         ],
     );
 }
@@ -220,7 +230,7 @@ fn tables_that_fail_are_filled_from_the_journal_when_they_are_well() {
     assert_eq!(counters(&storage), [1]);
     storage.applier.fail(true);
     storage.write(vec![entry(2)]).unwrap();
-    let read = storage.entries_after(1, AUTHOR, 0);
+    let read = storage.entries_after(1, AUTHOR, 0, u64::MAX);
     assert!(read.is_err(), "who reads is told: {read:?}");
     let refused = storage.write(vec![entry(3)]).unwrap_err();
     assert!(refused.to_string().contains("made to fail"), "{refused}");
@@ -264,7 +274,7 @@ fn format_1_is_raised_and_a_newer_one_is_refused_untouched() {
     set_format(&place, FORMAT + 1);
     fs::remove_file(place.journal()).unwrap();
     let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
-    assert!(matches!(error, OpenError::NewerFormat { found: 4, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 5, known: 4, .. }), "{error}");
     assert!(!place.journal().exists(), "nothing is written for a format that is not known");
 }
 
@@ -337,8 +347,10 @@ enum Deed {
     FailWrite {
         after: usize,
     },
-    /// It takes all of it, and the flush fails.
-    FailSync,
+    /// It takes all of it, and so many flushes fail.
+    FailSync {
+        flushes: u32,
+    },
     Tables {
         fail: bool,
     },
@@ -356,12 +368,16 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         8 => (1usize..30_000).prop_map(|bytes| Deed::Write { bytes }),
         1 => Just(Deed::Write { bytes: 80_000 }),
         1 => (0usize..30_000).prop_map(|after| Deed::FailWrite { after }),
-        1 => Just(Deed::FailSync),
+        1 => (1u32..4).prop_map(|flushes| Deed::FailSync { flushes }),
         1 => any::<bool>().prop_map(|fail| Deed::Tables { fail }),
         1 => Just(Deed::Read),
         1 => (any::<u64>(), any::<bool>()).prop_map(|(blocks, durable_tables)| Deed::Crash { blocks, durable_tables }),
     ];
     prop::collection::vec(deed, 1..60)
+}
+
+fn id_of(counter: u64) -> WriteId {
+    WriteId::new(counter.to_be_bytes()).unwrap()
 }
 
 /// A half of 16 blocks.
@@ -399,24 +415,31 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Whatever fails, and whenever it crashes: everything that was acknowledged is there; nothing is there that nobody
-    /// wrote; and what was read once stays.
+    /// wrote, or of which it was said that it was not done; and what was read once stays. A write that is repeated with its
+    /// id until it is acknowledged has its id stored, exactly where it is stored itself.
     #[test]
     fn what_was_acknowledged_survives_all_failures_and_crashes(deeds in deeds()) {
         let place = Place::new();
         let mut storage = open_small(&place);
         let (mut next, mut acknowledged, mut seen) = (0, BTreeSet::new(), BTreeSet::new());
+        let mut not_done = BTreeSet::new();
         for deed in deeds.into_iter().chain([Deed::Crash { blocks: 0, durable_tables: true }, Deed::Read]) {
             match deed {
                 Deed::Write { bytes } => {
                     next += 1;
                     let Row::Entry { number, entry } = entry(next) else { unreachable!() };
                     let entry = Sealed { envelope: vec![next as u8; bytes].into(), ..entry };
-                    if storage.write(vec![Row::Entry { number, entry }]).is_ok() {
-                        acknowledged.insert(next);
+                    let done = Done { digest: groundswell_core::Digest([0; 32]), result: Outcome::Put { timestamp: next } };
+                    let id = Row::Id { number, id: id_of(next), done };
+                    match storage.write(vec![Row::Entry { number, entry }, id]) {
+                        Ok(()) => drop(acknowledged.insert(next)),
+                        Err(WriteError::Storage(_)) => drop(not_done.insert(next)),
+                        Err(WriteError::Unknown(_)) => {}
+                        Err(WriteError::ShutDown) => unreachable!(),
                     }
                 }
                 Deed::FailWrite { after } => lock(&storage.journal).faults().write = Some(after),
-                Deed::FailSync => lock(&storage.journal).faults().sync = true,
+                Deed::FailSync { flushes } => lock(&storage.journal).faults().sync = flushes,
                 Deed::Tables { fail } => storage.applier.fail(fail),
                 Deed::Crash { blocks, durable_tables } => storage = crash(&place, storage, blocks, durable_tables),
                 Deed::Read => {
@@ -425,9 +448,31 @@ proptest! {
                     prop_assert!(found.is_superset(&acknowledged), "lost {:?}", acknowledged.difference(&found));
                     prop_assert!(found.is_superset(&seen), "undone {:?}", seen.difference(&found));
                     prop_assert!(found.iter().all(|counter| *counter <= next));
+                    prop_assert!(found.is_disjoint(&not_done), "done after all: {:?}", found.intersection(&not_done));
+                    let ids: BTreeSet<WriteId> = storage.load(1).unwrap().ids.into_keys().collect();
+                    prop_assert_eq!(ids, found.iter().map(|counter| id_of(*counter)).collect());
                     seen = found;
                 }
             }
         }
     }
+}
+
+/// A record whose flush fails is written over, so that it was not done. Where that fails too, nobody knows; the next write
+/// takes it back first.
+#[test]
+fn a_record_whose_flush_failed_is_taken_back_or_unknown() {
+    let place = Place::new();
+    let storage = place.open();
+    storage.write(vec![entry(1)]).unwrap();
+    lock(&storage.journal).faults().sync = 1;
+    let error = storage.write(vec![entry(2)]).unwrap_err();
+    assert!(matches!(error, WriteError::Storage(_)) && error.to_string().contains("try again"), "{error}");
+    lock(&storage.journal).faults().sync = 2;
+    let error = storage.write(vec![entry(3)]).unwrap_err();
+    assert!(matches!(error, WriteError::Unknown(_)) && !error.to_string().contains("try again"), "{error}");
+    assert_eq!(counters(&storage), [1], "nobody sees it");
+    storage.write(vec![entry(4)]).unwrap();
+    drop(storage);
+    assert_eq!(counters(&place.open()), [1, 4]);
 }
