@@ -1,5 +1,6 @@
 //! Bytes as people and programs write them: text where it is text, hexadecimal otherwise.
 
+use groundswell::is_hidden;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes that travel in hexadecimal.
@@ -24,13 +25,11 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { bytes } else { None }
 }
 
-/// Text as it is, unless it is empty, has control characters, or looks like hexadecimal: then, as
+/// Text as it is, unless it is empty, has characters that are not seen, or looks like hexadecimal: then, as
 /// where there is no text, the bytes are shown in hexadecimal. So no two keys look alike.
 pub(crate) fn for_people(text: Option<&str>, hex: Option<&str>) -> String {
     match text {
-        Some(text) if !text.is_empty() && !text.starts_with(HEX_BEGINS) && !text.contains(char::is_control) => {
-            text.to_owned()
-        }
+        Some(text) if !text.is_empty() && !text.starts_with(HEX_BEGINS) && !text.contains(is_hidden) => text.to_owned(),
         Some(text) => format!("{HEX_BEGINS}{}", to_hex(text.as_bytes())),
         None => format!("{HEX_BEGINS}{}", hex.unwrap_or_default()),
     }
@@ -67,7 +66,18 @@ mod tests {
 
     #[test]
     fn no_two_keys_look_alike_to_people() {
-        let keys: [&[u8]; 8] = [b"", b"a", b"hex:61", b"hex:", b"a\nb", b"\xff", b"hex:ff", b"\xc3\xbc"];
+        let keys: [&[u8]; 10] = [
+            b"",
+            b"a",
+            b"hex:61",
+            b"hex:",
+            b"a\nb",
+            b"\xff",
+            b"hex:ff",
+            b"\xc3\xbc",
+            "a\u{200b}".as_bytes(),
+            b"a\\u{200b}",
+        ];
         let shown: Vec<String> = keys
             .iter()
             .map(|key| match std::str::from_utf8(key) {

@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use groundswell::{PeerTicket, TicketError};
+use groundswell::{PeerTicket, TicketError, pasted};
 
 /// How many characters of an id are shown to people. So many are enough to name a peer again.
 pub(crate) const SHOWN_ID_CHARACTERS: usize = 10;
@@ -46,13 +46,14 @@ impl FromStr for PeerName {
     type Err = PeerNameError;
     fn from_str(text: &str) -> Result<Self, PeerNameError> {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let short = pasted(text);
         match text.parse() {
             Ok(ticket) => Ok(Self::Ticket(ticket)),
-            Err(error) if text.is_empty() || text.len() >= WHOLE_ID_CHARACTERS || !text.bytes().all(hex) => {
+            Err(error) if short.is_empty() || short.len() >= WHOLE_ID_CHARACTERS || !short.bytes().all(hex) => {
                 Err(error.into())
             }
-            Err(_) if text.len() < MIN_SHORT_CHARACTERS => Err(PeerNameError::TooShort(text.to_owned())),
-            Err(_) => Ok(Self::Short(text.to_owned())),
+            Err(_) if short.len() < MIN_SHORT_CHARACTERS => Err(PeerNameError::TooShort(short)),
+            Err(_) => Ok(Self::Short(short)),
         }
     }
 }
@@ -87,7 +88,10 @@ mod tests {
         assert_eq!(short.to_string().parse::<PeerName>().unwrap(), short);
         let error = "ae58f".parse::<PeerName>().unwrap_err().to_string();
         assert_eq!(error, "\"ae58f\" is too short for an id: give 6 of its characters at least");
-        for wrong in ["someone", "AE58FF8833", "", &format!("{ID}0")] {
+        for pasted in ["AE58FF8833", " ae58ff\n8833 ", "0xae58ff8833", "'ae58ff8833'"] {
+            assert_eq!(pasted.parse::<PeerName>().unwrap(), short, "{pasted}");
+        }
+        for wrong in ["someone", "", &format!("{ID}0")] {
             let error = wrong.parse::<PeerName>().unwrap_err().to_string();
             assert!(error.contains("neither a ticket nor a peer's id"), "{error}");
         }

@@ -26,6 +26,7 @@ mod path;
 pub mod publisher;
 mod rule;
 pub mod subscriber;
+mod text;
 pub mod tide;
 pub mod wire;
 
@@ -35,4 +36,5 @@ pub use digest::Digest;
 pub use lake::{Lake, LakeId, Older, UpgradeError};
 pub use path::{Name, Path, PathError, Pattern};
 pub use rule::{Frequency, Rule};
+pub use text::{Visible, is_hidden, pasted, visible};
 pub use tide::{Tide, Tombstone};

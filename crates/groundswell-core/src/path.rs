@@ -5,13 +5,16 @@ use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::limits::{MAX_NAME_BYTES, MAX_PATH_SEGMENTS, MAX_SEGMENT_BYTES};
+use crate::{
+    Visible,
+    limits::{MAX_NAME_BYTES, MAX_PATH_SEGMENTS, MAX_SEGMENT_BYTES},
+};
 
 /// Why a text is not a path, a pattern or a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// The text does not begin with `/`.
-    #[error("a path begins with '/': write /{0}")]
+    #[error("a path begins with '/': write /{}", Visible(.0))]
     NotAbsolute(String),
     /// A segment is empty: `//`, a `/` at the end, or nothing but `/`.
     #[error("segment {0} is empty: a path is /segment/segment, with no '/' at its end")]
@@ -34,7 +37,7 @@ pub enum PathError {
     #[error("segment {0} is '*', which may only be the last of a pattern, after at least one other")]
     Wildcard(usize),
     /// A name is empty, too long, or holds `/` or a control character.
-    #[error("{0:?} is not a name: 1 to {MAX_NAME_BYTES} bytes without '/' or control characters")]
+    #[error("\"{}\" is not a name: 1 to {MAX_NAME_BYTES} bytes without '/' or control characters", Visible(.0))]
     BadName(String),
 }
 

@@ -6,6 +6,7 @@ use groundswell_core::{
     AccessError, Aeon, LakeId, Name, Path, PathError, Pattern,
     encoding::{DecodeError, EncodeError},
     limits::{MAX_GIVE_BYTES, MAX_ROCK_BYTES, MAX_WAVE_BYTES, MAX_WAVES_AT_ONCE},
+    visible,
 };
 
 use crate::{ids::IdError, limits};
@@ -521,10 +522,21 @@ pub enum ReadError {
 
 /// Why a ticket or a peer's id is refused.
 #[derive(Debug, thiserror::Error)]
-#[error("{text:?} is neither a ticket nor a peer's id: {reason}")]
+#[error("{text} is neither a ticket nor a peer's id: {reason}; copy the whole of it, as the other side prints it")]
 pub struct TicketError {
-    pub(crate) text: String,
-    pub(crate) reason: String,
+    text: String,
+    reason: String,
+}
+
+impl TicketError {
+    /// How much of what was written is repeated, in characters: enough to see what it was.
+    const REPEATED: usize = 16;
+
+    pub(crate) fn new(text: &str, reason: &str) -> Self {
+        let first: String = text.chars().take(Self::REPEATED).collect();
+        let more = if first.len() < text.len() { "…" } else { "" };
+        Self { text: format!("\"{}{more}\"", visible(&first)), reason: visible(reason).into_owned() }
+    }
 }
 
 impl TicketError {

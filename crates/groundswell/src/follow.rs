@@ -286,6 +286,7 @@ impl Following {
         match self.shared.driver.ask(|reply| Command::Apply { cell, intakes, reply }).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error @ (ApplyError::Diverged(_) | ApplyError::Refused { .. } | ApplyError::BadRock { .. }))) => {
+                let error = groundswell_core::Visible(error);
                 warn!(%error, "this replica differs from its source, and is to be healed");
                 Err(End::Heal)
             }
@@ -301,6 +302,7 @@ impl Following {
     }
 
     async fn violated(&self, mut pending: Vec<Intake>, violation: &(dyn std::fmt::Display + Sync)) -> End {
+        let violation = groundswell_core::Visible(violation);
         warn!(%violation, "the publisher's stream is closed, and tried again later");
         self.shared.metrics.violations.add(1);
         let applied = self.apply(&mut pending).await;

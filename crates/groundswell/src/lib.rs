@@ -57,7 +57,7 @@ pub use groundswell_core::kv::{
 };
 pub use groundswell_core::{
     Access, AccessError, Aeon, Cursor, CursorError, Epoch, Frequency, Lake, LakeId, Name, Older, Path, PathError,
-    Pattern, Rule, UpgradeError, check::check_lake, wire::Refusal,
+    Pattern, Rule, UpgradeError, Visible, check::check_lake, is_hidden, pasted, visible, wire::Refusal,
 };
 pub use ids::{IdError, WriteId};
 pub use kv::{

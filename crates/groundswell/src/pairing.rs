@@ -414,7 +414,8 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
         return Err(ClaimError::OwnTicket);
     }
     let endpoint = kv.shared.endpoint().filter(|_| !kv.closing.is_cancelled()).ok_or(ClaimError::ShutDown)?;
-    let unreachable = |error: &dyn std::fmt::Display| ClaimError::Unreachable(error.to_string());
+    let unreachable =
+        |error: &dyn std::fmt::Display| ClaimError::Unreachable(groundswell_core::Visible(error).to_string());
     let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), CLAIM_ALPN)).await;
     let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
     let keying = keying(&connection).ok_or_else(|| unreachable(&"the connection has no keys to derive a PIN from"))?;

@@ -344,7 +344,7 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     lock(&peer.state).versions = None;
     let connection = match connected {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Err(error.to_string()),
+        Ok(Err(error)) => return Err(groundswell_core::Visible(error).to_string()),
         Err(_) => return Err("no answer".to_owned()),
     };
     let mut link = peer.link();
@@ -353,7 +353,7 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     // Adopted means greeted, or closed.
     tokio::select! {
         () = until_up(&mut link) => Ok(()),
-        error = connection.closed() => Err(error.to_string()),
+        error = connection.closed() => Err(groundswell_core::Visible(error).to_string()),
     }
 }
 
@@ -496,7 +496,8 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) => serve::spawn(&shared, &peer, &connection, send, recv),
                 Err(error) => {
-                    info!(%error, "disconnected");
+                    // A reason is the peer's own words.
+                    info!(error = %groundswell_core::Visible(error), "disconnected");
                     return;
                 }
             },

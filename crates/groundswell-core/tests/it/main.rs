@@ -13,6 +13,7 @@ mod kv_wire;
 mod lake_laws;
 mod paths;
 mod reconstruction;
+mod text;
 mod tide_properties;
 mod versions;
 mod whole_paths;

@@ -137,7 +137,7 @@ impl End {
 }
 
 fn lost(error: impl std::fmt::Display) -> End {
-    debug!(%error, "the connection is lost");
+    debug!(error = %groundswell_core::Visible(error), "the connection is lost");
     End::Lost
 }
 
@@ -231,7 +231,8 @@ pub(crate) async fn dialled(
             connection.close(why.code(), why.reason());
             match closed {
                 Ok(error) if KvCloseCode::NotPaired.is(&error) => End::NotPaired,
-                Ok(error) => End::Refused(error.to_string()),
+                // Its words are the other side's.
+                Ok(error) => End::Refused(groundswell_core::Visible(error).to_string()),
                 Err(_) => End::Refused(String::from_utf8_lossy(why.reason()).into_owned()),
             }
         }

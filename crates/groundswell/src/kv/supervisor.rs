@@ -178,7 +178,7 @@ async fn dial(kv: &Kv, peer: PeerId) -> Result<Connection, String> {
     let addr = known.unwrap_or_else(|| EndpointAddr::new(peer));
     match timeout(KV_DIAL_TIMEOUT, endpoint.connect(addr, KV_ALPN)).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(groundswell_core::Visible(error).to_string()),
         Err(_) => Err("no answer".to_owned()),
     }
 }
