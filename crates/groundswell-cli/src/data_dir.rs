@@ -1,15 +1,22 @@
 //! Where the data directory is, and in it the socket on which its node is spoken to.
 
 use std::{
-    env, fs,
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    env,
+    fs::{self, TryLockError},
+    io::{self, Read},
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
+
+use tempfile::TempDir;
 
 use crate::error::ToolError;
 
 /// The socket's name in the data directory.
 const SOCKET: &str = "control.sock";
+
+/// The file whose lock says that a process holds the directory, with its number.
+const LOCK: &str = "node.lock";
 
 /// The longest path of a socket. A system's address of one has room for 104 to 108 bytes.
 const MAX_SOCKET_PATH_BYTES: usize = 100;
@@ -25,70 +32,140 @@ pub(crate) fn default_dir() -> Result<PathBuf, ToolError> {
     Ok(data.ok_or(ToolError::NoDataDir)?.join("groundswell"))
 }
 
-/// Where the node of an existing data directory listens. Where that path would be too long for
-/// a socket, it is in a directory of this user below the one for temporary files, named by a
-/// hash of the data directory.
-pub(crate) fn socket_path(dir: &Path) -> std::io::Result<PathBuf> {
-    let dir = fs::canonicalize(dir)?;
-    let path = dir.join(SOCKET);
-    if path.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
-        return Ok(path);
-    }
-    let hash = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
-    Ok(env::temp_dir().join(format!("groundswell-{}", &hash[..16])).join(SOCKET))
+/// The socket of a data directory. It always lies in that directory, and so depends on nothing else: not on where
+/// temporary files are, and not on who looks for it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    /// The directory, held open: whatever its path is or becomes, this is it.
+    dir: fs::File,
+    path: PathBuf,
 }
 
-/// Makes sure that the directory of the socket is there, and no one else's: in the directory
-/// for temporary files anyone could have made it before us. True where it is outside the data directory.
-pub(crate) fn prepare_socket_dir(data_dir: &Path, socket: &Path) -> Result<bool, ToolError> {
-    let Some(dir) = socket.parent() else { return Ok(false) };
-    let io = |source| ToolError::Listen { path: socket.to_owned(), source };
-    if fs::canonicalize(data_dir).map_err(io)? == dir {
-        return Ok(false);
+/// A path to a socket that is short enough for a system's address of one.
+#[derive(Debug)]
+pub(crate) struct Address {
+    path: PathBuf,
+    /// What the path leads through, as long as it is needed.
+    _link: Option<TempDir>,
+}
+
+impl Address {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(error)),
-        _ => {}
+}
+
+impl Socket {
+    /// That of a directory which exists.
+    pub(crate) fn of(dir: &Path) -> io::Result<Self> {
+        Ok(Self { dir: fs::File::open(dir)?, path: fs::canonicalize(dir)? })
     }
-    let found = fs::symlink_metadata(dir).map_err(io)?;
-    if !found.is_dir() || found.uid() != own_uid().map_err(io)? {
-        return Err(ToolError::ForeignSocketDir { path: dir.to_owned() });
+
+    /// The user whose directory it is.
+    pub(crate) fn owner(&self) -> io::Result<u32> {
+        Ok(self.dir.metadata()?.uid())
     }
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io)?;
-    Ok(true)
+
+    /// How it is reached: through the open directory, where the system has a path for that (Linux), which stays good when
+    /// the directory is renamed; else by the directory's path; else, where that is too long, through a link to it.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        let open = PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
+        if fs::metadata(&open).is_ok_and(|found| self.is(&found)) {
+            return Ok(Address { path: open.join(SOCKET), _link: None });
+        }
+        let path = self.path.join(SOCKET);
+        match path.as_os_str().len() {
+            ..=MAX_SOCKET_PATH_BYTES => Ok(Address { path, _link: None }),
+            _ => self.linked(),
+        }
+    }
+
+    fn is(&self, found: &fs::Metadata) -> bool {
+        self.dir.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()))
+    }
+
+    /// Through a link in a directory that is this user's alone.
+    fn linked(&self) -> io::Result<Address> {
+        let temp = tempfile::Builder::new().prefix("groundswell-").tempdir()?;
+        let link = temp.path().join("d");
+        std::os::unix::fs::symlink(&self.path, &link)?;
+        Ok(Address { path: link.join(SOCKET), _link: Some(temp) })
+    }
+}
+
+/// Which process holds a data directory, if one does: whether its node runs, asked without its socket.
+pub(crate) fn holder(dir: &Path) -> Option<String> {
+    let mut lock = fs::File::open(dir.join(LOCK)).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        // It is let go of at once. A node that starts meanwhile tries again.
+        _ => return None,
+    }
+    let mut said = String::new();
+    let process = lock.read_to_string(&mut said).ok().and_then(|_| said.trim().parse::<u32>().ok());
+    Some(process.map_or("another process".to_owned(), |process| format!("process {process}")))
 }
 
 /// The user who runs this process. A pair of sockets knows it without any unsafe call.
-pub(crate) fn own_uid() -> std::io::Result<u32> {
+pub(crate) fn own_uid() -> io::Result<u32> {
     let (one, _other) = tokio::net::UnixStream::pair()?;
     Ok(one.peer_cred()?.uid())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
     use super::*;
 
-    #[test]
-    fn a_long_path_gets_a_short_socket_elsewhere() {
-        let temp = tempfile::tempdir().unwrap();
-        let near = socket_path(temp.path()).unwrap();
-        assert_eq!(near, fs::canonicalize(temp.path()).unwrap().join(SOCKET));
-        let deep = temp.path().join("x".repeat(60)).join("y".repeat(60));
+    /// A directory whose path is far too long for a socket's address.
+    fn deep(temp: &TempDir) -> PathBuf {
+        let deep = temp.path().join("x".repeat(150)).join("y".repeat(150));
         fs::create_dir_all(&deep).unwrap();
-        let far = socket_path(&deep).unwrap();
-        assert!(far.as_os_str().len() <= MAX_SOCKET_PATH_BYTES, "{far:?}");
-        assert_eq!(far, socket_path(&deep).unwrap());
+        deep
     }
 
-    #[tokio::test]
-    async fn a_socket_directory_of_someone_else_is_refused() {
+    #[test]
+    fn a_socket_lies_in_its_directory_however_long_the_path_is() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path().join("sockets");
-        assert!(prepare_socket_dir(temp.path(), &dir.join(SOCKET)).unwrap());
-        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-        let elsewhere = temp.path().join("link");
-        std::os::unix::fs::symlink(&dir, &elsewhere).unwrap();
-        let refused = prepare_socket_dir(temp.path(), &elsewhere.join(SOCKET));
-        assert!(matches!(refused, Err(ToolError::ForeignSocketDir { .. })));
+        for dir in [temp.path().to_owned(), deep(&temp)] {
+            let here = Socket::of(&dir).unwrap();
+            for (way, address) in [here.address(), here.linked()].into_iter().enumerate() {
+                let address = address.unwrap();
+                assert!(address.path().as_os_str().len() <= MAX_SOCKET_PATH_BYTES, "{address:?}");
+                let _listener = UnixListener::bind(address.path()).unwrap();
+                let found = Socket::of(&dir).unwrap();
+                UnixStream::connect(found.address().unwrap().path()).unwrap();
+                UnixStream::connect(found.linked().unwrap().path()).unwrap();
+                assert!(dir.join(SOCKET).exists(), "{way}");
+                fs::remove_file(dir.join(SOCKET)).unwrap();
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_is_reached_when_its_directory_was_renamed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (before, after) = (temp.path().join("before"), temp.path().join("after"));
+        fs::create_dir(&before).unwrap();
+        let here = Socket::of(&before).unwrap();
+        fs::rename(&before, &after).unwrap();
+        let _listener = UnixListener::bind(here.address().unwrap().path()).unwrap();
+        UnixStream::connect(after.join(SOCKET)).unwrap();
+    }
+
+    #[test]
+    fn who_holds_a_directory_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(holder(temp.path()), None);
+        let lock = temp.path().join(LOCK);
+        fs::write(&lock, "42\n").unwrap();
+        assert_eq!(holder(temp.path()), None, "that process has gone");
+        let held = fs::File::open(&lock).unwrap();
+        held.lock().unwrap();
+        assert_eq!(holder(temp.path()).as_deref(), Some("process 42"));
+        fs::write(&lock, "\u{1b}[2J").unwrap();
+        assert_eq!(holder(temp.path()).as_deref(), Some("another process"));
     }
 }

@@ -25,8 +25,13 @@ pub(crate) enum ToolError {
         "cannot listen on {path}: {source}; check that this user may write there", path = path.display()
     )]
     Listen { path: PathBuf, source: io::Error },
-    #[error("{path} belongs to another user: remove it, or set TMPDIR to a directory of your own", path = path.display())]
-    ForeignSocketDir { path: PathBuf },
+    #[error(
+        "{holder} has the data directory {dir} and takes no commands there: `groundswell up` does so when it has started, unless it is stopping; a program that uses the library does not",
+        dir = dir.display()
+    )]
+    TakesNoCommands { dir: PathBuf, holder: String },
+    #[error("the socket in {dir} is that of user {user}, who has no business there: see who else may write to that directory", dir = dir.display())]
+    ForeignSocket { dir: PathBuf, user: u32 },
     #[error(
         "the node stopped before it had answered: start it again with `groundswell up`; what it acknowledged is there"
     )]

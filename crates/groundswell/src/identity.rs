@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use iroh::SecretKey;
@@ -12,6 +13,10 @@ use crate::error::OpenError;
 
 const KEY_FILE: &str = "secret.key";
 const LOCK_FILE: &str = "node.lock";
+
+/// How often the lock of a data directory is tried, and how soon again (10 ms).
+const LOCK_TRIES: u32 = 4;
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A data directory that this process holds alone, until this is dropped.
 #[derive(Debug)]
@@ -33,7 +38,16 @@ impl DataDir {
         let mut lock = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
             .open(&lock_path)
             .map_err(io(&lock_path))?;
-        match lock.try_lock() {
+        let mut tries = LOCK_TRIES;
+        let locked = loop {
+            match lock.try_lock() {
+                // Who only looks whether it is held, as the tool does, has it for a moment.
+                Err(TryLockError::WouldBlock) if tries > 1 => std::thread::sleep(LOCK_AGAIN),
+                other => break other,
+            }
+            tries -= 1;
+        };
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

@@ -89,6 +89,7 @@ pub(super) async fn run(dir: PathBuf, output: &mut Output) -> Result<(), ToolErr
     match ask(&dir).await {
         Ok(condition) => findings.extend(checks::running(&condition, SystemTime::now())),
         Err(ToolError::NoNode { .. }) => findings.extend(at_rest(&dir).await),
+        Err(error @ ToolError::TakesNoCommands { .. }) => findings.push(takes_no_commands(&error)),
         Err(error) => {
             let todo = "stop it, by force if need be, and start it again: what it acknowledged is there";
             findings.push(Finding::problem("node", error.to_string(), todo));
@@ -127,17 +128,17 @@ async fn at_rest(dir: &Path) -> Vec<Finding> {
         Ok(Some(inspected)) => return checks::at_rest(&inspected, &start),
         Ok(None) => Finding::ok("storage", format!("nothing is stored in {} yet", dir.display())),
         Err(error @ OpenError::InUse { .. }) => {
-            let todo =
-                "if it is a program of yours, all is well; a `groundswell up` should be stopped and started again";
-            return vec![Finding::warn(
-                "node",
-                format!("{error}; it takes no commands: is it starting, or stopping (10 s at most)?"),
-                todo,
-            )];
+            return vec![takes_no_commands(&error)];
         }
         Err(error) => Finding::problem("storage", error.to_string(), "do that before the node is started"),
     };
     vec![storage, Finding::warn("node", "no node runs here", start)]
+}
+
+/// A data directory that a process holds, on whose socket nobody answers.
+fn takes_no_commands(error: &dyn std::fmt::Display) -> Finding {
+    let todo = "if it is a program of yours, all is well; a `groundswell up` that goes on like this should be stopped and started again";
+    Finding::warn("node", format!("{error}; is it starting, or stopping (10 s at most)?"), todo)
 }
 
 /// When anything in a data directory was written last.

@@ -1,6 +1,6 @@
 //! The command's side of the control protocol.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncWriteExt, BufWriter},
@@ -8,10 +8,22 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::Instant,
 };
 
 use super::protocol::{DONE, FAILURE_BEGINS, Failure, Request};
-use crate::{data_dir, error::ToolError, lines::Lines};
+use crate::{
+    data_dir::{self, Socket},
+    error::ToolError,
+    lines::Lines,
+};
+
+/// How long a node that holds its directory may take to listen (3 s): it is starting, or its socket was removed and it
+/// makes another.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How soon it is tried again (50 ms).
+const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 
 /// The answers to one request.
 pub(crate) struct Answers {
@@ -50,20 +62,37 @@ pub(crate) async fn ask(dir: &Path, request: &Request) -> Result<(Sender, Answer
 }
 
 async fn connect(dir: &Path) -> Result<UnixStream, ToolError> {
-    let no_node = || ToolError::NoNode { dir: dir.to_owned() };
     let failed = |source: io::Error| match source.kind() {
-        // No directory, no socket, or the socket of a process that died.
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => no_node(),
+        io::ErrorKind::NotFound => ToolError::NoNode { dir: dir.to_owned() },
         _ => ToolError::Connect { dir: dir.to_owned(), source },
     };
-    let socket = data_dir::socket_path(dir).map_err(failed)?;
-    let stream = UnixStream::connect(socket).await.map_err(failed)?;
-    // The socket may be in a directory that others can write to: no secret goes to another user.
+    let socket = Socket::of(dir).map_err(failed)?;
+    let deadline = Instant::now() + SOCKET_PATIENCE;
+    let stream = loop {
+        let address = socket.address().map_err(failed)?;
+        let error = match UnixStream::connect(address.path()).await {
+            Ok(stream) => break stream,
+            Err(error) => error,
+        };
+        // No socket, or that of a process that died.
+        if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+            return Err(failed(error));
+        }
+        match data_dir::holder(dir) {
+            None => return Err(ToolError::NoNode { dir: dir.to_owned() }),
+            Some(holder) if Instant::now() >= deadline => {
+                return Err(ToolError::TakesNoCommands { dir: dir.to_owned(), holder });
+            }
+            Some(_) => tokio::time::sleep(CONNECT_AGAIN).await,
+        }
+    };
+    // A directory may be such that others can write to it: no secret goes to another user than its own.
     let peer = stream.peer_cred().map_err(failed)?.uid();
-    if peer != data_dir::own_uid().map_err(failed)? && peer != 0 {
-        return Err(no_node());
+    let (own, owner) = (data_dir::own_uid().map_err(failed)?, socket.owner().map_err(failed)?);
+    match peer {
+        _ if [own, owner, 0].contains(&peer) => Ok(stream),
+        _ => Err(ToolError::ForeignSocket { dir: dir.to_owned(), user: peer }),
     }
-    Ok(stream)
 }
 
 impl Answers {

@@ -2,8 +2,8 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::session::Session;
-use crate::{data_dir, error::ToolError, registry::Registry, web::Web};
+use crate::{
+    data_dir::{self, Socket},
+    error::ToolError,
+    registry::Registry,
+    web::Web,
+};
 
 /// The most commands that may talk to the node at once. Each holds two buffers of 64 KiB and
 /// a wave at most.
@@ -30,37 +35,63 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// How long the server waits when the system has no more files to open.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// How soon a socket that somebody has removed, such as what cleans up temporary files, is made again (2 s): a look at
+/// one file each time.
+const SOCKET_CHECK: Duration = Duration::from_secs(2);
+
 /// The socket of a node, until it is dropped.
 pub(crate) struct Server {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Whether it lies in a directory of its own, outside the data directory.
-    elsewhere: bool,
+    socket: Socket,
+    bound: Bound,
     uid: u32,
+}
+
+/// A listener, and which file is its socket.
+struct Bound {
+    listener: UnixListener,
+    file: (u64, u64),
+}
+
+impl Bound {
+    /// Binds the socket. What is there is replaced: it is of a process that died.
+    fn new(socket: &Socket) -> io::Result<Self> {
+        let address = socket.address()?;
+        match fs::remove_file(address.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(address.path())?;
+        fs::set_permissions(address.path(), fs::Permissions::from_mode(0o600))?;
+        let file = file_of(address.path())?;
+        Ok(Self { listener, file })
+    }
+
+    fn is_there(&self, socket: &Socket) -> bool {
+        socket.address().and_then(|address| file_of(address.path())).is_ok_and(|file| file == self.file)
+    }
+}
+
+/// Which file is at a path.
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 impl Server {
     /// Binds the socket of a data directory that this process holds. What a dead process has
     /// left there is replaced.
     pub(crate) fn bind(dir: &Path) -> Result<Self, ToolError> {
-        let unnamed = |source| ToolError::Listen { path: dir.to_owned(), source };
-        let path = data_dir::socket_path(dir).map_err(unnamed)?;
-        let elsewhere = data_dir::prepare_socket_dir(dir, &path)?;
-        let failed = |source| ToolError::Listen { path: path.clone(), source };
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let failed = |source| ToolError::Listen { path: dir.to_owned(), source };
+        let socket = Socket::of(dir).map_err(failed)?;
+        let bound = Bound::new(&socket).map_err(failed)?;
         let uid = data_dir::own_uid().map_err(failed)?;
-        Ok(Self { listener, path, elsewhere, uid })
+        Ok(Self { socket, bound, uid })
     }
 
     /// Serves clients until `closing` is set. Then the socket is gone, and those that are there
     /// come to their end.
     pub(crate) async fn run(
-        self,
+        mut self,
         registry: Arc<Registry>,
         web: Option<Arc<Web>>,
         closing: CancellationToken,
@@ -68,9 +99,15 @@ impl Server {
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
+        let mut check = tokio::time::interval(SOCKET_CHECK);
+        let mut told = false;
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = self.bound.listener.accept() => accepted,
+                _ = check.tick() => {
+                    self.mend(&mut told);
+                    continue;
+                }
                 () = closing.cancelled() => break,
             };
             let stream = match accepted {
@@ -107,6 +144,24 @@ impl Server {
         LastClients { tasks, cut }
     }
 
+    /// Makes the socket again, where it is not there any more.
+    fn mend(&mut self, told: &mut bool) {
+        if self.bound.is_there(&self.socket) {
+            return;
+        }
+        match Bound::new(&self.socket) {
+            Ok(bound) => {
+                warn!("the socket of this node was removed, and is made again");
+                (self.bound, *told) = (bound, false);
+            }
+            Err(error) if !*told => {
+                warn!(%error, "the socket of this node was removed, and cannot be made again: commands do not reach it");
+                *told = true;
+            }
+            Err(_) => {}
+        }
+    }
+
     /// The socket's permissions say so too; where it lies in a directory of others, this says it again.
     fn is_ours(&self, stream: &UnixStream) -> bool {
         stream.peer_cred().is_ok_and(|peer| peer.uid() == self.uid || peer.uid() == 0)
@@ -140,9 +195,8 @@ fn refuse(mut stream: UnixStream) {
 impl Drop for Server {
     fn drop(&mut self) {
         // What stays does no harm: the next node replaces it.
-        let _ = fs::remove_file(&self.path);
-        if let (true, Some(dir)) = (self.elsewhere, self.path.parent()) {
-            let _ = fs::remove_dir(dir);
+        if self.bound.is_there(&self.socket) {
+            let _ = self.socket.address().and_then(|address| fs::remove_file(address.path()));
         }
     }
 }

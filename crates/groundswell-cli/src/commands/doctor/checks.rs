@@ -147,7 +147,10 @@ fn pairing(pair: &Pair, now_ms: u64) -> Finding {
             Finding::warn("pairing", said, todo)
         }
         "online" => Finding::ok("pairing", said),
-        _ => Finding::warn("pairing", said, "see that the other side is up, and that a network is between the two"),
+        _ => {
+            let todo = "see that the other side is up, and that a network is between the two; if both sides have other addresses than when they were last in touch, claim the machine again with a new ticket of it (`groundswell status` there), which changes nothing else";
+            Finding::warn("pairing", said, todo)
+        }
     }
 }
 
@@ -378,7 +381,10 @@ mod tests {
         for link in ["unclaimed", "offline", "released", "connecting"] {
             let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
             seen.machines = Some(vec![Pair { link: link.to_owned(), keys_limit: 100, ..Pair::default() }]);
-            assert_eq!(pairs(&seen, at(10))[0].state, State::Warn, "{link}");
+            let found = &pairs(&seen, at(10))[0];
+            assert_eq!(found.state, State::Warn, "{link}");
+            let heals = found.todo.as_deref().is_some_and(|todo| todo.contains("again with a new ticket"));
+            assert_eq!(heals, ["offline", "connecting"].contains(&link), "{link}: {found:?}");
         }
         assert_eq!(with(|pair| pair.keys_used = 79), (State::Ok, State::Ok));
         assert_eq!(with(|pair| pair.keys_used = 80), (State::Ok, State::Warn));
