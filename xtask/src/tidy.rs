@@ -65,7 +65,7 @@ fn check(path: &str, text: &str, paths: &BTreeSet<String>) -> Breaches {
     let mut breaches = machine_paths(path, text);
     if path.ends_with(".rs") {
         let rust = Rust::new(path, text);
-        for rule in [unfinished, uses_unsafe, forbids_unsafe, ignored, too_long, sleeps, impure] {
+        for rule in [unfinished, uses_unsafe, forbids_unsafe, ignored, too_long, sleeps, impure, prints] {
             breaches.extend(rule(&rust));
         }
     }
@@ -188,6 +188,35 @@ fn sleeps(file: &Rust) -> Breaches {
         },
         "a test sleeps; wait for the condition itself, or say in a comment here that time is under test",
     )
+}
+
+/// Where standard output and standard error are written to, and where bytes are written as they are.
+const DOORS: [&str; 2] = ["crates/groundswell-cli/src/output.rs", "crates/groundswell-cli/src/log.rs"];
+const EXACT: [&str; 3] = [
+    "crates/groundswell-cli/src/commands/demo/screen.rs",
+    "crates/groundswell-cli/src/commands/kv.rs",
+    "crates/groundswell-cli/src/commands/pages.rs",
+];
+
+/// Each of the two streams has one door in the tool, and the library has none: there the text of a peer is made visible,
+/// and a stream that cannot be written stops nobody. A macro that prints does neither, and panics.
+fn prints(file: &Rust) -> Breaches {
+    let product = ["", "-core", "-web", "-cli"].map(|name| format!("crates/groundswell{name}/src/"));
+    if DOORS.contains(&file.path) || !product.iter().any(|part| file.path.starts_with(part)) {
+        return Vec::new();
+    }
+    let printing = ["println!(", "print!(", "eprintln!(", "eprint!(", "stdout()", "stderr()"];
+    let mut breaches = file.lines_where(
+        |index, line| index < file.tests && printing.iter().any(|needle| has_word(line, needle)),
+        "it writes past the doors to standard output and standard error; use `Output` or `log` of the tool",
+    );
+    if !EXACT.contains(&file.path) {
+        breaches.extend(file.lines_where(
+            |index, line| index < file.tests && has_word(line, "exact("),
+            "bytes are written as they are; use `Output::line`, or name the file in the rule with a reason",
+        ));
+    }
+    breaches
 }
 
 /// What belongs to one machine means nothing on another. A path that goes on from
@@ -529,6 +558,22 @@ mod tests {
         assert!(lines(sleeps, "tests/a.rs", said).is_empty());
         let far = "// Time is under test.\n\nsleep(d);\nsleep_until(d);\n";
         assert_eq!(lines(sleeps, "tests/a.rs", far), [3]);
+    }
+
+    #[test]
+    fn only_the_doors_write_to_the_standard_streams() {
+        let text = "fn f() {\n    println!(\"x\");\n    io::stderr().lock();\n    eprint!(\"\");\n}\n";
+        assert_eq!(lines(prints, "crates/groundswell-cli/src/a.rs", text), [2, 3, 4]);
+        assert_eq!(lines(prints, "crates/groundswell/src/kv/a.rs", text), [2, 3, 4]);
+        let exact = "fn f() {\n    output.exact(peer);\n}\n";
+        assert_eq!(lines(prints, "crates/groundswell-cli/src/commands/surf.rs", exact), [2]);
+        assert!(lines(prints, "crates/groundswell-cli/src/commands/kv.rs", exact).is_empty());
+        for free in ["crates/groundswell-cli/src/log.rs", "crates/groundswell/examples/a.rs", "xtask/src/main.rs"] {
+            assert!(lines(prints, free, text).is_empty(), "{free}");
+        }
+        let clean = "// println!()\nfn f() {\n    command.stdout(Stdio::null());\n    \"eprintln!()\";\n}\n\
+                     #[cfg(test)]\nmod tests {\n    println!(\"x\");\n}\n";
+        assert!(lines(prints, "crates/groundswell-cli/src/a.rs", clean).is_empty());
     }
 
     #[test]

@@ -5,11 +5,12 @@ mod kv;
 mod paths;
 
 use std::{
+    ffi::OsStr,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
-use clap::{Args as Arguments, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args as Arguments, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use groundswell::{Cursor, IdError, Name, Path, Pattern, WriteId};
 
 pub(crate) use kv::{Claim, Claims, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role, Watch};
@@ -32,6 +33,23 @@ pub(crate) struct Args {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Args {
+    /// Reads a command line, whose first word is the program's name.
+    pub(crate) fn read(line: &[impl AsRef<OsStr>]) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&command().try_get_matches_from(line)?)
+    }
+}
+
+/// What can be written. A command has no `-h`: a key, a value or a wave that begins with it would print the help, as if
+/// all were well. It has `--help`.
+pub(crate) fn command() -> clap::Command {
+    fn without_short_help(command: clap::Command) -> clap::Command {
+        let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
+        command.disable_help_flag(true).arg(help).mut_subcommands(without_short_help)
+    }
+    Args::command().mut_subcommands(without_short_help)
 }
 
 const EXAMPLES: &str = "\
@@ -163,19 +181,15 @@ fn bind_address(text: &str) -> Result<SocketAddr, String> {
 ///
 /// Where a wave is refused, those before it are given, and the error says which one it was. With --id, all are given
 /// together or none.
-// Without a short flag for help: `-hello` is a wave that was meant, and has to be refused, not helped.
 #[derive(Debug, Arguments)]
-#[command(
-    disable_help_flag = true,
-    after_help = "\
+#[command(after_help = "\
 Examples:
   groundswell give /log/today 'first line' 'second line' --lake log
   groundswell give /till -5 --lake sum
   groundswell give /menu '[{\"op\":\"add\",\"path\":\"\",\"value\":{\"tea\":2}}]' --lake json
   groundswell give /log/all --lake log -- '-a line that begins with -'
   groundswell give /till 100 --lake sum --id 0193e0e7-41d5-7c6e-9f1b-2b1c53a3c1a7
-  tail -f access.log | groundswell give /log/access - --lake log"
-)]
+  tail -f access.log | groundswell give /log/access - --lake log")]
 pub(crate) struct Give {
     /// Where to publish, such as /log/today.
     pub(crate) path: Path,
@@ -198,10 +212,6 @@ pub(crate) struct Give {
 
     #[command(flatten)]
     pub(crate) once: Once,
-
-    /// Print help.
-    #[arg(long, action = clap::ArgAction::Help)]
-    help: Option<bool>,
 }
 
 /// The id of a write, by which it can be repeated.
@@ -405,12 +415,10 @@ pub(crate) struct Kind {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn waves(line: &[&str]) -> Vec<String> {
-        match Args::try_parse_from(line).unwrap().command {
+        match Args::read(line).unwrap().command {
             Command::Give(give) => give.waves,
             other => panic!("{other:?}"),
         }
@@ -418,7 +426,7 @@ mod tests {
 
     #[test]
     fn the_definition_holds_together() {
-        Args::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -428,7 +436,7 @@ mod tests {
             assert!(help.contains("groundswell "), "{}", command.get_name());
             command.get_subcommands().for_each(check);
         }
-        Args::command().get_subcommands().for_each(check);
+        command().get_subcommands().for_each(check);
     }
 
     /// docs/http.md says for each command which requests do the same; each is one that the interface has.
@@ -446,7 +454,7 @@ mod tests {
             .map(|(commands, requests)| (code(&format!("`{commands}")), code(requests)))
             .collect();
         let named: Vec<&String> = rows.iter().flat_map(|(commands, _)| commands).collect();
-        for command in Args::command().get_subcommands().map(clap::Command::get_name) {
+        for command in command().get_subcommands().map(clap::Command::get_name) {
             let there = named.iter().filter(|named| **named == command).count();
             assert_eq!(there, usize::from(!OF_THE_TOOL.contains(&command)), "{command}");
         }
@@ -465,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_value_is_an_argument_or_a_file_and_may_be_negative() {
-        let set = |more: &[&str]| Args::try_parse_from([&["groundswell", "kv", "set", "key"], more].concat());
+        let set = |more: &[&str]| Args::read(&[&["groundswell", "kv", "set", "key"], more].concat());
         for more in [&["-5"][..], &[""], &["--file", "x"], &["--", "-x"]] {
             assert!(set(more).is_ok(), "{more:?}");
         }
@@ -474,7 +482,7 @@ mod tests {
         }
         for more in [&["--machine", "ae58ff"][..], &["--space", "a"], &["--cursor", "00:0"]] {
             let line = [&["groundswell", "kv", "subscribe", "--all"], more].concat();
-            assert!(Args::try_parse_from(line).is_err(), "{more:?}");
+            assert!(Args::read(&line).is_err(), "{more:?}");
         }
     }
 
@@ -490,7 +498,7 @@ mod tests {
 
     #[test]
     fn other_computers_come_in_only_under_a_name() {
-        let listen = |more: &[&str]| match Args::try_parse_from([&["groundswell", "up"], more].concat())?.command {
+        let listen = |more: &[&str]| match Args::read(&[&["groundswell", "up"], more].concat())?.command {
             Command::Up(up) => Ok::<_, clap::Error>(up.listen()),
             other => panic!("{other:?}"),
         };
@@ -512,6 +520,6 @@ mod tests {
         assert_eq!(waves(&["groundswell", "give", "/a", "--lake", "sum", "--", "-5"]), ["-5"]);
         assert_eq!(waves(&["groundswell", "give", "/a", "-", "--lake", "log"]), ["-"]);
         assert_eq!(waves(&["groundswell", "give", "/a", "--lake", "log", "--", "-x", "--y"]), ["-x", "--y"]);
-        assert!(Args::try_parse_from(["groundswell", "give", "/a", "-x", "--lake", "log"]).is_err());
+        assert!(Args::read(&["groundswell", "give", "/a", "-x", "--lake", "log"]).is_err());
     }
 }

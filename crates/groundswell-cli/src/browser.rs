@@ -2,14 +2,15 @@
 
 use std::{
     env,
-    io::IsTerminal,
     process::{Command, Stdio},
 };
+
+use crate::output;
 
 /// Opens a link in the browser of the person at the terminal; whether there was one to open it in. Where the output is no
 /// terminal, nobody is there to see it.
 pub(crate) fn open(link: &str) -> bool {
-    std::io::stdout().is_terminal() && has_screen() && start(link)
+    output::is_terminal() && has_screen() && start(link)
 }
 
 /// What opens a link on this system.

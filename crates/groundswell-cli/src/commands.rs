@@ -86,7 +86,7 @@ async fn answer<T: for<'a> Deserialize<'a>>(
     let (_sender, mut answers) = client::ask(dir, request).await?;
     while let Some(line) = answers.next_line().await? {
         if output.is_json() {
-            output.line(line).await?;
+            output.json(line).await?;
         } else {
             let answer = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
             output.line(in_words(answer)).await?;

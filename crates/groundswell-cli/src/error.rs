@@ -26,7 +26,7 @@ pub(crate) enum ToolError {
     )]
     Listen { path: PathBuf, source: io::Error },
     #[error(
-        "{holder} has the data directory {dir} and takes no commands there: `groundswell up` does so when it has started, unless it is stopping; a program that uses the library does not",
+        "the data directory {dir} is in use by {holder}, which takes no commands there: `groundswell up` does when it has started, unless it is stopping; a program that uses the library does not",
         dir = dir.display()
     )]
     TakesNoCommands { dir: PathBuf, holder: String },

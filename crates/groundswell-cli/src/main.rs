@@ -12,37 +12,60 @@ mod control;
 mod data_dir;
 mod error;
 mod lines;
+mod log;
 mod output;
 mod peer_name;
 mod registry;
 mod stop;
 mod store;
+mod usage;
 mod web;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
-use tracing_subscriber::EnvFilter;
+use crate::{args::Args, control::protocol::Outcome, error::ToolError};
 
-use crate::{args::Args, error::ToolError};
+/// What a command ends with that was written wrongly.
+const WRONG_USAGE: u8 = 2;
 
-/// The exit status where what was asked for may have been done. That of any other failure is 1, and of wrong usage 2.
+/// The exit status where what was asked for may have been done. That of any other failure is 1.
 const OUTCOME_UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    start_log();
-    let json = args.json;
+    // What was said is written before the program ends, if it can be.
+    let _flush = log::start();
+    let line: Vec<_> = std::env::args_os().collect();
+    let json = usage::wants_json(&line);
+    let args = match Args::read(&line) {
+        Ok(args) => args,
+        Err(said) if !said.use_stderr() => {
+            // The help, or the version; who reads it may have had enough.
+            let _ = said.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => return say_usage(wrong, &line, json),
+    };
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads our output has had enough: that is no error.
         Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
-        Err(ToolError::Usage(wrong)) => Args::command().error(ErrorKind::ValueValidation, wrong).exit(),
+        Err(ToolError::Usage(wrong)) => say_usage(usage::wrong(&wrong), &line, json),
         Err(error) => {
-            output::say_error(json, &error);
-            if error.is_unknown() { ExitCode::from(OUTCOME_UNKNOWN) } else { ExitCode::FAILURE }
+            let outcome = error.is_unknown().then_some(Outcome::Unknown);
+            output::say_error(json, &error.to_string(), outcome);
+            if outcome.is_some() { ExitCode::from(OUTCOME_UNKNOWN) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn say_usage(wrong: clap::Error, line: &[std::ffi::OsString], json: bool) -> ExitCode {
+    let lines = usage::lines(wrong, line);
+    if json {
+        output::say_error(json, &usage::in_one_line(&lines), None);
+    } else {
+        lines.iter().for_each(|line| log::line(line));
+    }
+    ExitCode::from(WRONG_USAGE)
 }
 
 fn run(args: Args) -> Result<(), ToolError> {
@@ -51,15 +74,4 @@ fn run(args: Args) -> Result<(), ToolError> {
     // A thread that waits for standard input or output is not waited for.
     runtime.shutdown_background();
     result
-}
-
-/// What is logged unless the environment says otherwise: Groundswell's own words. What the network
-/// library complains of at this level is mostly that a peer has gone or that we end.
-const DEFAULT_LOG: &str = "groundswell=warn";
-
-/// The log goes to standard error, so that standard output is the command's own.
-fn start_log() {
-    let from_env = ["GROUNDSWELL_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    let filter = EnvFilter::new(from_env.as_deref().unwrap_or(DEFAULT_LOG));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -1,7 +1,12 @@
-//! What a command says: its lines on standard output, its error on standard error.
+//! What a command says: its lines on standard output, its error on standard error. Nothing else writes to standard output.
 
-use std::os::fd::AsFd;
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal},
+    os::fd::AsFd,
+};
 
+use groundswell::visible;
 use serde::Serialize;
 use tokio::{
     io::{AsyncWriteExt, BufWriter, Interest, Stdout},
@@ -11,6 +16,8 @@ use tokio::{
 use crate::{
     control::protocol::{Failure, Outcome},
     error::ToolError,
+    log,
+    stop::Stop,
 };
 
 /// How much output is gathered before it is written (64 KiB).
@@ -21,11 +28,18 @@ const OUTPUT_BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) struct Output {
     json: bool,
     out: BufWriter<Stdout>,
+    /// Ends what waits for who reads, where the command itself does not.
+    stop: Option<Stop>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, out: BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, tokio::io::stdout()) }
+        Self { json, out: BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, tokio::io::stdout()), stop: None }
+    }
+
+    /// From now on nothing that is written waits longer than a second after it was asked to stop.
+    pub(crate) fn until(&mut self, stop: Stop) {
+        self.stop = Some(stop);
     }
 
     /// Whether only JSON objects may be written.
@@ -33,27 +47,50 @@ impl Output {
         self.json
     }
 
-    /// Writes one line. It waits for who reads the output, for as long as they take.
-    pub(crate) async fn line(&mut self, line: impl AsRef<[u8]>) -> Result<(), ToolError> {
-        self.out.write_all(line.as_ref()).await.map_err(ToolError::Output)?;
-        self.out.write_all(b"\n").await.map_err(ToolError::Output)
+    /// Writes one line for people: whatever is in it stays one line, and nothing of it acts on the terminal. It waits for
+    /// who reads the output, for as long as they take.
+    pub(crate) async fn line(&mut self, line: impl AsRef<str>) -> Result<(), ToolError> {
+        self.exact(visible(line.as_ref()).as_bytes()).await?;
+        self.exact(b"\n").await
     }
 
-    /// Writes a piece of text as it is.
-    pub(crate) async fn text(&mut self, text: &str) -> Result<(), ToolError> {
-        self.out.write_all(text.as_bytes()).await.map_err(ToolError::Output)
+    /// Writes lines for people.
+    pub(crate) async fn lines(&mut self, lines: impl IntoIterator<Item: AsRef<str>>) -> Result<(), ToolError> {
+        for line in lines {
+            self.line(line).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes one line of JSON, as the node has sent it: what is in it is exact.
+    pub(crate) async fn json(&mut self, line: &[u8]) -> Result<(), ToolError> {
+        self.exact(line).await?;
+        self.exact(b"\n").await
+    }
+
+    /// Writes bytes as they are: a value that is asked for as such, or what this program itself has drawn.
+    pub(crate) async fn exact(&mut self, bytes: &[u8]) -> Result<(), ToolError> {
+        unless_stopped(&mut self.stop, self.out.write_all(bytes)).await
     }
 
     /// Writes one JSON object.
     pub(crate) async fn object(&mut self, value: &impl Serialize) -> Result<(), ToolError> {
         let line = serde_json::to_vec(value).map_err(|error| ToolError::Answer(error.to_string()))?;
-        self.line(line).await
+        self.json(&line).await
     }
 
     /// Makes what was written visible.
     pub(crate) async fn flush(&mut self) -> Result<(), ToolError> {
-        self.out.flush().await.map_err(ToolError::Output)
+        unless_stopped(&mut self.stop, self.out.flush()).await
     }
+}
+
+async fn unless_stopped(stop: &mut Option<Stop>, work: impl Future<Output = io::Result<()>>) -> Result<(), ToolError> {
+    let done = match stop {
+        Some(stop) => stop.unless(work).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())),
+        None => work.await,
+    };
+    done.map_err(ToolError::Output)
 }
 
 /// Who reads our output, so that a command that has nothing to say notices that they have gone.
@@ -64,7 +101,7 @@ impl OutputReader {
     /// Elsewhere it is noticed at the next line.
     pub(crate) fn watch() -> Self {
         // Nothing is written here, so that it does not matter that writing may block.
-        let watched = std::io::stdout().as_fd().try_clone_to_owned();
+        let watched = io::stdout().as_fd().try_clone_to_owned();
         Self(watched.and_then(pipe::Sender::from_owned_fd_unchecked).ok())
     }
 
@@ -79,49 +116,40 @@ impl OutputReader {
     }
 }
 
-/// Says an error, in one line.
-pub(crate) fn say_error(json: bool, error: &ToolError) {
-    let line = one_line(&error.to_string());
+/// Whether standard output is a terminal, so that a person is there.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Says an error, in one line, and in JSON whether what was asked for may have been done.
+pub(crate) fn say_error(json: bool, error: &str, outcome: Option<Outcome>) {
     if json {
-        let outcome = error.is_unknown().then_some(Outcome::Unknown);
-        let failure = Failure { error: line, wave: None, outcome };
-        eprintln!("{}", serde_json::json!(failure));
+        log::object(&Failure { error: log::seen(error), wave: None, outcome });
     } else {
-        eprintln!("error: {line}");
+        log::line(&format!("error: {error}"));
     }
 }
 
 /// Says what went wrong on the side, and does not end the command.
 pub(crate) fn say_warning(json: bool, what: &str) {
-    let line = one_line(what);
     if json {
-        eprintln!("{}", serde_json::json!({ "warning": line }));
+        log::object(&serde_json::json!({ "warning": log::seen(what) }));
     } else {
-        eprintln!("warning: {line}");
+        log::line(&format!("warning: {what}"));
     }
 }
 
-/// What others say may have several lines; what the tool says has one.
-fn one_line(text: &str) -> String {
-    text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
 /// A text cut to so many characters, with a sign that it was.
-pub(crate) fn shorten(text: &str, most: usize) -> String {
+pub(crate) fn shorten(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_have_one_line() {
-        assert_eq!(one_line("a\n  b\r\n\nc"), "a b c");
-    }
 
     #[test]
     fn long_texts_are_cut_between_characters() {

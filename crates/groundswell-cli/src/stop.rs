@@ -1,6 +1,6 @@
 //! The signals that ask the tool to stop.
 
-use std::{pin::pin, time::Duration};
+use std::{fs, pin::pin, sync::OnceLock, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -13,10 +13,12 @@ use crate::error::ToolError;
 /// lines and the last word, and whoever does not holds up nobody.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// SIGINT and SIGTERM, heard from the moment that this is made.
+/// SIGINT, SIGTERM and SIGHUP, heard from the moment that this is made.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// The terminal was closed. Not heard where it was ignored when the program began, as `nohup` has it.
+    hangup: Option<Signal>,
     /// One has come, and nobody was told yet.
     came: bool,
 }
@@ -25,7 +27,8 @@ impl Stop {
     pub(crate) fn new() -> Result<Self, ToolError> {
         let listen = |kind| signal(kind).map_err(ToolError::Runtime);
         let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, came: false })
+        let hangup = (!ignores_hangup()).then(|| listen(SignalKind::hangup())).transpose()?;
+        Ok(Self { interrupt, terminate, hangup, came: false })
     }
 
     /// Waits until one of them comes.
@@ -36,6 +39,7 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = hung_up(&mut self.hangup) => {}
         }
     }
 
@@ -48,15 +52,48 @@ impl Stop {
             done = &mut work => return Some(done),
             () = self.asked() => {}
         }
-        let done = timeout(LAST_WORDS, work).await.ok();
+        let done = last_words(work).await;
         self.came = done.is_some();
         done
     }
 }
 
+/// What is still said when one of them has come; nothing is returned where nobody reads it within a second.
+pub(crate) async fn last_words<T>(work: impl Future<Output = T>) -> Option<T> {
+    timeout(LAST_WORDS, work).await.ok()
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was told to ignore SIGHUP, as far as that can be known: Linux says so in a file; elsewhere a
+/// program without unsafe code cannot ask, and hears it.
+fn ignores_hangup() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    // Asked once, since to hear a signal is to ignore it no more.
+    *ANSWER.get_or_init(|| fs::read_to_string("/proc/self/status").is_ok_and(|status| ignored_in(&status)))
+}
+
+fn ignored_in(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is signal 1, which is SIGHUP.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whether_a_hangup_is_ignored_is_read_from_the_mask() {
+        assert!(ignored_in("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
+        assert!(!ignored_in("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"));
+        assert!(!ignored_in("SigIgn:\n") && !ignored_in(""));
+    }
 
     /// Signals of a test's own process: both kinds are heard by all tests, so that there is one test.
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What can be written about a machine and its manager: the pairing, and the key-value store.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args as Arguments, Subcommand, ValueEnum};
 use groundswell::{Cursor, PeerTicket, SpaceName};
@@ -124,12 +124,17 @@ pub(crate) struct Place {
 Examples:
   groundswell kv get price/cola
   groundswell kv get price/cola --machine ID --json     {\"key\":\"price/cola\",\"value\":\"250\",\"author\":\"manager\",\"timestamp\":…}
-  groundswell kv get picture --file picture.png")]
+  groundswell kv get picture --file picture.png
+  groundswell kv get picture --file - | sha256sum     the bytes as they are
+
+A value that is no text, or has characters that are not seen, is printed as `hex:` and its bytes; --file and --json
+have it exactly.")]
 pub(crate) struct KvGet {
     /// The key.
-    pub(crate) key: String,
+    pub(crate) key: OsString,
 
-    /// Write the value's bytes to this file, and print how many they are.
+    /// Write the value's bytes to this file, and print how many they are; `-` is standard output, on which there is
+    /// nothing else then.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
@@ -144,14 +149,18 @@ Examples:
   groundswell kv set stock/cola 12
   groundswell kv set price/cola 250 --machine ID
   groundswell kv set ff00 cafe --hex
-  groundswell kv set picture --file picture.png")]
+  groundswell kv set picture --file picture.png
+  groundswell kv set note -- '-a value that begins with -'
+
+A value is the bytes that are given: `-` is a value as any other, and --file - is standard input. With --file, what is
+printed has the size of the value in its place.")]
 pub(crate) struct KvSet {
     /// The key: up to 1,024 bytes, or none.
-    pub(crate) key: String,
+    pub(crate) key: OsString,
 
     /// The value: up to 1 MiB, or nothing.
     #[arg(required_unless_present = "file", conflicts_with = "file", allow_negative_numbers = true)]
-    pub(crate) value: Option<String>,
+    pub(crate) value: Option<OsString>,
 
     /// Take the value's bytes from this file; `-` is standard input.
     #[arg(long, value_name = "FILE")]
@@ -172,7 +181,7 @@ Examples:
   groundswell kv del price/cola --json     {\"deleted\":true}")]
 pub(crate) struct KvDel {
     /// The key.
-    pub(crate) key: String,
+    pub(crate) key: OsString,
 
     #[command(flatten)]
     pub(crate) once: Once,
@@ -189,8 +198,8 @@ Examples:
   groundswell kv ls --prefix price/ --machine ID --json")]
 pub(crate) struct KvLs {
     /// Only those whose keys begin with this.
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) prefix: Option<String>,
+    #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
+    pub(crate) prefix: Option<OsString>,
 
     #[command(flatten)]
     pub(crate) place: Place,
@@ -224,7 +233,7 @@ Examples:
   groundswell kv watch price/cola --json --count 1 --cursor CURSOR     the next one after an earlier line")]
 pub(crate) struct KvWatch {
     /// The key.
-    pub(crate) key: String,
+    pub(crate) key: OsString,
 
     #[command(flatten)]
     pub(crate) following: Following,
@@ -244,8 +253,8 @@ A line an event: put, delete, caught_up, reset (forget what you have; the presen
 --all: the machine is not this manager's any more), and at last ended.")]
 pub(crate) struct KvSubscribe {
     /// Only keys that begin with this.
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) prefix: Option<String>,
+    #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
+    pub(crate) prefix: Option<OsString>,
 
     /// At a manager: of all its machines, those that are claimed later included.
     #[arg(long, conflicts_with_all = ["machine", "space", "cursor"])]
@@ -278,8 +287,8 @@ With --json: node (its id and role), pair (how one stands, at the beginning and 
 `kv subscribe`.")]
 pub(crate) struct Watch {
     /// Only keys that begin with this.
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) prefix: Option<String>,
+    #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
+    pub(crate) prefix: Option<OsString>,
 
     #[command(flatten)]
     pub(crate) place: Place,

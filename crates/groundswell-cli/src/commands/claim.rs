@@ -1,6 +1,7 @@
 //! `claim` and `claims`: pairing, with the person who looks at the PIN.
 
 use std::{
+    cell::Cell,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
@@ -15,6 +16,7 @@ use crate::{
         protocol::{Claimed, Other, Request, ShownPin},
     },
     error::ToolError,
+    log,
     output::Output,
     stop::Stop,
 };
@@ -45,18 +47,27 @@ async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output)
         return Err(ToolError::NobodyToAsk);
     }
     let mut stop = Stop::new()?;
+    let answered = Cell::new(false);
+    tokio::select! {
+        done = talk(dir, request, yes, output, &answered) => done,
+        () = stop.asked() => Err(interrupted(answered.get())),
+    }
+}
+
+async fn talk(
+    dir: &Path,
+    request: &Request,
+    yes: bool,
+    output: &mut Output,
+    answered: &Cell<bool>,
+) -> Result<(), ToolError> {
     let (mut sender, mut answers) = client::ask(dir, request).await?;
     if matches!(request, Request::Claims) && !output.is_json() {
         output.line("-- waiting for a claim").await?;
         output.flush().await?;
     }
-    let mut answered = false;
     loop {
-        let line = tokio::select! {
-            line = answers.next() => line?,
-            () = stop.asked() => return Err(interrupted(answered)),
-        };
-        let line = match line {
+        let line = match answers.next().await? {
             Answer::Line(line) => line,
             Answer::Done => return output.flush().await,
             Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
@@ -64,7 +75,7 @@ async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output)
         match serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))? {
             Line::Pin(shown) => {
                 if output.is_json() {
-                    output.line(line).await?;
+                    output.json(line).await?;
                 } else {
                     output.line(said(&shown)).await?;
                 }
@@ -77,7 +88,7 @@ async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output)
                         // It is over before anybody has answered here: who has answered elsewhere has made a pair.
                         answer = answers.next() => {
                             // What follows is no answer to the question, which stands there without an end.
-                            tell("\n").await;
+                            log::prompt("\n");
                             match answer? {
                                 Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
                                 Answer::Line(line) => {
@@ -91,18 +102,17 @@ async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output)
                                 }
                             }
                         }
-                        () = stop.asked() => return Err(interrupted(false)),
                     }
                 };
+                answered.set(true);
                 // A node that has closed the connection has said why, which is read next.
                 let _: io::Result<()> = async {
                     sender.write_all(if same { b"true\n" } else { b"false\n" }).await?;
                     sender.flush().await
                 }
                 .await;
-                answered = true;
                 if same && !yes {
-                    tell("waiting for the answer at the other side\n").await;
+                    log::line("waiting for the answer at the other side");
                 }
             }
             Line::Claimed(claimed) => say_done(line, &claimed, output).await?,
@@ -130,7 +140,7 @@ fn said(shown: &ShownPin) -> String {
 
 async fn say_done(line: &[u8], claimed: &Claimed, output: &mut Output) -> Result<(), ToolError> {
     match output.is_json() {
-        true => output.line(line).await,
+        true => output.json(line).await,
         false => output.line(done(&claimed.other)).await,
     }
 }
@@ -142,20 +152,9 @@ fn done(other: &Other) -> String {
     }
 }
 
-/// Says something to the person beside what the command prints.
-async fn tell(text: &str) {
-    let mut error = tokio::io::stderr();
-    // A standard error that is closed ends no claim.
-    let _: io::Result<()> = async {
-        error.write_all(text.as_bytes()).await?;
-        error.flush().await
-    }
-    .await;
-}
-
 /// Asks the person. Anything but a yes is a no.
 async fn person() -> Result<bool, ToolError> {
-    tell("Do both sides show the same PIN? [y/N] ").await;
+    log::prompt("Do both sides show the same PIN? [y/N] ");
     let mut line = String::new();
     BufReader::new(tokio::io::stdin()).read_line(&mut line).await.map_err(ToolError::Input)?;
     Ok(is_yes(&line))

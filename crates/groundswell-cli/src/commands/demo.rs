@@ -14,7 +14,6 @@ mod screen;
 mod summary;
 
 use std::{
-    io::IsTerminal,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -27,7 +26,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until, timeout},
 };
 
-use crate::{args::Demo, error::ToolError, output::Output, stop::Stop};
+use crate::{
+    args::Demo,
+    error::ToolError,
+    output::{self, Output},
+    stop::Stop,
+};
 use book::Book;
 use ledger::Ledger;
 use machine::{GOODS, Plug, Vendor};
@@ -62,8 +66,10 @@ struct Books {
 
 /// Runs the demo to its end, and says how it went.
 pub(super) async fn run(demo: Demo, output: &mut Output) -> Result<(), ToolError> {
+    // First, so that nothing which is written waits for ever, whenever the signal comes.
+    output.until(Stop::new()?);
     let mut stop = Stop::new()?;
-    let terminal = std::io::stdout().is_terminal();
+    let terminal = output::is_terminal();
     let length = demo.seconds.map(Duration::from_secs).or((!terminal).then_some(UNATTENDED));
     let count = usize::try_from(demo.machines).unwrap_or(1);
     let mut screen = Screen::new(output, terminal);

@@ -1,8 +1,10 @@
 //! `kv`: reads, writes and follows keys and values.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -11,18 +13,18 @@ use tokio::io::AsyncWriteExt;
 use super::answer;
 use crate::{
     args::{Kv, KvCommand, KvGet, KvSet, Place},
-    bytes::{Hex, for_people, from_hex},
+    bytes::{Hex, for_people, from_hex, to_hex},
     control::{
         client,
         protocol::{Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_VALUE_BYTES, Request},
     },
     error::ToolError,
     output::{Output, OutputReader},
-    stop::Stop,
+    stop::{Stop, last_words},
 };
 
-/// Stands for standard input.
-const STANDARD_INPUT: &str = "-";
+/// Stands for standard input, or for standard output.
+const STANDARD_STREAM: &str = "-";
 
 /// Does what is asked for.
 pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
@@ -31,7 +33,7 @@ pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(),
         KvCommand::Set(set) => self::set(set, &dir, output).await,
         KvCommand::Del(del) => {
             let ask = KvAsk::Del { key: written(&del.key, del.place.hex)?, id: del.once.id.clone() };
-            let key = shown_key(&del.key, del.place.hex);
+            let key = shown_key(&del.key, del.place.hex)?;
             answer(&dir, &request(&del.place, ask), output, |done: Deleted| match done.deleted {
                 true => format!("{key} is deleted"),
                 false => format!("{key} had no value"),
@@ -78,21 +80,23 @@ pub(super) fn place_of(place: &Place) -> KvPlace {
 }
 
 /// The bytes of a key, a prefix or a value, as they are written.
-fn written(text: &str, hex: bool) -> Result<Hex, ToolError> {
+fn written(text: &OsStr, hex: bool) -> Result<Hex, ToolError> {
     if !hex {
         return Ok(Hex(text.as_bytes().to_vec()));
     }
     let wrong =
         || ToolError::Usage(format!("{text:?} is not hexadecimal: with --hex, two digits are a byte, as in 00ff"));
-    from_hex(text).map(Hex).ok_or_else(wrong)
+    text.to_str().and_then(from_hex).map(Hex).ok_or_else(wrong)
 }
 
-pub(super) fn prefix(text: Option<&str>, hex: bool) -> Result<Hex, ToolError> {
+pub(super) fn prefix(text: Option<&OsStr>, hex: bool) -> Result<Hex, ToolError> {
     text.map_or(Ok(Hex::default()), |text| written(text, hex))
 }
 
-fn shown_key(text: &str, hex: bool) -> String {
-    if hex { for_people(None, Some(text)) } else { for_people(Some(text), None) }
+fn shown_key(text: &OsStr, hex: bool) -> Result<String, ToolError> {
+    let bytes = written(text, hex)?.0;
+    let text = std::str::from_utf8(&bytes).ok().filter(|_| !hex);
+    Ok(for_people(text, Some(&to_hex(&bytes))))
 }
 
 async fn get(get: KvGet, dir: &Path, output: &mut Output) -> Result<(), ToolError> {
@@ -105,6 +109,10 @@ async fn get(get: KvGet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
         })
         .await;
     };
+    if is_standard(&path) && output.is_json() {
+        let why = "--file - writes the value alone to standard output, and --json an object: leave out one of the two";
+        return Err(ToolError::Usage(why.to_owned()));
+    }
     // The bytes come in hexadecimal, whatever they are.
     let mut asked = request(&get.place, ask);
     if let Request::Kv { place, .. } = &mut asked {
@@ -116,11 +124,15 @@ async fn get(get: KvGet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
         let mut entry: KvLine = serde_json::from_slice(line).map_err(|error| unknown(error.to_string()))?;
         let value = entry.value_hex.take().and_then(|hex| from_hex(&hex));
         let value = value.ok_or_else(|| unknown("an entry without its value".to_owned()))?;
+        if is_standard(&path) {
+            output.exact(&value).await?;
+            continue;
+        }
         fs::write(&path, &value).map_err(|source| ToolError::File { path: path.clone(), source })?;
         entry.bytes = Some(value.len());
-        if !get.place.hex {
+        if let (false, Some(key)) = (get.place.hex, get.key.to_str()) {
             // As it was written.
-            (entry.key, entry.key_hex) = (Some(get.key.clone()), None);
+            (entry.key, entry.key_hex) = (Some(key.to_owned()), None);
         }
         if output.is_json() {
             output.object(&entry).await?;
@@ -158,10 +170,12 @@ async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
     let answered = async {
         while let Some(line) = answers.next_line().await? {
             if output.is_json() {
-                output.line(line).await?;
+                output.json(line).await?;
             } else {
-                let entry: KvLine =
+                let mut entry: KvLine =
                     serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
+                // What is in a file may be long.
+                entry.bytes = set.file.as_ref().map(|_| bytes);
                 output.line(entry_line(&entry)).await?;
             }
         }
@@ -173,12 +187,16 @@ async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
     }
 }
 
+fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == STANDARD_STREAM
+}
+
 /// Reads a value from a file, no more of it than is needed to see that it is too large, and says how
 /// many bytes there are, as far as that is known.
 fn read_value(path: &Path) -> Result<(Hex, usize), ToolError> {
     let failed = |source| ToolError::File { path: path.to_owned(), source };
     let (input, size): (Box<dyn Read>, u64) = match path.to_str() {
-        Some(STANDARD_INPUT) => (Box::new(io::stdin()), 0),
+        Some(STANDARD_STREAM) => (Box::new(io::stdin()), 0),
         _ => {
             let file = fs::File::open(path).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
@@ -218,7 +236,7 @@ pub(super) async fn follow(
                     show(&line, output).await?;
                     output.flush().await
                 };
-                return stop.unless(said).await.unwrap_or(Ok(()));
+                return last_words(said).await.unwrap_or(Ok(()));
             }
             () = reader.gone() => return Ok(()),
         };
@@ -243,7 +261,7 @@ pub(super) async fn follow(
 async fn show(line: &[u8], output: &mut Output) -> Result<Option<KvKind>, ToolError> {
     let seen: KvLine = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
     if output.is_json() {
-        output.line(line).await?;
+        output.json(line).await?;
     } else {
         output.line(event_line(&seen)).await?;
     }
@@ -263,7 +281,8 @@ fn author_of(line: &KvLine) -> &str {
 }
 
 fn entry_line(line: &KvLine) -> String {
-    format!("{} = {}  ({})", key_of(line), value_of(line), author_of(line))
+    let value = line.bytes.map_or_else(|| value_of(line), |bytes| format!("{bytes} bytes"));
+    format!("{} = {value}  ({})", key_of(line), author_of(line))
 }
 
 pub(super) fn event_line(line: &KvLine) -> String {
@@ -301,10 +320,18 @@ mod tests {
 
     #[test]
     fn with_hex_keys_are_hexadecimal_or_wrong_usage() {
-        assert_eq!(written("ff", true).unwrap(), Hex(vec![255]));
-        assert_eq!(written("ff", false).unwrap(), Hex(b"ff".to_vec()));
-        assert!(matches!(written("f", true), Err(ToolError::Usage(_))));
+        assert_eq!(written("ff".as_ref(), true).unwrap(), Hex(vec![255]));
+        assert_eq!(written("ff".as_ref(), false).unwrap(), Hex(b"ff".to_vec()));
+        assert!(matches!(written("f".as_ref(), true), Err(ToolError::Usage(_))));
+        let no_text = OsStr::from_bytes(b"\xff");
+        assert_eq!(written(no_text, false).unwrap(), Hex(vec![255]), "bytes as they are");
+        assert!(matches!(written(no_text, true), Err(ToolError::Usage(_))));
+        assert_eq!(
+            (shown_key(no_text, false).unwrap(), shown_key("a".as_ref(), false).unwrap()),
+            ("hex:ff".into(), "a".into())
+        );
+        assert_eq!(shown_key("61".as_ref(), true).unwrap(), "hex:61");
         assert_eq!(prefix(None, true).unwrap(), Hex::default());
-        assert_eq!(prefix(Some("00"), true).unwrap(), Hex(vec![0]));
+        assert_eq!(prefix(Some("00".as_ref()), true).unwrap(), Hex(vec![0]));
     }
 }

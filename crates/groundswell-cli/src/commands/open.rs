@@ -17,7 +17,7 @@ pub(super) async fn dashboard(no_browser: bool, dir: &Path, output: &mut Output)
     let (_sender, mut answers) = client::ask(dir, &Request::Dashboard).await?;
     while let Some(line) = answers.next_line().await? {
         if output.is_json() {
-            output.line(line).await?;
+            output.json(line).await?;
             continue;
         }
         let made: Dashboard = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;

@@ -2,29 +2,28 @@
 
 use std::{fs, path::Path};
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use serde_json::json;
 
-use crate::{args::Args, error::ToolError, output::Output};
+use crate::{args, error::ToolError, output::Output};
 
 /// Prints the completions of a shell.
 pub(super) async fn completions(shell: Shell, output: &mut Output) -> Result<(), ToolError> {
-    output.text(&completions_of(shell)).await?;
+    output.exact(&completions_of(shell)).await?;
     output.flush().await
 }
 
-fn completions_of(shell: Shell) -> String {
+fn completions_of(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "groundswell", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    clap_complete::generate(shell, &mut args::command(), "groundswell", &mut script);
+    script
 }
 
 /// Writes a page for the tool and for each of its commands into a directory, which is made where it is missing.
 pub(super) async fn man(dir: &Path, output: &mut Output) -> Result<(), ToolError> {
     let failed = |source| ToolError::File { path: dir.to_owned(), source };
     fs::create_dir_all(dir).map_err(failed)?;
-    clap_mangen::generate_to(Args::command(), dir).map_err(failed)?;
+    clap_mangen::generate_to(args::command(), dir).map_err(failed)?;
     if output.is_json() {
         output.object(&json!({ "man": dir.display().to_string() })).await?;
     } else {
@@ -49,7 +48,7 @@ mod tests {
             }
         }
         let mut all = Vec::new();
-        below(&Args::command(), &[], &mut all);
+        below(&args::command(), &[], &mut all);
         all
     }
 
@@ -58,7 +57,7 @@ mod tests {
         let commands = commands();
         assert!(commands.len() > 25, "{commands:?}");
         for shell in Shell::value_variants() {
-            let script = completions_of(*shell);
+            let script = String::from_utf8(completions_of(*shell)).unwrap();
             for name in commands.iter().filter_map(|names| names.last()) {
                 assert!(script.contains(name.as_str()), "{name} for {shell}");
             }

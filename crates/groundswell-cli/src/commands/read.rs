@@ -20,7 +20,7 @@ pub(super) async fn run(read: Read, dir: PathBuf, output: &mut Output) -> Result
     let (_sender, mut answers) = client::ask(&dir, &request).await?;
     while let Some(line) = answers.next_line().await? {
         if output.is_json() {
-            output.line(line).await?;
+            output.json(line).await?;
         } else {
             let state = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
             print(&state, output).await?;

@@ -62,21 +62,22 @@ pub(super) async fn run(dir: PathBuf, output: &mut Output) -> Result<(), ToolErr
     let (_sender, mut answers) = client::ask(&dir, &Request::Status).await?;
     while let Some(line) = answers.next_line().await? {
         if output.is_json() {
-            output.line(line).await?;
+            output.json(line).await?;
         } else {
             let seen: Seen = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
-            output.line(for_people(&seen)).await?;
+            output.lines(for_people(&seen)).await?;
         }
     }
     output.flush().await
 }
 
-fn for_people(seen: &Seen) -> String {
+fn for_people(seen: &Seen) -> Vec<String> {
     let mut lines = vec![format!("id      {}", seen.id), format!("ticket  {}", seen.ticket)];
     lines.push(match seen.peers.as_slice() {
         [] => "peers   none connected".to_owned(),
-        peers => format!("peers   {}", peers.join("\n        ")),
+        [first, ..] => format!("peers   {first}"),
     });
+    lines.extend(seen.peers.iter().skip(1).map(|peer| format!("        {peer}")));
     let now = now_ms();
     if let Some(pair) = &seen.manager {
         lines.push(format!("manager {}", status_line(pair, now)));
@@ -96,7 +97,7 @@ fn for_people(seen: &Seen) -> String {
         rows.extend(tides.iter().map(|tide| row(tide, &seen.id)));
         lines.extend(table(&rows));
     }
-    lines.join("\n")
+    lines
 }
 
 fn row(tide: &SeenTide, own: &str) -> [String; 7] {
@@ -171,7 +172,7 @@ mod tests {
                 ..Pair::default()
             }]),
         };
-        let text = for_people(&seen);
+        let text = for_people(&seen).join("\n");
         assert!(
             text.contains("  /a          log   3     main   here  3 waves, 1 rocks  not available, secret\n"),
             "{text}"

@@ -16,7 +16,7 @@ use crate::{
     },
     error::ToolError,
     output::{Output, OutputReader, shorten},
-    stop::Stop,
+    stop::{Stop, last_words},
 };
 
 /// How long a peer may be out of reach before `--no-wait` gives up.
@@ -55,7 +55,7 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
             line = answers.next_line() => line?,
             () = stop.asked() => {
                 let interrupted = Surfed::Ended { reason: "interrupted", detail: None };
-                return stop.unless(say(&surf, &interrupted, output)).await.unwrap_or(Ok(()));
+                return last_words(say(&surf, &interrupted, output)).await.unwrap_or(Ok(()));
             }
             () = reader.gone() => return Ok(()),
             () = tokio::time::sleep_until(deadline), if surf.no_wait && !has_state => {
@@ -118,7 +118,7 @@ async fn say(surf: &Surf, line: &Surfed, output: &mut Output) -> Result<(), Tool
 async fn show(surf: &Surf, line: &[u8], output: &mut Output) -> Result<SeenKind, ToolError> {
     let seen: SeenLine<'_> = serde_json::from_slice(line).map_err(unknown)?;
     if output.is_json() {
-        output.line(line).await?;
+        output.json(line).await?;
     } else {
         output.line(for_people(surf.kind.lake, &seen)).await?;
     }

@@ -1,6 +1,6 @@
 //! `up`: runs the node.
 
-use std::{io::IsTerminal, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use groundswell::Node;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::{
     args::Up,
     control::{protocol::Started, server::Server},
     error::ToolError,
-    output::{Output, say_warning},
+    output::{self, Output, say_warning},
     registry::Registry,
     stop::Stop,
     store::Store,
@@ -63,9 +63,10 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
     };
     let closing = CancellationToken::new();
     let serving = tokio::spawn(server.run(registry, web.clone(), closing.clone()));
-    // A node whose first words no one reads runs on.
-    let _ = say_ready(&node, role, &dir, web.as_deref(), output).await;
-    stop.asked().await;
+    // A node whose first words no one reads runs on, and ends when it is asked to.
+    if stop.unless(say_ready(&node, role, &dir, web.as_deref(), output)).await.is_some() {
+        stop.asked().await;
+    }
     // The socket goes before the data directory is let go of: the next node's is not ours to remove.
     closing.cancel();
     let clients = serving.await;
@@ -92,44 +93,54 @@ async fn say_ready(
     if output.is_json() {
         output.object(&Ready { ready: true, id, ticket, http: web.map(Web::address) }).await?;
     } else {
-        output.line(format!("The {what} {id} is up. Its ticket:\n\n  {ticket}\n")).await?;
+        output.lines([&format!("The {what} {id} is up. Its ticket:"), "", &format!("  {ticket}"), ""]).await?;
         if let Some(web) = web {
-            output.line(dashboard(web, dir)).await?;
+            output.lines(dashboard(web, dir)).await?;
         }
-        output.line(next_steps(role, dir)).await?;
-        output.line("\nCtrl-C stops the node.").await?;
+        output.lines(next_steps(role, dir)).await?;
+        output.lines(["", "Ctrl-C stops the node."]).await?;
     }
     output.flush().await
 }
 
 /// Where the dashboard is. The link goes to a person alone, and not into a file.
-fn dashboard(web: &Web, dir: &std::path::Path) -> String {
+fn dashboard(web: &Web, dir: &std::path::Path) -> Vec<String> {
     let again = format!("`groundswell --data {} open`", dir.display());
-    if std::io::stdout().is_terminal() {
-        return format!(
-            "See it in a browser; the link is good for once, within five minutes ({again} makes another):\n\n  {}\n",
-            web.link()
-        );
-    }
-    format!("Its HTTP interface is {}; {again} opens the dashboard.\n", web.address())
+    let mut lines = match output::is_terminal() {
+        true => vec![
+            format!("See it in a browser; the link is good for once, within five minutes ({again} makes another):"),
+            String::new(),
+            format!("  {}", web.link()),
+        ],
+        false => vec![format!("Its HTTP interface is {}; {again} opens the dashboard.", web.address())],
+    };
+    lines.push(String::new());
+    lines
 }
 
 /// What a person may want to do next, in another terminal.
-fn next_steps(role: &str, dir: &std::path::Path) -> String {
-    let tool = format!("  groundswell --data {}", dir.display());
-    match role {
-        "machine" => format!(
-            "Next, in another terminal, wait for the manager who claims it:\n\n{tool} claims\n\n\
-             and use its keys and values, claimed or not:\n\n{tool} kv set stock/cola 12"
-        ),
-        "manager" => format!(
-            "Next, in another terminal, claim a machine (`groundswell up --role machine` shows its ticket):\n\n\
-             {tool} claim TICKET\n\nand follow what its machines have:\n\n{tool} kv subscribe --all"
-        ),
-        _ => format!(
-            "Next, in another terminal, publish a line:\n\n{tool} give /log/today 'hello' --lake log\n\n\
-             and follow it, on this machine or another, where `groundswell up` runs too:\n\n  \
-             groundswell surf TICKET /log/today --lake log"
-        ),
-    }
+fn next_steps(role: &str, dir: &std::path::Path) -> Vec<String> {
+    let tool = format!("groundswell --data {}", dir.display());
+    let steps = match role {
+        "machine" => [
+            "Next, in another terminal, wait for the manager who claims it:".to_owned(),
+            format!("{tool} claims"),
+            "and use its keys and values, claimed or not:".to_owned(),
+            format!("{tool} kv set stock/cola 12"),
+        ],
+        "manager" => [
+            "Next, in another terminal, claim a machine (`groundswell up --role machine` shows its ticket):".to_owned(),
+            format!("{tool} claim TICKET"),
+            "and follow what its machines have:".to_owned(),
+            format!("{tool} kv subscribe --all"),
+        ],
+        _ => [
+            "Next, in another terminal, publish a line:".to_owned(),
+            format!("{tool} give /log/today 'hello' --lake log"),
+            "and follow it, on this machine or another, where `groundswell up` runs too:".to_owned(),
+            "groundswell surf TICKET /log/today --lake log".to_owned(),
+        ],
+    };
+    let [first, one, second, other] = steps;
+    vec![first, String::new(), format!("  {one}"), String::new(), second, String::new(), format!("  {other}")]
 }

@@ -25,7 +25,7 @@ use crate::{
         protocol::{KvKind, PairLine, Request, WatchKind},
     },
     error::ToolError,
-    output::Output,
+    output::{self, Output},
     stop::Stop,
 };
 use model::{Line, Model, News, Next};
@@ -50,7 +50,7 @@ const RETRY_LAST: Duration = Duration::from_secs(1);
 pub(super) async fn run(watch: Watch, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
     let prefix = kv::prefix(watch.prefix.as_deref(), watch.place.hex)?;
     let request = Request::Watch { place: kv::place_of(&watch.place), prefix };
-    if output.is_json() || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+    if output.is_json() || !output::is_terminal() || !io::stdin().is_terminal() {
         return kv::follow(&dir, &request, None, output, say).await;
     }
     let mut stop = Stop::new()?;
@@ -65,7 +65,8 @@ pub(super) async fn run(watch: Watch, dir: PathBuf, output: &mut Output) -> Resu
         Ok(mut terminal) => show(&mut terminal, &mut news, &mut stop).await,
         Err(error) => Err(error),
     };
-    ratatui::restore();
+    // A terminal that is gone needs nothing more.
+    let _ = ratatui::try_restore();
     connection.abort();
     shown.map_err(ToolError::Output)
 }
@@ -81,7 +82,7 @@ async fn say(line: &[u8], output: &mut Output) -> Result<Option<KvKind>, ToolErr
     };
     match said {
         Some(said) => output.line(said).await?,
-        None => output.line(line).await?,
+        None => output.json(line).await?,
     }
     Ok(if let Line::Entry(line) = seen { line.kind } else { None })
 }

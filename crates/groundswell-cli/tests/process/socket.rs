@@ -89,7 +89,7 @@ fn a_directory_that_is_held_without_a_socket_is_not_called_free() {
     let held = File::open(dir.join("node.lock")).unwrap();
     held.lock().unwrap();
     let ran = status(&dir, &world.dir("missing"), Path::new("."));
-    let holder = format!("process {} has the data directory {}", std::process::id(), dir.display());
+    let holder = format!("the data directory {} is in use by process {}", dir.display(), std::process::id());
     assert!(ran.error().starts_with(&holder), "{ran:?}");
     let mut doctor = tool();
     doctor.arg("--data").arg(&dir).args(["--json", "doctor"]);

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use groundswell::visible;
 use serde_json::json;
 
 use super::{
@@ -129,12 +130,12 @@ impl<'a> Screen<'a> {
         // Up to the table's first line, then each line over the old one; what is left is cleared.
         let mut text = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
         for line in lines {
-            text += &shorten(line, WIDTH);
+            text += &shorten(&visible(line), WIDTH);
             text += "\x1b[K\n";
         }
         text += "\x1b[J";
         self.drawn = lines.len();
-        self.output.text(&text).await?;
+        self.output.exact(text.as_bytes()).await?;
         self.output.flush().await
     }
 

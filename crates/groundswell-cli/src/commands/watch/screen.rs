@@ -10,6 +10,8 @@ use ratatui::{
     widgets::{Block, Borders, Cell, Paragraph, Row as Cells, Table, Wrap},
 };
 
+use groundswell::visible;
+
 use super::model::{Model, Place, Row, SeenPair};
 use crate::{commands::machines::standing, control::protocol::Pair, output::shorten, peer_name::shown as short};
 
@@ -46,8 +48,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Instant, wall_
     frame.render_widget(Paragraph::new(pairs), of_pairs);
     entries(frame, of_entries, model, now, wall_ms);
     if let Some(((_, key), row)) = model.chosen() {
-        let block = Block::new().borders(Borders::TOP).title(format!(" {key} "));
-        let text = Paragraph::new(shorten(&row.value, WHOLE_VALUE)).wrap(Wrap { trim: false });
+        let block = Block::new().borders(Borders::TOP).title(plain(&format!(" {key} ")));
+        let text = Paragraph::new(plain(&shorten(&row.value, WHOLE_VALUE))).wrap(Wrap { trim: false });
         frame.render_widget(text.block(block), of_chosen);
     }
     frame.render_widget(foot_line(model), foot);
@@ -61,14 +63,14 @@ fn banner(model: &Model, now: Instant) -> Option<Paragraph<'static>> {
         "The node is out of reach, and is asked for again: {}. What is below is how it was {since} ago, not how it is.",
         lost.why
     );
-    Some(Paragraph::new(said).wrap(Wrap { trim: true }).style(Style::new().fg(Color::White).bg(Color::Red)))
+    Some(Paragraph::new(plain(&said)).wrap(Wrap { trim: true }).style(Style::new().fg(Color::White).bg(Color::Red)))
 }
 
 fn head_line(model: &mut Model, now: Instant) -> Line<'static> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let rate = model.rate(now);
     let node = model.node.as_ref().map_or("the node".to_owned(), |node| format!("{} {}", node.role, short(&node.id)));
-    let mut said = vec![Span::styled("groundswell", bold), Span::raw(format!("  {node}"))];
+    let mut said = vec![Span::styled("groundswell", bold), Span::raw(plain(&format!("  {node}")))];
     if model.node.as_ref().is_some_and(|node| node.role == "manager") {
         let all = model.pairs.len();
         let online = model.pairs.values().filter(|seen| seen.pair.link == "online").count();
@@ -101,7 +103,7 @@ fn pair_lines(model: &Model, now: Instant) -> Vec<Line<'static>> {
         let other = other.map(|id| format!("{}  ", short(id))).unwrap_or_default();
         // How it stands now, nobody here knows.
         let was = if model.lost.is_some() { "it was: " } else { "" };
-        Line::styled(format!("{other}{was}{}", standing(pair, seen.wall_ms(now))), style(pair))
+        Line::styled(plain(&format!("{other}{was}{}", standing(pair, seen.wall_ms(now)))), style(pair))
     };
     let mut lines: Vec<Line<'static>> = pairs.into_iter().take(PAIRS).map(line).collect();
     if more > 0 {
@@ -141,8 +143,13 @@ fn entries(frame: &mut Frame<'_>, area: Rect, model: &mut Model, now: Instant, w
 
 fn cells((machine, key): &Place, row: &Row, wall_ms: u64) -> Cells<'static> {
     let ago = ago(wall_ms.saturating_sub(row.timestamp) / 1_000);
-    let texts = [short(machine).to_owned(), key.clone(), shorten(&row.value, SHOWN_VALUE), row.author.clone(), ago];
-    Cells::new(texts.map(Cell::from))
+    let texts = [short(machine), key, &shorten(&row.value, SHOWN_VALUE), &row.author, &ago];
+    Cells::new(texts.map(|text| Cell::from(plain(text))))
+}
+
+/// Text as it may stand on the terminal, whoever wrote it.
+fn plain(text: &str) -> String {
+    visible(text).into_owned()
 }
 
 /// Seconds as people say them, in few characters.
@@ -157,7 +164,7 @@ fn ago(seconds: u64) -> String {
 
 fn foot_line(model: &Model) -> Line<'static> {
     if model.filtering {
-        return Line::raw(format!("filter: {}_   Enter keeps it, Esc ends it", model.filter));
+        return Line::raw(plain(&format!("filter: {}_   Enter keeps it, Esc ends it", model.filter)));
     }
     let filtered = match &*model.filter {
         "" => String::new(),
@@ -169,7 +176,7 @@ fn foot_line(model: &Model) -> Line<'static> {
         None => "",
     };
     let note = if model.note.is_empty() { String::new() } else { format!("   {}", model.note) };
-    Line::raw(format!("{filtered}q leaves  / filters  arrows choose{back}{note}"))
+    Line::raw(plain(&format!("{filtered}q leaves  / filters  arrows choose{back}{note}")))
 }
 
 #[cfg(test)]
@@ -188,6 +195,20 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, model, Instant::now(), 10_000)).unwrap();
         terminal.backend().to_string()
+    }
+
+    /// What a peer has said, or a node's error repeats, stands on the screen as text and nothing else.
+    #[test]
+    fn nothing_that_a_peer_says_acts_on_the_terminal() {
+        let mut model = model();
+        let hostile = "a\u{1b}[2Jb\nc\u{202e}d\u{200b}e\u{9b}f".to_owned();
+        let pair = Pair { link: "online".to_owned(), problem: Some(hostile.clone()), ..Pair::default() };
+        model.take(News::Line(Box::new(Said::Pair(pair))), Instant::now());
+        model.filter = hostile.clone();
+        model.take(News::Lost(hostile), Instant::now());
+        let screen = drawn(&mut model, 400, 20);
+        assert!(!screen.replace('\n', "").contains(groundswell::is_hidden), "{screen}");
+        assert_eq!(screen.matches(r"a\u{1b}[2Jb\nc\u{202e}d\u{200b}e\u{9b}f").count(), 3, "{screen}");
     }
 
     fn model() -> Model {
