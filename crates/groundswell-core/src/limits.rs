@@ -19,7 +19,7 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_WAVE_BYTES: usize = 1024 * 1024;
 
 /// The most bytes that one encoded rock may have (256 MiB). A rock is held in memory
-/// once at each side; more than this does not belong into replicated state.
+/// once at the publisher and twice at each follower; more than this does not belong into replicated state.
 pub const MAX_ROCK_BYTES: usize = 256 * 1024 * 1024;
 
 /// How many bytes of a rock travel in one frame, and are stored in one row (64 KiB).

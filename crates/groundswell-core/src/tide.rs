@@ -94,6 +94,43 @@ pub struct Tide {
     /// The newest waves, up to the head, contiguous.
     recent: VecDeque<Bytes>,
     recent_bytes: usize,
+    /// What is kept, by weight, where that is bounded.
+    history: Option<History>,
+}
+
+/// The weight of what a tide keeps.
+#[derive(Debug, Clone, Default)]
+struct History {
+    /// How much may be kept that no reader needs to be brought up to date.
+    most: u64,
+    /// The kept waves in lots, oldest first: the last wave of each, and what they weigh together. So few numbers are
+    /// held for any number of waves; of the oldest lot a part may have gone.
+    lots: VecDeque<(Aeon, u64)>,
+    /// What all lots weigh.
+    waves: u64,
+    /// What all rocks weigh.
+    rocks: u64,
+}
+
+impl History {
+    /// How many lots the most that may be kept is divided into.
+    const LOTS: u64 = 64;
+
+    fn add_wave(&mut self, aeon: Aeon, bytes: u64) {
+        let weight = bytes + WAVE_OVERHEAD_BYTES;
+        self.waves += weight;
+        match self.lots.back_mut() {
+            Some(lot) if lot.1 < self.most / Self::LOTS => *lot = (aeon, lot.1 + weight),
+            _ => self.lots.push_back((aeon, weight)),
+        }
+    }
+
+    /// The waves before this one are gone.
+    fn drop_before(&mut self, first: Aeon) {
+        while let Some((_, weight)) = self.lots.pop_front_if(|(last, _)| *last < first) {
+            self.waves -= weight;
+        }
+    }
 }
 
 /// Why stored rows do not make a tide.
@@ -128,7 +165,19 @@ impl Tide {
             weight: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            history: None,
         }
+    }
+
+    /// The same tide, which keeps at most so many bytes of waves and rocks beyond the newest rock and the waves since:
+    /// those of whoever does not choose what is given. `kept` are the sizes of its waves, oldest first. A rule without
+    /// a horizon keeps everything all the same.
+    pub fn bounded(mut self, most: u64, kept: impl IntoIterator<Item = (Aeon, u64)>) -> Self {
+        let rocks = self.rocks.values().map(|info| info.bytes).sum();
+        let mut history = History { most, rocks, ..History::default() };
+        kept.into_iter().for_each(|(aeon, bytes)| history.add_wave(aeon, bytes));
+        self.history = Some(history);
+        self
     }
 
     /// A tide from what storage holds: its rocks, the range of its waves, and the bytes of
@@ -157,6 +206,7 @@ impl Tide {
             weight,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            history: None,
         })
     }
 
@@ -170,9 +220,9 @@ impl Tide {
         self.rule
     }
 
-    /// The same history, as that of another publication.
+    /// The same history, as that of another publication, whose publisher chooses what is given.
     pub fn forked(&self, epoch: Epoch) -> Self {
-        Self { epoch, ..self.clone() }
+        Self { epoch, history: None, ..self.clone() }
     }
 
     /// What stays of it when it is killed.
@@ -249,6 +299,9 @@ impl Tide {
             self.rocks.clear();
             self.recent.clear();
             self.recent_bytes = 0;
+            if let Some(history) = &mut self.history {
+                *history = History { most: history.most, ..History::default() };
+            }
         }
         if let Some(epoch) = changes.epoch {
             self.epoch = epoch;
@@ -256,8 +309,17 @@ impl Tide {
         if let Some(rule) = changes.rule {
             self.rule = rule;
         }
+        let mut dropped = 0;
         for aeon in &changes.dropped_rocks {
-            self.rocks.remove(aeon);
+            dropped += self.rocks.remove(aeon).map_or(0, |info| info.bytes);
+        }
+        if let Some(history) = &mut self.history {
+            history.rocks += changes.rocks.iter().map(|(_, info)| info.bytes).sum::<u64>();
+            history.rocks -= dropped;
+            for (aeon, wave) in changes.waves() {
+                history.add_wave(aeon, wave.len() as u64);
+            }
+            history.drop_before(changes.first_wave);
         }
         self.rocks.extend(changes.rocks);
         self.newest_rock = changes.newest_rock;
@@ -454,9 +516,11 @@ impl Changes {
         let added = self.rocks.first().map_or(newest, |(aeon, _)| *aeon);
         let oldest = before.first_key_value().map_or(added, |(aeon, _)| *aeon);
         let horizon = if self.wipe { Some(0) } else { self.rule.unwrap_or(tide.rule).horizon };
+        let too_heavy = horizon.and_then(|_| self.too_heavy(tide));
+        let horizon = horizon.map(|waves| self.head.back(waves).max(too_heavy.unwrap_or(Aeon::ZERO)));
         // Which rocks go: those between these two, the second not included.
         let (from, to) = match horizon {
-            Some(waves) => (oldest, self.head.back(waves).min(newest)),
+            Some(horizon) => (oldest, horizon.min(newest)),
             None => (oldest.next(), newest),
         };
         let goes = |aeon: Aeon| from <= aeon && aeon < to;
@@ -465,18 +529,45 @@ impl Changes {
             self.rocks.retain(|(aeon, _)| !goes(*aeon));
         }
         let keep_from = match horizon {
-            Some(waves) => {
+            Some(horizon) => {
                 let first_added = self.rocks.first().map_or(newest, |(aeon, _)| *aeon);
                 let first_kept = before.range(to..).next().map_or(first_added, |(aeon, _)| *aeon);
-                first_kept.min(self.head.back(waves)).next()
+                first_kept.min(horizon).next()
             }
             None => oldest.next(),
         };
         let gathered = keep_from.0.saturating_sub(self.first_wave.0);
-        let at_once = self.rule.is_some() || self.wipe;
+        let at_once = self.rule.is_some() || self.wipe || too_heavy.is_some();
         if gathered > PRUNE_SLACK_WAVES || (at_once && gathered > 0) {
             self.dropped_waves = self.first_wave..keep_from;
             self.first_wave = keep_from;
         }
+    }
+
+    /// The aeon up to which everything goes because what is kept weighs too much; never beyond the newest rock.
+    fn too_heavy(&self, tide: &Tide) -> Option<Aeon> {
+        let history = tide.history.as_ref()?;
+        let (newest, info) = self.newest_rock;
+        let added = self.waves().map(|(_, wave)| wave.len() as u64 + WAVE_OVERHEAD_BYTES).sum::<u64>();
+        let added = added + self.rocks.iter().map(|(_, info)| info.bytes).sum::<u64>();
+        let before = if self.reset.is_some() { 0 } else { history.waves + history.rocks };
+        // What a reader needs to be brought up to date does not count.
+        let mut excess = (before + added).saturating_sub(self.weight + info.bytes).saturating_sub(history.most);
+        if excess == 0 || self.reset.is_some() {
+            return None;
+        }
+        let mut rocks = tide.rocks.iter().peekable();
+        for (last, weight) in &history.lots {
+            let gone = (*last).min(newest);
+            let mut weight = *weight;
+            while let Some((_, info)) = rocks.next_if(|(aeon, _)| **aeon < gone) {
+                weight += info.bytes;
+            }
+            excess = excess.saturating_sub(weight);
+            if excess == 0 || gone == newest {
+                return Some(gone);
+            }
+        }
+        Some(newest)
     }
 }

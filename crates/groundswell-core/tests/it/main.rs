@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it panics")]
 
+mod bounded_history;
 mod common;
 mod hostile_bytes;
 mod kv_envelope;
