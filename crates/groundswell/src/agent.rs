@@ -92,7 +92,7 @@ impl Agent {
 
     /// Stops following a source, whatever its lake, declared or not: see [`Subscriptions::quit`].
     pub async fn quit(&self, source: &Source) -> Result<(), WriteError> {
-        let _one_at_a_time = self.shared.following.lock().await;
+        let _one_at_a_time = self.shared.following.lock(source).await;
         let last = self.shared.catalog.unfollow(source, &self.name);
         let (agent, source) = (self.name.clone(), source.clone());
         let asked = self.shared.driver.ask(|reply| Command::Unwant { agent, source, last, reply }).await;
@@ -471,8 +471,8 @@ impl<L: Lake> Subscriptions<L> {
         {
             self.learn_stored(source)?;
         }
-        let _one_at_a_time = self.shared.following.lock().await;
-        if asked == Asked::Now && self.shared.catalog.is_full(source) {
+        let _one_at_a_time = self.shared.following.lock(source).await;
+        if asked == Asked::Now && self.shared.catalog.is_full(source, self.shared.following.count()) {
             return Err(SurfError::TooManySubscriptions);
         }
         if let Some(cell) = self.shared.catalog.existing(&self.key(source))

@@ -169,10 +169,11 @@ impl Catalog {
         };
     }
 
-    /// Whether as many sources are followed as a node may, and this is not one of them.
-    pub(crate) fn is_full(&self, source: &Source) -> bool {
+    /// Whether as many sources are followed as a node may, and this is not one of them. So many, with this one, are about
+    /// to be followed, and count too.
+    pub(crate) fn is_full(&self, source: &Source, beginning: usize) -> bool {
         let all = lock(&self.followers);
-        all.len() >= MAX_SUBSCRIPTIONS && !all.contains_key(source)
+        all.len() + beginning > MAX_SUBSCRIPTIONS && !all.contains_key(source)
     }
 
     /// What says that an agent has quit a source, while it follows it.

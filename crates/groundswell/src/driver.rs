@@ -13,15 +13,18 @@
 //! written again before anything else, and nobody sees it until that has succeeded. Until then every other command is
 //! refused.
 //!
-//! It awaits nothing but commands and, bounded by its patience, readers of a rock.
+//! It awaits nothing but commands and, bounded by its patience, readers of a rock. The code of lakes runs here for
+//! publications alone, which this node's own agents give to; for replicas it runs elsewhere, see `replica.rs`.
 
 mod batch;
 mod entry;
 mod load;
 mod manage;
+mod replica;
+mod turn;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -43,14 +46,19 @@ use crate::{
     ids::{Ids, WriteId},
     limits::{
         DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_REMEMBERED_PEERS, MAX_WRITE_IDS, REPEAT_UNKNOWN_AFTER,
+        WASH_SHUTDOWN_PATIENCE,
     },
     metrics::Metrics,
     source::{PeerId, Source},
     store::{Fail, Store, TideKey},
+    washers::Washers,
 };
 use batch::Batch;
 use entry::Entry;
 pub(crate) use manage::AccessChange;
+pub(crate) use replica::Back;
+use replica::{Away, CopyOf};
+use turn::Change;
 
 /// Whether the waves of a publication survive the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,6 +108,8 @@ pub(crate) enum Command {
     Manage(Manage),
     /// Remember where a peer was reached.
     Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
+    /// A replica comes back from a washer.
+    Back(Box<Back>),
     /// Finish what was asked before, and stop.
     Stop,
 }
@@ -138,13 +148,18 @@ impl Command {
         match self {
             Self::Give { waves, .. } => waves.iter().map(Bytes::len).sum(),
             Self::Apply { intakes, .. } => intakes.iter().map(intake_weight).sum(),
+            Self::Back(back) => back.weight(),
             _ => 0,
         }
     }
 
     /// Whether it comes after everything that was asked before, in a transaction of its own.
     fn stands_alone(&self) -> bool {
-        matches!(self, Self::Declare { .. } | Self::Want { .. } | Self::Unwant { .. } | Self::Manage(_))
+        match self {
+            Self::Declare { .. } | Self::Want { .. } | Self::Unwant { .. } | Self::Manage(_) => true,
+            Self::Back(back) => back.stands_alone(),
+            _ => false,
+        }
     }
 
     /// Answers that nothing of it was done.
@@ -165,6 +180,7 @@ impl Command {
             Self::Manage(Manage::Rule { reply, .. } | Manage::Wipe { reply, .. } | Manage::Kill { reply, .. }) => {
                 drop(reply.send(Err(why.into())))
             }
+            Self::Back(back) => back.refuse(why),
             Self::Peer { reply: None, .. } | Self::Stop => {}
         }
     }
@@ -266,6 +282,14 @@ pub(crate) struct Driver {
     ids: HashMap<Name, Ids<Aeon>>,
     /// The transaction whose outcome is unknown. Nothing else is written before it.
     unknown: Option<Unknown>,
+    /// Where the code of lakes runs for replicas.
+    washers: Washers,
+    /// The replicas that are there; none of them is among the entries.
+    away: HashMap<TideKey, Away>,
+    /// Commands that have waited for a replica, to be done before any that come.
+    ready: VecDeque<Command>,
+    /// The way by which replicas come back. Held weakly, so that the driver ends when every handle is gone.
+    commands: mpsc::WeakSender<Command>,
 }
 
 /// A transaction whose outcome is unknown, to be written again and then shown.
@@ -301,6 +325,7 @@ impl Driver {
             ids.entry(agent).or_default().insert(id, done);
         }
         let ids = ids.into_iter().map(|(agent, kept)| (agent, Ids::restore(MAX_WRITE_IDS, kept))).collect();
+        let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let driver = Self {
             id,
             store,
@@ -315,11 +340,14 @@ impl Driver {
             peers,
             ids,
             unknown: None,
+            washers: Washers::start().map_err(StorageError::of_disk)?,
+            away: HashMap::new(),
+            ready: VecDeque::new(),
+            commands: sender.downgrade(),
         };
         // A runtime of its own, so that no other task can keep the driver waiting.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::of_disk)?;
-        let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new()
             .name("groundswell-driver".to_owned())
             .spawn(move || {
@@ -339,6 +367,7 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             let first = match self.unknown {
+                _ if !self.ready.is_empty() => self.ready.pop_front(),
                 None => commands.recv().await,
                 Some(_) => match tokio::time::timeout(REPEAT_UNKNOWN_AFTER, commands.recv()).await {
                     Ok(first) => first,
@@ -360,18 +389,42 @@ impl Driver {
                 stop = matches!(command, Command::Stop);
                 self.stage(command, &mut batch).await;
                 let full = count >= MAX_BATCH_COMMANDS || bytes >= MAX_BATCH_BYTES;
-                next = if stop || full { None } else { commands.try_recv().ok() };
+                let mut ready = || self.ready.pop_front().or_else(|| commands.try_recv().ok());
+                next = if stop || full { None } else { ready() };
             }
             // Whoever asked has the answer.
             let _ = self.finish(batch).await;
             if stop {
-                // Whoever asks too late is told that nothing was done.
-                commands.close();
-                while let Some(late) = commands.recv().await {
-                    late.refuse(WriteError::ShutDown);
-                }
+                self.stop(commands).await;
                 return;
             }
+        }
+    }
+
+    /// Waits a moment for the replicas that are at a washer. Whoever asks too late is told that nothing was done.
+    async fn stop(mut self, mut commands: mpsc::Receiver<Command>) {
+        let patience = tokio::time::sleep(WASH_SHUTDOWN_PATIENCE);
+        tokio::pin!(patience);
+        while !self.away.is_empty() {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                () = &mut patience => break,
+            };
+            match command {
+                Some(Command::Back(back)) => {
+                    let mut batch = Batch::default();
+                    self.stage(Command::Back(back), &mut batch).await;
+                    // Whoever asked has the answer.
+                    let _ = self.finish(batch).await;
+                }
+                Some(late) => late.refuse(WriteError::ShutDown),
+                None => break,
+            }
+        }
+        self.refuse_waiting(&WriteError::ShutDown);
+        commands.close();
+        while let Some(late) = commands.recv().await {
+            late.refuse(WriteError::ShutDown);
         }
     }
 
@@ -380,12 +433,17 @@ impl Driver {
             // Whoever asked has the answer.
             let _ = self.finish(std::mem::take(batch)).await;
         }
-        if let Err(error) = self.repeat_unknown().await {
+        let repeated = self.repeat_unknown().await;
+        if let Command::Back(back) = command {
+            return self.take_in(*back, repeated.map(|()| batch).map_err(WriteError::from));
+        }
+        if let Err(error) = repeated {
             return command.refuse(error.into());
         }
+        let Some(command) = self.unless_away(command) else { return };
         match command {
             Command::Declare { declared, reply } => {
-                let _ = reply.send(self.declare(&declared).await);
+                let _ = reply.send(self.declare(&declared));
             }
             Command::Give { declared, path, waves, id, reply } => {
                 self.stage_give(batch, &declared, path, waves, id, reply).await;
@@ -397,7 +455,7 @@ impl Driver {
                 });
             }
             Command::Want { declared, source, reply } => {
-                let _ = reply.send(self.want(&declared, source).await);
+                self.want(declared, source, reply);
             }
             Command::Unwant { agent, source, last, reply } => {
                 let _ = reply.send(self.unwant(&agent, &source, last));
@@ -415,7 +473,7 @@ impl Driver {
                     });
                 }
             }
-            Command::Stop => {}
+            Command::Back(_) | Command::Stop => {}
             Command::Fail { agent, source, fail, reply } => {
                 // Who has quit meanwhile has no state that it could have failed on.
                 if self.catalog.follows(&agent, &source) {
@@ -468,6 +526,13 @@ impl Driver {
             }
             Manage::Access { agent, path, change, reply } => {
                 let _ = reply.send(self.change_access((agent, path), change));
+            }
+            Manage::Rule { key: key @ TideKey::Replica(_), rule, reply } => {
+                self.change_replica(&key, Change::Rule(rule), reply);
+            }
+            Manage::Wipe { key: key @ TideKey::Replica(_), reply } => self.change_replica(&key, Change::Wipe, reply),
+            Manage::Replicate { from: from @ TideKey::Replica(_), declared, to, access, reply } => {
+                self.copy_replica(CopyOf { from, declared, to, access, reply });
             }
             Manage::Rule { key, rule, reply } => {
                 let _ = reply.send(self.set_rule(&key, rule).await);

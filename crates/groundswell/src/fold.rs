@@ -1,19 +1,27 @@
 //! The typed rock of a tide, and the fold that washes encoded waves onto it.
 //!
-//! The driver alone changes rocks. It holds a rock's lock from the first wave that it washes
-//! until that wave is durable, so that no reader sees a state that a power cut can take back.
+//! The rock of a publication is washed in place, by the driver. It holds the rock's lock from the first wave that it
+//! washes until that wave is durable, so that no reader sees a state that a power cut can take back.
 //! Readers wait that long at most, without blocking a thread; the driver waits for readers no
 //! longer than [`READER_PATIENCE`], then leaves them the rock they read and goes on with a copy.
+//!
+//! A replica has two rocks, because its publisher decides how long a wash takes: one is shown, and waves are washed onto
+//! the other, away from the driver. Once they are durable the two change places. The one that was shown is brought up to
+//! date by the same waves before the next ones are washed onto it; or, where that takes longer than a copy, a copy takes
+//! its place. So the readers of a replica wait for no wash.
 
 use std::{
     any::Any,
     future::Future,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use groundswell_core::{
     Cursor, Lake, Older, UpgradeError,
     encoding::{DecodeError, EncodeError, decode, encode},
@@ -56,9 +64,17 @@ pub(crate) trait Fold: Send {
     /// Takes hold of the rock. False where it has to be loaded again: a slow reader keeps it, and it can't
     /// be copied.
     fn open<'a>(&'a mut self, metrics: &'a Metrics) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
-    /// Washes one encoded wave onto it.
-    fn wash(&mut self, wave: &[u8]) -> Result<(), WashError>;
-    /// Encodes it.
+    /// Takes hold of another rock than the shown one, which stays as it is until [`Fold::close`] shows the other. False
+    /// where that has to be loaded: the shown one can't be copied. Waits for readers of a rock that is no longer shown, and
+    /// so must not be called where a runtime's tasks run.
+    fn open_beside(&mut self, from: Beside) -> bool;
+    /// Says how long the waves since have taken to wash onto the rock beside the shown one.
+    fn took(&mut self, time: Duration);
+    /// Lets go of the rock beside the shown one, if there is one.
+    fn abandon(&mut self);
+    /// Washes one encoded wave onto the rock that is held.
+    fn wash(&mut self, wave: &Bytes) -> Result<(), WashError>;
+    /// Encodes it; or, where none is held, the shown one, for which it may wait.
     fn encode(&mut self, metrics: &Metrics) -> Result<Vec<u8>, EncodeError>;
     /// Replaces it by a decoded rock, or by the default one.
     fn load(&mut self, rock: Option<&[u8]>) -> Result<(), DecodeError>;
@@ -68,18 +84,42 @@ pub(crate) trait Fold: Send {
     fn close(&mut self, at: Option<Cursor>);
 }
 
+/// What the rock beside the shown one is at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// What is shown.
+    Shown,
+    /// The default rock: it is to be loaded.
+    Nothing,
+}
+
 /// Makes the fold of a lake. Handles know the type; the driver keeps this.
 pub(crate) type NewFold = fn() -> Box<dyn Fold>;
 
 pub(crate) fn new_fold<L: Lake>() -> Box<dyn Fold> {
     let held = Held::<L> { rock: L::Rock::default(), at: None };
     let slot = RockSlot(Mutex::new(Arc::new(RwLock::new(held))));
-    Box::new(TypedFold::<L> { slot: Arc::new(slot), guard: None })
+    Box::new(TypedFold::<L> { slot: Arc::new(slot), guard: None, beside: None, spare: None, copying: Duration::ZERO })
 }
 
 struct TypedFold<L: Lake> {
     slot: Arc<RockSlot<L>>,
     guard: Option<OwnedRwLockWriteGuard<Held<L>>>,
+    /// The rock that is held, where it is not the shown one.
+    beside: Option<Spare<L>>,
+    /// The rock that was shown before.
+    spare: Option<Spare<L>>,
+    /// How long the last copy of a rock took.
+    copying: Duration,
+}
+
+/// A rock that is not shown.
+struct Spare<L: Lake> {
+    rock: Arc<RwLock<Held<L>>>,
+    /// The waves that lead from the one rock of a replica to the other. `None` where something else does.
+    waves: Option<Vec<Bytes>>,
+    /// How long they took.
+    took: Duration,
 }
 
 impl<L: Lake> TypedFold<L> {
@@ -108,6 +148,46 @@ impl<L: Lake> TypedFold<L> {
         *lock(&self.slot.0) = copy;
         (guard, copied)
     }
+
+    /// The rock that was shown before, brought up to date, if its readers are gone and a copy of the shown one would
+    /// take longer.
+    fn take_spare(&mut self) -> Option<(Arc<RwLock<Held<L>>>, OwnedRwLockWriteGuard<Held<L>>)> {
+        let Spare { rock, waves, took } = self.spare.take()?;
+        let waves = waves.filter(|_| took <= self.copying)?;
+        let begun = Instant::now();
+        let mut held = loop {
+            match rock.clone().try_write_owned() {
+                Ok(held) => break held,
+                Err(_) if begun.elapsed() < READER_PATIENCE => thread::sleep(Duration::from_millis(1)),
+                Err(_) => return None,
+            }
+        };
+        waves.iter().try_for_each(|wave| wash::<L>(&mut held.rock, wave)).ok()?;
+        Some((rock, held))
+    }
+
+    /// A copy of the shown rock. Nobody writes to it, so that this waits for nothing.
+    fn copy_shown(&self) -> Option<L::Rock> {
+        let shown = self.slot.current();
+        let held = shown.try_read().ok()?;
+        held.at?;
+        catch_unwind(AssertUnwindSafe(|| encode(&held.rock).ok().and_then(|bytes| decode(&bytes).ok())))
+            .unwrap_or_default()
+    }
+}
+
+/// Washes an encoded wave onto a rock. Decoding runs the lake's code too, and so may panic; then the rock is untouched.
+fn wash<L: Lake>(rock: &mut L::Rock, wave: &[u8]) -> Result<(), WashError> {
+    let run = AssertUnwindSafe(|| {
+        let wave: L::Wave = decode(wave).map_err(WashError::Decode)?;
+        L::wash(rock, &wave).map_err(|error| WashError::Refused(error.to_string()))
+    });
+    catch_unwind(run).unwrap_or_else(|panic| Err(WashError::Panicked(panic_message(&*panic))))
+}
+
+fn encoded<L: Lake>(held: &Held<L>) -> Result<Vec<u8>, EncodeError> {
+    let refused = EncodeError(postcard::Error::SerdeSerCustom);
+    catch_unwind(AssertUnwindSafe(|| encode(&held.rock))).unwrap_or(Err(refused))
 }
 
 impl<L: Lake> Fold for TypedFold<L> {
@@ -126,23 +206,65 @@ impl<L: Lake> Fold for TypedFold<L> {
         })
     }
 
-    fn wash(&mut self, wave: &[u8]) -> Result<(), WashError> {
+    fn open_beside(&mut self, from: Beside) -> bool {
+        if self.guard.is_some() {
+            return true;
+        }
+        let (rock, waves) = match from {
+            Beside::Shown => match self.take_spare() {
+                Some((rock, held)) => {
+                    self.guard = Some(held);
+                    self.beside = Some(Spare { rock, waves: Some(Vec::new()), took: Duration::ZERO });
+                    return true;
+                }
+                None => {
+                    let begun = Instant::now();
+                    let copy = self.copy_shown();
+                    self.copying = begun.elapsed();
+                    (copy, Some(Vec::new()))
+                }
+            },
+            Beside::Nothing => (None, None),
+        };
+        self.spare = None;
+        let found = rock.is_some();
+        let held = Arc::new(RwLock::new(Held { rock: rock.unwrap_or_default(), at: None }));
+        self.guard = held.clone().try_write_owned().ok();
+        self.beside = Some(Spare { rock: held, waves, took: Duration::ZERO });
+        found
+    }
+
+    fn took(&mut self, time: Duration) {
+        if let Some(beside) = &mut self.beside {
+            beside.took = time;
+        }
+    }
+
+    fn abandon(&mut self) {
+        if self.beside.is_some() {
+            self.guard = None;
+            // Dropped where the next rock is made, and not here.
+            self.spare = self.beside.take().map(|beside| Spare { waves: None, ..beside });
+        }
+    }
+
+    fn wash(&mut self, wave: &Bytes) -> Result<(), WashError> {
         let Some(held) = &mut self.guard else {
             return Err(WashError::Panicked("the rock was not opened".to_owned()));
         };
-        // Decoding runs the lake's code too, and so may panic; then the rock is untouched.
-        let run = AssertUnwindSafe(|| {
-            let wave: L::Wave = decode(wave).map_err(WashError::Decode)?;
-            L::wash(&mut held.rock, &wave).map_err(|error| WashError::Refused(error.to_string()))
-        });
-        catch_unwind(run).unwrap_or_else(|panic| Err(WashError::Panicked(panic_message(&*panic))))
+        wash::<L>(&mut held.rock, wave)?;
+        if let Some(Spare { waves: Some(waves), .. }) = &mut self.beside {
+            waves.push(wave.clone());
+        }
+        Ok(())
     }
 
     fn encode(&mut self, metrics: &Metrics) -> Result<Vec<u8>, EncodeError> {
         let begun = Instant::now();
-        let refused = EncodeError(postcard::Error::SerdeSerCustom);
-        let held = self.guard.as_ref().ok_or(refused.clone())?;
-        let bytes = catch_unwind(AssertUnwindSafe(|| encode(&held.rock))).unwrap_or(Err(refused));
+        let bytes = match &self.guard {
+            Some(held) => encoded(held),
+            None => encoded(&*self.slot.current().blocking_read()),
+        };
         metrics.rocks_made.add(1);
         metrics.rock_nanoseconds.add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
         bytes
@@ -151,6 +273,9 @@ impl<L: Lake> Fold for TypedFold<L> {
     fn load(&mut self, rock: Option<&[u8]>) -> Result<(), DecodeError> {
         let custom = DecodeError::Malformed(postcard::Error::SerdeDeCustom);
         let guard = &mut self.guard;
+        if let Some(beside) = &mut self.beside {
+            beside.waves = None;
+        }
         // Dropping the rock that was runs the lake's code too.
         let load = || {
             let rock = rock.map_or_else(|| Ok(L::Rock::default()), decode)?;
@@ -178,6 +303,10 @@ impl<L: Lake> Fold for TypedFold<L> {
     fn close(&mut self, at: Option<Cursor>) {
         if let Some(mut held) = self.guard.take() {
             held.at = at;
+        }
+        if let Some(Spare { rock, waves, took }) = self.beside.take() {
+            let shown = mem::replace(&mut *lock(&self.slot.0), rock);
+            self.spare = Some(Spare { rock: shown, waves, took });
         }
     }
 }

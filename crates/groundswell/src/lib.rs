@@ -43,6 +43,7 @@ mod shared;
 mod source;
 mod store;
 mod sync;
+mod washers;
 
 pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptions};
 pub use driver::Durability;

@@ -66,6 +66,35 @@ pub const BACKOFF_LAST: Duration = Duration::from_secs(30);
 /// on with a copy: long enough for any quick look, short enough for every writer.
 pub const READER_PATIENCE: Duration = Duration::from_millis(5);
 
+/// How many threads there are at most for the code of lakes of replicas: each costs little while its wash waits or runs,
+/// and far more than the processors of any device get nothing done sooner.
+pub const MAX_WASHERS: usize = 256;
+
+/// How many of them slow replicas may take: three quarters, so that the others are never without.
+pub const MAX_SLOW_WASHERS: usize = MAX_WASHERS / 4 * 3;
+
+/// A turn of a replica that took longer counts as slow (50 ms): what nobody but its own readers may notice.
+pub const SLOW_WASH: Duration = Duration::from_millis(50);
+
+/// How long the waves of a replica are washed before those that are done are made durable and shown (100 ms), or one
+/// wave: its readers see a slow lake go on.
+pub const WASH_TURN: Duration = Duration::from_millis(100);
+
+/// How long a thread for replicas waits for more to do before it ends (10 s): the next wave of a replica that is given to
+/// now and then finds one.
+pub const WASHER_IDLE: Duration = Duration::from_secs(10);
+
+/// How long a shutdown waits for washes of replicas that are under way (1 s). What is cut off is fetched again after
+/// the next start.
+pub const WASH_SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many requests may wait for one replica while its lake's code runs: as many as for the driver.
+pub const MAX_WAITING_FOR_REPLICA: usize = DRIVER_QUEUE;
+
+/// How many bytes of waves and rocks a replica keeps at most beyond its newest rock and the waves since (64 MiB), whatever
+/// sizes its publisher chooses: a thousand waves of 64 KiB. A rule without a horizon keeps everything.
+pub const MAX_REPLICA_HISTORY_BYTES: u64 = 64 * 1024 * 1024;
+
 /// How many commands may wait for the driver: one batch, while another is written. Callers beyond it wait their turn.
 pub const DRIVER_QUEUE: usize = 1_024;
 

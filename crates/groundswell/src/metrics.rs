@@ -38,7 +38,7 @@ counters! {
     waves_sent,
     /// Waves of remote publications applied to replicas.
     waves_applied,
-    /// Rocks made: encoded and stored.
+    /// Rocks encoded: to be stored, or to be compared with a publisher's digest.
     rocks_made,
     /// Nanoseconds spent making them.
     rock_nanoseconds,

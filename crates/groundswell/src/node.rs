@@ -147,7 +147,7 @@ impl NodeBuilder {
             reader_permits: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
             closing: CancellationToken::new(),
             parting: CancellationToken::new(),
-            following: tokio::sync::Mutex::new(()),
+            following: crate::shared::OneAtATime::default(),
             closed: CancellationToken::new(),
             programs: TaskTracker::new(),
             tasks: TaskTracker::new(),

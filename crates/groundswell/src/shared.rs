@@ -1,13 +1,14 @@
 //! What every part of a node shares.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock, Weak},
 };
 
 use groundswell_core::wire::BootId;
 use iroh::Endpoint;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     peers::Peers,
     source::{PeerId, Source},
     store::{Store, TideKey},
-    sync::{read, write},
+    sync::{lock, read, write},
 };
 
 pub(crate) struct Shared {
@@ -47,11 +48,35 @@ pub(crate) struct Shared {
     /// Set when the time to finish is over: every task ends where it stands.
     pub(crate) closed: CancellationToken,
     /// Held while an agent begins or ends to follow a source, so that the two never cross.
-    pub(crate) following: tokio::sync::Mutex<()>,
+    pub(crate) following: OneAtATime,
     /// The tasks of its agents' programs, which end before the others.
     pub(crate) programs: TaskTracker,
     /// Every other task of the node.
     pub(crate) tasks: TaskTracker,
+}
+
+/// A lock for each source that has something begun or ended. One whose replica takes long to load holds up no other.
+#[derive(Default)]
+pub(crate) struct OneAtATime(Mutex<HashMap<Source, Weak<tokio::sync::Mutex<()>>>>);
+
+impl OneAtATime {
+    pub(crate) async fn lock(&self, source: &Source) -> OwnedMutexGuard<()> {
+        let one = {
+            let mut all = lock(&self.0);
+            all.retain(|_, one| one.strong_count() > 0);
+            all.get(source).and_then(Weak::upgrade).unwrap_or_else(|| {
+                let one = Arc::default();
+                all.insert(source.clone(), Arc::downgrade(&one));
+                one
+            })
+        };
+        one.lock_owned().await
+    }
+
+    /// How many sources have something begun or ended now.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.0).values().filter(|one| one.strong_count() > 0).count()
+    }
 }
 
 impl Shared {

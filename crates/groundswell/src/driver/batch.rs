@@ -9,14 +9,13 @@ use std::{
 use bytes::Bytes;
 use groundswell_core::{
     Access, Aeon, Cursor, Digest, Epoch, Name, Path, Rule,
-    subscriber::Intake,
     tide::{RockInfo, Tide},
 };
 use iroh::EndpointAddr;
 use tokio::sync::oneshot;
 
 use super::{
-    ApplyError, Declared, Driver, Unknown,
+    Declared, Driver, Unknown,
     entry::{Entry, RockRefused, Staged},
 };
 use crate::{
@@ -46,7 +45,7 @@ pub(crate) struct Batch {
     /// Those of them that are of publications in memory, and are gone with them.
     unstored: HashSet<(Name, WriteId)>,
     given: u64,
-    applied: u64,
+    pub(super) applied: u64,
 }
 
 impl Batch {
@@ -152,53 +151,6 @@ impl Driver {
         staged.kept = true;
     }
 
-    /// Stages what came from a source.
-    pub(super) async fn stage_apply(
-        &mut self,
-        batch: &mut Batch,
-        cell: &Arc<TideCell>,
-        intakes: Vec<Intake>,
-        reply: oneshot::Sender<Result<(), ApplyError>>,
-    ) {
-        let entry = self.entries.get_mut(cell.key()).filter(|entry| Arc::ptr_eq(&entry.cell, cell));
-        let Some(entry) = entry else {
-            let _ = reply.send(Err(ApplyError::Gone));
-            return;
-        };
-        let begins = matches!(intakes.first(), Some(Intake::Rock { .. }));
-        if !begins && !entry.cell.has_state() && !batch.staged.contains_key(cell.key()) {
-            let _ = reply.send(Err(ApplyError::Gone));
-            return;
-        }
-        let staged = match stage(entry, &mut batch.staged, &self.metrics).await {
-            Ok(staged) => staged,
-            Err(error) => {
-                let _ = reply.send(Err(error.into()));
-                return;
-            }
-        };
-        let mut applied = 0;
-        let mut outcome = Ok(());
-        for intake in intakes {
-            outcome = match intake {
-                Intake::Wave { aeon, digest, wave } => {
-                    let result = apply_wave(entry, staged, aeon, digest, wave.into(), &self.metrics);
-                    applied += u64::from(result.is_ok());
-                    result
-                }
-                Intake::Rock { at, rock, .. } => apply_rock(entry, staged, at, rock, &self.metrics),
-                _ => Ok(()),
-            };
-            if outcome.is_err() {
-                break;
-            }
-        }
-        batch.applied += applied;
-        batch.answer(move |result| {
-            let _ = reply.send(result.map_err(ApplyError::from).and(outcome));
-        });
-    }
-
     /// Makes a batch durable, shows it, and answers.
     pub(super) async fn finish(&mut self, mut batch: Batch) -> Result<(), WriteError> {
         if batch.staged.is_empty() && batch.peers.is_empty() && batch.fails.is_empty() && batch.answers.is_empty() {
@@ -257,7 +209,8 @@ impl Driver {
             self.done(*batch);
             return result;
         }
-        for key in batch.staged.keys() {
+        // Of a replica another rock is shown than the one that is held.
+        for key in batch.staged.keys().filter(|key| matches!(key, TideKey::Publication { .. })) {
             let Some(entry) = self.entries.get_mut(key) else { continue };
             entry.broken = entry.load_committed().is_err();
             entry.fold.close(entry.cell.cursor().filter(|_| !entry.broken));
@@ -268,7 +221,8 @@ impl Driver {
 
     /// The same later: the rocks become those of the batch again.
     pub(super) async fn repeat_batch(&mut self, batch: Box<Batch>) -> Result<(), WriteError> {
-        for (key, staged) in &batch.staged {
+        let publications = |key: &TideKey| matches!(key, TideKey::Publication { .. });
+        for (key, staged) in batch.staged.iter().filter(|(key, _)| publications(key)) {
             let Some(entry) = self.entries.get_mut(key) else { continue };
             entry.fold.open(&self.metrics).await;
             entry.broken = true;
@@ -279,7 +233,7 @@ impl Driver {
         match self.load_broken(&batch) {
             Ok(()) => self.write_again(batch),
             Err(error) => {
-                for key in batch.staged.keys() {
+                for key in batch.staged.keys().filter(|key| publications(key)) {
                     let Some(entry) = self.entries.get_mut(key) else { continue };
                     entry.broken = true;
                     entry.fold.close(None);
@@ -388,6 +342,11 @@ impl Driver {
     pub(super) async fn take_back(&mut self, staged: HashMap<TideKey, Staged>) {
         for (key, _) in staged {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if matches!(key, TideKey::Replica(_)) {
+                entry.cell.set_replacing(false);
+                entry.give_up();
+                continue;
+            }
             if let Some(at) = entry.cell.cursor().filter(|at| at.epoch != entry.row.epoch) {
                 entry.row.epoch = at.epoch;
                 entry.epoch_renewed = false;
@@ -447,7 +406,7 @@ pub(super) async fn stage<'a>(
 
 /// A tide that does not exist yet begins with the default rock: at aeon 0, or after its tombstone.
 /// A replica's first intake replaces that at once.
-fn begin(entry: &mut Entry, metrics: &Metrics) -> Result<Staged, StorageError> {
+pub(super) fn begin(entry: &mut Entry, metrics: &Metrics) -> Result<Staged, StorageError> {
     entry.fold.load(None).map_err(StorageError::new)?;
     let rock = entry.fold.encode(metrics).map_err(StorageError::new)?;
     let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
@@ -458,7 +417,7 @@ fn begin(entry: &mut Entry, metrics: &Metrics) -> Result<Staged, StorageError> {
     Ok(staged)
 }
 
-fn begin_anew(staged: &mut Staged, at: Cursor, rock: Vec<u8>) {
+pub(super) fn begin_anew(staged: &mut Staged, at: Cursor, rock: Vec<u8>) {
     let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
     staged.changes.begin_anew(at, info);
     staged.rocks = vec![(at.aeon, rock.into())];
@@ -495,73 +454,4 @@ fn give(entry: &mut Entry, staged: &mut Staged, waves: &[Bytes], metrics: &Metri
     }
     staged.kept = true;
     Ok(staged.changes.head())
-}
-
-fn apply_wave(
-    entry: &mut Entry,
-    staged: &mut Staged,
-    aeon: Aeon,
-    digest: Option<Digest>,
-    wave: Bytes,
-    metrics: &Metrics,
-) -> Result<(), ApplyError> {
-    if aeon != staged.changes.head().next() {
-        return Err(ApplyError::Gone);
-    }
-    if let Err(error) = entry.fold.wash(&wave) {
-        let reason = match error {
-            WashError::Decode(error) => error.to_string(),
-            WashError::Refused(reason) => reason,
-            WashError::Panicked(message) => format!("the wash panicked: {message}"),
-        };
-        entry.broken = entry.load_staged(staged).is_err();
-        return Err(ApplyError::Refused { aeon, reason });
-    }
-    // The publisher's digest is compared before anything is staged. A rock that is too large
-    // here, and was not there, is another state too.
-    let rock = digest.map(|digest| match entry.encode_rock(metrics) {
-        Ok((info, rock)) if info.digest == digest => Ok((info, rock)),
-        _ => Err(ApplyError::Diverged(aeon)),
-    });
-    let made = match rock {
-        Some(Ok((info, rock))) => {
-            staged.changes.push_wave(wave);
-            staged.push_rock(info, rock);
-            Ok(())
-        }
-        Some(Err(error)) => Err(error),
-        None => {
-            let mark = staged.changes.mark();
-            staged.changes.push_wave(wave);
-            staged.make_rock(entry, metrics).map_err(|_| {
-                staged.changes.roll_back(mark);
-                ApplyError::Diverged(aeon)
-            })
-        }
-    };
-    match made {
-        Ok(()) => staged.kept = true,
-        Err(_) => {
-            entry.broken = entry.load_staged(staged).is_err();
-            metrics.divergences.add(1);
-        }
-    }
-    made
-}
-
-fn apply_rock(
-    entry: &mut Entry,
-    staged: &mut Staged,
-    at: Cursor,
-    rock: Vec<u8>,
-    metrics: &Metrics,
-) -> Result<(), ApplyError> {
-    if let Err(error) = entry.fold.load(Some(&rock)) {
-        return Err(ApplyError::BadRock { aeon: at.aeon, reason: error.to_string() });
-    }
-    metrics.rocks_received.add(1);
-    entry.row.epoch = at.epoch;
-    begin_anew(staged, at, rock);
-    staged.kept = true;
-    Ok(())
 }

@@ -16,6 +16,7 @@ use crate::{
     limits::MAX_BATCH_BYTES,
     metrics::Metrics,
     store::{Backing, TideRow},
+    washers::Pace,
 };
 
 pub(crate) struct Entry {
@@ -29,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) broken: bool,
     /// Where it begins if it has no state yet.
     pub(crate) begins_at: Aeon,
+    /// Whether its last turn took long, if it is a replica.
+    pub(crate) pace: Pace,
 }
 
 /// What one batch is about to change in one tide.
@@ -61,8 +64,11 @@ impl Staged {
 }
 
 /// Why a rock was not made.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum RockRefused {
+    #[error("it would have {0} bytes")]
     TooLarge(usize),
+    #[error("{0}")]
     Encode(String),
 }
 
@@ -86,7 +92,7 @@ pub(crate) enum LoadError {
 impl Entry {
     /// A tide as it is loaded, or is to begin.
     pub(crate) fn new(cell: Arc<TideCell>, fold: Box<dyn Fold>, row: TideRow, backing: Backing) -> Self {
-        Self { cell, fold, row, backing, epoch_renewed: false, broken: false, begins_at: Aeon::ZERO }
+        Self { cell, fold, row, backing, epoch_renewed: false, broken: false, begins_at: Aeon::ZERO, pace: Pace::Quick }
     }
 
     /// Encodes the rock as it is now.
@@ -161,7 +167,7 @@ impl Entry {
         Ok(())
     }
 
-    fn rewash(&mut self, aeon: Aeon, wave: &[u8]) -> Result<(), LoadError> {
+    pub(super) fn rewash(&mut self, aeon: Aeon, wave: &Bytes) -> Result<(), LoadError> {
         self.fold.wash(wave).map_err(|error| LoadError::BadWave {
             aeon,
             reason: match error {

@@ -8,6 +8,7 @@ use groundswell_core::{
     limits::MAX_ROCK_BYTES,
     tide::{RockInfo, Tide},
 };
+use tokio::sync::oneshot;
 
 use super::{
     Declared, Driver,
@@ -19,16 +20,25 @@ use crate::{
     changes::StatusChanges,
     driver::Durability,
     error::{DeclareError, StorageError, SurfError, WriteError},
-    freshness::Ended,
-    source::Source,
-    store::{Backing, TideKey, TideRow, Write},
+    fold::Beside,
+    limits::MAX_REPLICA_HISTORY_BYTES,
+    metrics::Metrics,
+    source::{PeerId, Source},
+    store::{Backing, Store, TideKey, TideRow, Write},
 };
 
 /// The epoch of a replica that has received no rock yet; nothing is stored of it.
 const NO_EPOCH: Epoch = Epoch([0; 16]);
 
+/// Where the replica of a wanted source is.
+enum Wanted {
+    Here(Arc<TideCell>),
+    /// In storage, to be loaded.
+    Stored((u64, TideRow)),
+}
+
 /// Why a tide of another version was not upgraded.
-enum UpgradeFailed {
+pub(super) enum UpgradeFailed {
     /// The lake has no upgrade from there, or it is another lake.
     NoWay,
     Failed(String),
@@ -44,7 +54,7 @@ impl From<StorageError> for UpgradeFailed {
 impl Driver {
     /// Loads every stored publication that the declaration covers. All of them can be loaded,
     /// or none is published.
-    pub(super) async fn declare(&mut self, declared: &Declared) -> Result<(), DeclareError> {
+    pub(super) fn declare(&mut self, declared: &Declared) -> Result<(), DeclareError> {
         let covered = |key: &TideKey| match key {
             TideKey::Publication { agent, path } => *agent == declared.agent && declared.pattern.covers(path),
             TideKey::Replica(_) => false,
@@ -56,7 +66,7 @@ impl Driver {
         // together they may not fit into memory.
         for store in [false, true] {
             for (id, row) in older.iter().filter(|_| store || older.len() > 1) {
-                let upgraded = self.upgrade(*id, row, declared).await.map_err(|error| {
+                let upgraded = Loading::new(self, &row.key).upgrade(*id, row, declared).map_err(|error| {
                     let (path, stored) = (row.key.path().clone(), row.lake.clone());
                     let declared = declared.lake.clone();
                     match error {
@@ -73,7 +83,7 @@ impl Driver {
         let mut loaded = Vec::new();
         for key in keys {
             let Some((id, row)) = self.stored.get(&key).cloned() else { continue };
-            let entry = self.load(id, row, declared).await;
+            let entry = Loading::new(self, &key).load(id, row, declared);
             let entry = entry.map_err(|error| match error {
                 LoadError::Storage(error) => error.into(),
                 error => DeclareError::Damaged { path: key.path().clone(), reason: error.to_string() },
@@ -89,8 +99,153 @@ impl Driver {
         Ok(())
     }
 
+    pub(super) fn store_upgraded(&mut self, upgraded: Upgraded) -> Result<(), WriteError> {
+        self.whole(move |driver| {
+            driver.store.write(&upgraded.writes())?;
+            let Upgraded { id, row, .. } = &upgraded;
+            tracing::info!(path = %row.key, lake = %row.lake, "upgraded");
+            driver.stored.insert(row.key.clone(), (*id, row.clone()));
+            Ok(())
+        })
+    }
+
+    fn store_want(&mut self, agent: Name, source: Source, lake: LakeId) -> Result<(), WriteError> {
+        let write =
+            move |driver: &mut Self| driver.store.write(&[Write::Want { agent: &agent, source: &source, lake: &lake }]);
+        self.whole(write)
+    }
+
+    /// Notes that an agent follows a source, and answers with the source's cell, its replica loaded.
+    pub(super) fn want(
+        &mut self,
+        declared: Arc<Declared>,
+        source: Source,
+        reply: oneshot::Sender<Result<Arc<TideCell>, SurfError>>,
+    ) {
+        // Whoever no longer waits for the answer does not need it.
+        match self.note_want(&declared, &source) {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(Wanted::Here(cell)) => drop(reply.send(Ok(cell))),
+            Ok(Wanted::Stored(stored)) => self.load_replica(stored, declared, source, reply),
+        }
+    }
+
+    fn note_want(&mut self, declared: &Declared, source: &Source) -> Result<Wanted, SurfError> {
+        let store = |driver: &mut Self| {
+            driver.store_want(declared.agent.clone(), source.clone(), declared.lake.clone()).map_err(SurfError::from)
+        };
+        if source.peer == self.id {
+            // Its own publication needs no replica. A wish for the wrong lake is refused before
+            // it is noted: noted, it would be in the way of the right one at each start.
+            let key = TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() };
+            // One that is only stored may be an older version, which is upgraded when it is declared.
+            let loaded = self.catalog.existing(&key).and_then(|cell| cell.lake());
+            let loaded = loaded.filter(|lake| *lake != declared.lake);
+            let stored = self.stored.get(&key).map(|(_, row)| row.lake.clone());
+            let newer = |lake: &LakeId| lake.name != declared.lake.name || lake.version > declared.lake.version;
+            if let Some(stored) = loaded.or(stored.filter(newer)) {
+                return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
+            }
+            store(self)?;
+            return Ok(Wanted::Here(self.catalog.cell(&key)));
+        }
+        let key = TideKey::Replica(source.clone());
+        if let Some(held) = self.entries.get(&key) {
+            let (stored, cell) = (held.row.lake.clone(), held.cell.clone());
+            if stored != declared.lake {
+                return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
+            }
+            store(self)?;
+            return Ok(Wanted::Here(cell));
+        }
+        if let Some((id, row)) = self.stored.get(&key).cloned() {
+            // One of another version is upgraded before the wish is noted.
+            if row.lake == declared.lake {
+                store(self)?;
+            }
+            return Ok(Wanted::Stored((id, row)));
+        }
+        store(self)?;
+        // Nothing is stored of a replica before its first rock.
+        let backing = self.new_backing(Durability::Disk);
+        let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch: NO_EPOCH, rule: Rule::default() };
+        let cell = self.catalog.cell(&key);
+        let fold = (declared.new_fold)();
+        if self.tombstones.contains_key(&key) {
+            cell.set_killed(true);
+        }
+        self.entries.insert(key, Entry::new(cell.clone(), fold, row, backing));
+        Ok(Wanted::Here(cell))
+    }
+
+    /// Notes that an agent no longer follows a source; `last` says that no other does.
+    pub(super) fn unwant(&mut self, agent: &Name, source: &Source, last: bool) -> Result<(), WriteError> {
+        let (agent, source, key) = (agent.clone(), source.clone(), TideKey::Replica(source.clone()));
+        if !last || source.peer == self.id {
+            return self.whole(move |driver| driver.store.write(&[Write::Unwant { agent: &agent, source: &source }]));
+        }
+        // An agent that an earlier run had, and that this one has not declared yet, still wants it.
+        let wanted = self.store.wanted()?.iter().any(|(other, from, _)| *from == source && *other != agent);
+        let stored = self.replica_stored(&key);
+        self.whole(move |driver| {
+            let mut writes = vec![Write::Unwant { agent: &agent, source: &source }];
+            if let (Some((id, _)), false) = (&stored, wanted) {
+                writes.push(Write::Drop { id: *id });
+                writes.push(Write::NoTombstone { key: &key });
+            }
+            driver.store.write(&writes)?;
+            driver.forget_replica(&key);
+            if !wanted {
+                driver.tombstones.remove(&key);
+            }
+            match stored.clone().filter(|_| wanted) {
+                Some(stored) => driver.stored.insert(key.clone(), stored),
+                None => driver.stored.remove(&key),
+            };
+            Ok(())
+        })
+    }
+
+    pub(super) fn new_backing(&mut self, durability: Durability) -> Backing {
+        match durability {
+            Durability::Disk => {
+                let id = self.next_id;
+                self.next_id += 1;
+                Backing::Disk { store: self.store.clone(), id }
+            }
+            Durability::Memory => Backing::Memory(Arc::default()),
+        }
+    }
+}
+
+/// What loading a stored tide takes, so that it can be done away from the driver.
+pub(super) struct Loading {
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    cell: Arc<TideCell>,
+    access: Access<PeerId>,
+    killed: bool,
+}
+
+impl Loading {
+    pub(super) fn new(driver: &Driver, key: &TideKey) -> Self {
+        let access = match key {
+            TideKey::Publication { agent, path } => {
+                driver.access.get(&(agent.clone(), path.clone())).cloned().unwrap_or_default()
+            }
+            TideKey::Replica(_) => Access::secret(),
+        };
+        Self {
+            store: driver.store.clone(),
+            metrics: driver.metrics.clone(),
+            cell: driver.catalog.cell(key),
+            access,
+            killed: driver.tombstones.contains_key(key),
+        }
+    }
+
     /// What the declared lake makes of a tide that is stored under another version.
-    async fn upgrade(&self, id: u64, row: &TideRow, declared: &Declared) -> Result<Upgraded, UpgradeFailed> {
+    pub(super) fn upgrade(&self, id: u64, row: &TideRow, declared: &Declared) -> Result<Upgraded, UpgradeFailed> {
         if row.lake.name != declared.lake.name || row.lake.version > declared.lake.version {
             return Err(UpgradeFailed::NoWay);
         }
@@ -113,7 +268,7 @@ impl Driver {
             waves.extend(more);
         }
         let mut fold = (declared.new_fold)();
-        fold.open(&self.metrics).await;
+        fold.open_beside(Beside::Nothing);
         fold.upgrade(Older::new(row.lake.version, &rock, &waves)).map_err(|error| match error {
             UpgradeError::NoWay { .. } => UpgradeFailed::NoWay,
             UpgradeError::Failed(reason) => UpgradeFailed::Failed(reason),
@@ -127,175 +282,56 @@ impl Driver {
         Ok(Upgraded::new(id, row, head, info, rock))
     }
 
-    fn store_upgraded(&mut self, upgraded: Upgraded) -> Result<(), WriteError> {
-        self.whole(move |driver| {
-            driver.store.write(&upgraded.writes())?;
-            let Upgraded { id, row, .. } = &upgraded;
-            tracing::info!(path = %row.key, lake = %row.lake, "upgraded");
-            driver.stored.insert(row.key.clone(), (*id, row.clone()));
-            Ok(())
-        })
-    }
-
-    fn store_want(&mut self, agent: Name, source: Source, lake: LakeId) -> Result<(), WriteError> {
-        let write =
-            move |driver: &mut Self| driver.store.write(&[Write::Want { agent: &agent, source: &source, lake: &lake }]);
-        self.whole(write)
-    }
-
     /// Makes the entry of a stored tide, its rock loaded and checked.
-    async fn load(&self, id: u64, row: TideRow, declared: &Declared) -> Result<(Entry, Body), LoadError> {
+    pub(super) fn load(self, id: u64, row: TideRow, declared: &Declared) -> Result<(Entry, Body), LoadError> {
         let backing = Backing::Disk { store: self.store.clone(), id };
         let stored = self.store.tide(id)?;
         let oversize = stored.rocks.values().any(|info| info.bytes > MAX_ROCK_BYTES as u64);
         let newest = stored.rocks.last_key_value().map(|(aeon, _)| *aeon).filter(|_| !oversize);
         let newest = newest.ok_or(LoadError::NoRock)?;
-        let bytes_since_rock = self.bytes_since(&backing, newest, stored.waves.map(|(_, last)| last))?;
+        // What an agent of this node gives is not weighed.
+        let weighed = matches!(row.key, TideKey::Replica(_));
+        let first = stored.waves.map(|(first, _)| first).filter(|_| weighed).unwrap_or(newest.next());
+        let sizes = sizes(&backing, first, stored.waves.map(|(_, last)| last))?;
+        let bytes_since_rock = sizes.iter().filter(|(aeon, _)| *aeon > newest).map(|(_, bytes)| bytes).sum();
         let tide = Tide::restore(row.epoch, row.rule, stored.rocks, stored.waves, bytes_since_rock)
             .map_err(|_| LoadError::Gap(newest.next()))?;
-        let cell = self.catalog.cell(&row.key);
+        let tide = if weighed { tide.bounded(MAX_REPLICA_HISTORY_BYTES, sizes) } else { tide };
         let mut fold = (declared.new_fold)();
-        fold.open(&self.metrics).await;
+        fold.open_beside(Beside::Nothing);
         let slot = fold.slot();
         // The entry is loaded against a cell of its own, so that no reader sees it half-way.
         let draft = Arc::new(TideCell::new(row.key.clone(), StatusChanges::default()));
-        let access = match &row.key {
-            TideKey::Publication { agent, path } => {
-                let access = self.access.get(&(agent.clone(), path.clone()));
-                access.cloned().unwrap_or_default()
-            }
-            TideKey::Replica(_) => Access::secret(),
-        };
         let body = || Body {
             lake: row.lake.clone(),
             tide: tide.clone(),
             backing: backing.clone(),
             rock: slot.clone(),
-            access: access.clone(),
+            access: self.access.clone(),
         };
         draft.begin(body());
         let mut entry = Entry::new(draft, fold, row.clone(), backing.clone());
         entry.load_committed()?;
         entry.fold.close(Some(tide.cursor()));
-        entry.cell = cell;
-        if self.tombstones.contains_key(&row.key) {
-            entry.cell.set_killed(true);
+        let body = body();
+        if self.killed {
+            self.cell.set_killed(true);
         }
-        Ok((entry, body()))
+        entry.cell = self.cell;
+        Ok((entry, body))
     }
+}
 
-    fn bytes_since(&self, backing: &Backing, rock: Aeon, last: Option<Aeon>) -> Result<u64, StorageError> {
-        let (mut first, mut bytes) = (rock.next(), 0);
-        while let Some(last) = last.filter(|last| first <= *last) {
-            let waves = backing.waves(first, last, crate::limits::MAX_BATCH_BYTES)?;
-            if waves.is_empty() {
-                break;
-            }
-            bytes += waves.iter().map(|wave| wave.len() as u64).sum::<u64>();
-            first = Aeon(first.0 + waves.len() as u64);
+/// The sizes of stored waves, from this one on.
+fn sizes(backing: &Backing, mut first: Aeon, last: Option<Aeon>) -> Result<Vec<(Aeon, u64)>, StorageError> {
+    let mut sizes = Vec::new();
+    while let Some(last) = last.filter(|last| first <= *last) {
+        let waves = backing.waves(first, last, crate::limits::MAX_BATCH_BYTES)?;
+        if waves.is_empty() {
+            break;
         }
-        Ok(bytes)
+        sizes.extend((first.0..).map(Aeon).zip(waves.iter().map(|wave| wave.len() as u64)));
+        first = Aeon(first.0 + waves.len() as u64);
     }
-
-    /// Notes that an agent follows a source, and returns the source's cell, its replica loaded.
-    pub(super) async fn want(&mut self, declared: &Declared, source: Source) -> Result<Arc<TideCell>, SurfError> {
-        if source.peer == self.id {
-            // Its own publication needs no replica. A wish for the wrong lake is refused before
-            // it is noted: noted, it would be in the way of the right one at each start.
-            let key = TideKey::Publication { agent: source.agent.clone(), path: source.path.clone() };
-            // One that is only stored may be an older version, which is upgraded when it is declared.
-            let loaded = self.catalog.existing(&key).and_then(|cell| cell.lake());
-            let loaded = loaded.filter(|lake| *lake != declared.lake);
-            let stored = self.stored.get(&key).map(|(_, row)| row.lake.clone());
-            let newer = |lake: &LakeId| lake.name != declared.lake.name || lake.version > declared.lake.version;
-            if let Some(stored) = loaded.or(stored.filter(newer)) {
-                return Err(SurfError::LakeVersion { stored, declared: declared.lake.clone() });
-            }
-            self.store_want(declared.agent.clone(), source.clone(), declared.lake.clone())?;
-            return Ok(self.catalog.cell(&key));
-        }
-        let key = TideKey::Replica(source.clone());
-        if let Some(held) = self.entries.get(&key).filter(|entry| entry.row.lake != declared.lake) {
-            return Err(SurfError::LakeVersion { stored: held.row.lake.clone(), declared: declared.lake.clone() });
-        }
-        if let Some((id, row)) = self.stored.get(&key).filter(|(_, row)| row.lake != declared.lake) {
-            let (stored, declared_lake) = (row.lake.clone(), declared.lake.clone());
-            let upgraded = self.upgrade(*id, row, declared).await.map_err(|error| match error {
-                UpgradeFailed::NoWay => SurfError::LakeVersion { stored, declared: declared_lake },
-                UpgradeFailed::Storage(error) => error.into(),
-                UpgradeFailed::Failed(reason) => SurfError::Upgrade { stored, declared: declared_lake, reason },
-            })?;
-            self.store_upgraded(upgraded)?;
-        }
-        self.store_want(declared.agent.clone(), source.clone(), declared.lake.clone())?;
-        if let Some(entry) = self.entries.get(&key) {
-            return Ok(entry.cell.clone());
-        }
-        if let Some((id, row)) = self.stored.get(&key).cloned() {
-            let loaded = self.load(id, row, declared).await;
-            let (entry, body) = loaded.map_err(|error| match error {
-                LoadError::Storage(error) => SurfError::Storage(error),
-                error => SurfError::Damaged { reason: error.to_string() },
-            })?;
-            self.stored.remove(&key);
-            let cell = entry.cell.clone();
-            cell.begin(body);
-            cell.wake();
-            self.entries.insert(key, entry);
-            return Ok(cell);
-        }
-        // Nothing is stored of a replica before its first rock.
-        let backing = self.new_backing(Durability::Disk);
-        let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch: NO_EPOCH, rule: Rule::default() };
-        let cell = self.catalog.cell(&key);
-        let fold = (declared.new_fold)();
-        if self.tombstones.contains_key(&key) {
-            cell.set_killed(true);
-        }
-        self.entries.insert(key, Entry::new(cell.clone(), fold, row, backing));
-        Ok(cell)
-    }
-
-    /// Notes that an agent no longer follows a source; `last` says that no other does.
-    pub(super) fn unwant(&mut self, agent: &Name, source: &Source, last: bool) -> Result<(), WriteError> {
-        let (agent, source, key) = (agent.clone(), source.clone(), TideKey::Replica(source.clone()));
-        if !last || source.peer == self.id {
-            return self.whole(move |driver| driver.store.write(&[Write::Unwant { agent: &agent, source: &source }]));
-        }
-        // An agent that an earlier run had, and that this one has not declared yet, still wants it.
-        let wanted = self.store.wanted()?.iter().any(|(other, from, _)| *from == source && *other != agent);
-        let loaded = self.entries.get(&key).and_then(|entry| Some((entry.backing.disk_id()?, entry.row.clone())));
-        let stored = loaded.filter(|(_, row)| row.epoch != NO_EPOCH).or_else(|| self.stored.get(&key).cloned());
-        self.whole(move |driver| {
-            let mut writes = vec![Write::Unwant { agent: &agent, source: &source }];
-            if let (Some((id, _)), false) = (&stored, wanted) {
-                writes.push(Write::Drop { id: *id });
-                writes.push(Write::NoTombstone { key: &key });
-            }
-            driver.store.write(&writes)?;
-            if let Some(entry) = driver.entries.remove(&key) {
-                entry.cell.end(Ended::Quit);
-            }
-            driver.catalog.forget(&key);
-            if !wanted {
-                driver.tombstones.remove(&key);
-            }
-            match stored.clone().filter(|_| wanted) {
-                Some(stored) => driver.stored.insert(key.clone(), stored),
-                None => driver.stored.remove(&key),
-            };
-            Ok(())
-        })
-    }
-
-    pub(super) fn new_backing(&mut self, durability: Durability) -> Backing {
-        match durability {
-            Durability::Disk => {
-                let id = self.next_id;
-                self.next_id += 1;
-                Backing::Disk { store: self.store.clone(), id }
-            }
-            Durability::Memory => Backing::Memory(Arc::default()),
-        }
-    }
+    Ok(sizes)
 }

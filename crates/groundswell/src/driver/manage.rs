@@ -9,10 +9,11 @@ use groundswell_core::{
     tide::{Changes, RockInfo},
 };
 
-use super::{Batch, Declared, Driver, batch::stage, entry::Entry, entry::RockRefused};
+use super::{Batch, Declared, Driver, batch::stage, entry::Entry};
 use crate::{
     cell::{Body, TideCell},
     error::{ManageError, StorageError, WriteError, panic_message},
+    fold::{Beside, Fold},
     metrics::Metrics,
     source::PeerId,
     store::{Backing, History, TideKey, TideRow, Write},
@@ -58,7 +59,7 @@ impl Driver {
         Ok(access)
     }
 
-    /// Sets the rule of a publication or a replica, and does at once what it says.
+    /// Sets the rule of a publication, and does at once what it says.
     pub(super) async fn set_rule(&mut self, key: &TideKey, rule: Rule) -> Result<(), ManageError> {
         self.change_tide(key, |entry, changes| {
             entry.row.rule = rule;
@@ -95,8 +96,7 @@ impl Driver {
                 None
             }
             Ok(None) => None,
-            Err(RockRefused::TooLarge(bytes)) => Some(format!("it would have {bytes} bytes")),
-            Err(RockRefused::Encode(reason)) => Some(reason),
+            Err(refused) => Some(refused.to_string()),
         };
         if let Some(reason) = refused {
             self.take_back(batch.staged).await;
@@ -147,7 +147,7 @@ impl Driver {
         })
     }
 
-    /// Begins a publication with the state and the history of another tide, in an epoch of its own.
+    /// Begins a publication with the state and the history of another one, in an epoch of its own.
     /// `access` is that of the new one; without it, it is the origin's.
     pub(super) async fn replicate(
         &mut self,
@@ -156,22 +156,49 @@ impl Driver {
         to: Path,
         access: Option<Access<PeerId>>,
     ) -> Result<Aeon, ManageError> {
+        self.may_copy(from, declared, &to)?;
+        let no_state = || ManageError::NoState(from.path().clone());
+        let no_rock = |reason: String| ManageError::NoRock { path: from.path().clone(), reason };
+        let origin = self.entries.get_mut(from).ok_or_else(no_state)?;
+        let rock = origin.copy_rock(&self.metrics).await?.map_err(no_rock)?;
+        let mut fold = (declared.new_fold)();
+        fold.open_beside(Beside::Nothing);
+        fold.load(Some(&rock)).map_err(|error| no_rock(error.to_string()))?;
+        self.begin_copy(from, declared, to, access, fold)
+    }
+
+    /// Whether a publication may begin with the state of another tide.
+    pub(super) fn may_copy(&self, from: &TideKey, declared: &Declared, to: &Path) -> Result<(), ManageError> {
         let key = TideKey::Publication { agent: declared.agent.clone(), path: to.clone() };
         if self.entries.contains_key(&key) || self.stored.contains_key(&key) {
-            return Err(ManageError::NotEmpty(to));
+            return Err(ManageError::NotEmpty(to.clone()));
         }
-        let no_state = || ManageError::NoState(from.path().clone());
-        let origin = self.entries.get(from).ok_or_else(no_state)?;
+        let origin = self.entries.get(from).filter(|entry| entry.cell.has_state());
+        let origin = origin.ok_or_else(|| ManageError::NoState(from.path().clone()))?;
         if origin.row.lake != declared.lake {
             let (path, stored) = (from.path().clone(), origin.row.lake.clone());
             return Err(ManageError::LakeVersion { path, stored, declared: declared.lake.clone() });
         }
+        Ok(())
+    }
+
+    /// The same, with the rock of the origin in a fold of its own.
+    pub(super) fn begin_copy(
+        &mut self,
+        from: &TideKey,
+        declared: &Declared,
+        to: Path,
+        access: Option<Access<PeerId>>,
+        mut fold: Box<dyn Fold>,
+    ) -> Result<Aeon, ManageError> {
+        self.may_copy(from, declared, &to)?;
+        let key = TideKey::Publication { agent: declared.agent.clone(), path: to.clone() };
+        let no_state = || ManageError::NoState(from.path().clone());
+        let origin = self.entries.get(from).ok_or_else(no_state)?;
         let epoch = Epoch(rand::random());
         let tide = origin.cell.with_tide(|tide| tide.forked(epoch)).ok_or_else(no_state)?;
         let backing = self.new_backing(declared.durability);
-        let origin = self.entries.get_mut(from).ok_or_else(no_state)?;
-        let no_rock = |reason: String| ManageError::NoRock { path: from.path().clone(), reason };
-        let rock = origin.copy_rock(&self.metrics).await?.map_err(no_rock)?;
+        let origin = self.entries.get(from).ok_or_else(no_state)?;
         let history = origin.backing.history(&tide, backing.disk_id().is_some())?;
         let own = (declared.agent.clone(), to);
         let from_access = match from {
@@ -180,9 +207,6 @@ impl Driver {
         };
         let access = access.unwrap_or(from_access);
         let row = TideRow { key: key.clone(), lake: declared.lake.clone(), epoch, rule: tide.rule() };
-        let mut fold = (declared.new_fold)();
-        fold.open(&self.metrics).await;
-        fold.load(Some(&rock)).map_err(|error| no_rock(error.to_string()))?;
         let at = tide.cursor();
         fold.close(Some(at));
         let mut parts = Some((fold, tide, history));

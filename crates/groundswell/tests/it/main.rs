@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod behaviour;
+mod burden;
 mod chat;
 mod common;
 mod damaged_rock;
