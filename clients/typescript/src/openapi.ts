@@ -200,6 +200,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pairing": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether this machine takes claims, and who has claimed it in vain */
+        get: operations["getPairing"];
+        put?: never;
+        /**
+         * Opens this machine for claims, for a time
+         * @description A machine takes claims only while a person has opened it: by this, by `groundswell claims`, or by a button of its program; and from a manager that has its ticket with a one-time secret. Claims that were in vain before are forgiven.
+         */
+        post: operations["openPairing"];
+        /**
+         * Closes this machine for claims before its time is over
+         * @description Claims under way go on. While `groundswell claims` or a program waits for one, the machine stays open.
+         */
+        delete: operations["closePairing"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pairing/ticket": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a ticket with a one-time secret
+         * @description A claim with this ticket is let in though the machine is not open for others, until one has made a pair. The PIN is compared all the same. It takes the place of the ticket with a secret before, and ends with the process.
+         */
+        post: operations["makeClaimTicket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/machines/{machine}/spaces": {
         parameters: {
             query?: never;
@@ -664,6 +709,21 @@ export interface components {
             /** @description Why it failed. */
             reason: string | null;
         };
+        Pairing: {
+            /** @description Whether any manager may claim it. */
+            open: boolean;
+            /** @description For how long, where it was opened for a time. */
+            open_ms: number | null;
+            /** @description For how long a ticket's one-time secret admits a claim, where there is one. */
+            ticket_ms: number | null;
+            /** @description How many claims more may be in vain before all are refused. */
+            attempts_left: number;
+            /** @description Who has claimed it in vain, those with the most claims first. */
+            in_vain: {
+                manager: components["schemas"]["Id"];
+                claims: number;
+            }[];
+        };
         /** @description Of `key` and `key_base64` there is one; of `value` and `value_base64` one, or none where values were left out. */
         Entry: {
             /** @description Where it is UTF-8. */
@@ -959,6 +1019,19 @@ export interface components {
             /** @description What the node's clock showed when this was said, and by which its moments are told. */
             now_ms: components["schemas"]["Milliseconds"];
         };
+        /** @description Topic `claims`, of a machine: whether it takes claims is so now. */
+        PairingEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "pairing";
+            pairing: components["schemas"]["Pairing"];
+            /** @description Which topic, from 0; only in /stream. */
+            topic?: number;
+            /** @description What the node's clock showed when this was said, and by which its moments are told. */
+            now_ms: components["schemas"]["Milliseconds"];
+        };
         /** @description Topic `node`: when something has changed but the clock, once a second at most; counters and addresses every 5 s, and with a change. */
         NodeEvent: {
             /**
@@ -1042,13 +1115,15 @@ export interface components {
             now_ms: number;
         };
         /** @description The `data` of a server-sent event: one line of JSON. The event's name is its `type`. */
-        Event: components["schemas"]["PutEvent"] | components["schemas"]["DeleteEvent"] | components["schemas"]["LeftEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["CaughtUpEvent"] | components["schemas"]["UpdateEvent"] | components["schemas"]["NotAvailableEvent"] | components["schemas"]["KilledEvent"] | components["schemas"]["FreshnessEvent"] | components["schemas"]["EndedEvent"] | components["schemas"]["GoneEvent"] | components["schemas"]["MachineEvent"] | components["schemas"]["ClaimEvent"] | components["schemas"]["NodeEvent"] | components["schemas"]["PublicationEvent"] | components["schemas"]["PublicationGoneEvent"] | components["schemas"]["SubscriptionEvent"] | components["schemas"]["SubscriptionGoneEvent"] | components["schemas"]["HelloEvent"] | components["schemas"]["HeartbeatEvent"];
+        Event: components["schemas"]["PutEvent"] | components["schemas"]["DeleteEvent"] | components["schemas"]["LeftEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["CaughtUpEvent"] | components["schemas"]["UpdateEvent"] | components["schemas"]["NotAvailableEvent"] | components["schemas"]["KilledEvent"] | components["schemas"]["FreshnessEvent"] | components["schemas"]["EndedEvent"] | components["schemas"]["GoneEvent"] | components["schemas"]["MachineEvent"] | components["schemas"]["ClaimEvent"] | components["schemas"]["PairingEvent"] | components["schemas"]["NodeEvent"] | components["schemas"]["PublicationEvent"] | components["schemas"]["PublicationGoneEvent"] | components["schemas"]["SubscriptionEvent"] | components["schemas"]["SubscriptionGoneEvent"] | components["schemas"]["HelloEvent"] | components["schemas"]["HeartbeatEvent"];
         /** @description `/seg/seg`: 1 to 16 segments of 1 to 255 bytes, without control characters; none is `*`. */
         Path: string;
         /** @description A name: 1 to 64 bytes, without `/` and control characters. */
         Name: string;
         /** @description A ticket: the id of a peer and the addresses where it can be reached. The id alone is a ticket without addresses. */
         Ticket: string;
+        /** @description A machine's ticket, for a claim: with a one-time secret it has a dot and 32 hexadecimal digits more. */
+        ClaimTicket: string;
         /** @description A place in a stream. */
         Cursor: string;
         /** @description The name of a space: at most 64 bytes, without `/` and control characters. The default space has the empty name. */
@@ -1943,7 +2018,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    ticket: components["schemas"]["Ticket"];
+                    ticket: components["schemas"]["ClaimTicket"];
                 };
             };
         };
@@ -2051,6 +2126,143 @@ export interface operations {
             431: components["responses"]["HeadTooLarge"];
             500: components["responses"]["Internal"];
             503: components["responses"]["ShutDown"];
+        };
+    };
+    getPairing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Whether it does. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pairing"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            409: components["responses"]["WrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    openPairing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description For how long: 120 unless said otherwise. */
+                    seconds?: number;
+                };
+            };
+        };
+        responses: {
+            /** @description It is open. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pairing"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["WrongRole"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    closePairing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pairing"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            409: components["responses"]["WrongRole"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    makeClaimTicket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description For how long: 3,600 unless said otherwise. */
+                    seconds?: number;
+                };
+            };
+        };
+        responses: {
+            /** @description The ticket. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @description The machine's ticket with the secret. Keep it as one. */
+                        ticket: components["schemas"]["ClaimTicket"];
+                    };
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["NoToken"];
+            403: components["responses"]["ForeignOrigin"];
+            408: components["responses"]["TooSlow"];
+            409: components["responses"]["WrongRole"];
+            413: components["responses"]["TooLarge"];
+            414: components["responses"]["AddressTooLong"];
+            421: components["responses"]["ForeignHost"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadTooLarge"];
+            500: components["responses"]["Internal"];
         };
     };
     listSpaces: {

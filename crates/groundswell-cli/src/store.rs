@@ -132,7 +132,11 @@ impl Store {
             }
             Self::Manager(manager) => (None, Some(Self::machines(manager))),
         };
-        Status { node: node.status(), role: self.role(), manager, machines }
+        let claims = match self {
+            Self::Machine(machine) => Some(machine.claims_open().into()),
+            Self::Peer | Self::Manager(_) => None,
+        };
+        Status { node: node.status(), role: self.role(), manager, machines, claims }
     }
 
     /// The other sides.

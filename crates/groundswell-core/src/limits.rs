@@ -129,9 +129,26 @@ pub const KV_FRAME_OVERHEAD_BYTES: usize = MAX_SIGNED_ENTRY_BYTES + 64;
 /// milliseconds (60 s): long enough to compare six digits, short enough to try again.
 pub const CLAIM_TIMEOUT_MS: u64 = 60_000;
 
-/// How many claims in vain a machine takes within [`CLAIM_WINDOW_MS`] before it refuses others:
-/// each one is a chance in a million to meet the PIN that a manager is shown elsewhere.
-pub const MAX_CLAIM_ATTEMPTS: usize = 10;
+/// How long a manager may take from its claim until it reveals its nonce, in milliseconds (5 s): a few round trips of
+/// the worst line. No person is asked before, so that a claim which is only held takes a place for no longer.
+pub const CLAIM_REVEAL_TIMEOUT_MS: u64 = 5_000;
+
+/// How many claims may be under way at a machine at once: what a person can tell apart by their PINs. A stranger who holds
+/// one is in nobody's way.
+pub const MAX_CLAIMS_AT_ONCE: usize = 4;
+
+/// How many claims in vain of all peers together a machine takes, until a person opens pairing again or
+/// [`CLAIM_WINDOW_MS`] has passed: each one is a chance in a million to meet the PIN that a manager is shown elsewhere.
+pub const MAX_CLAIM_ATTEMPTS: usize = 20;
+
+/// How many of them one peer may have: enough for an honest one, and a fraction of what all have together.
+pub const MAX_CLAIM_ATTEMPTS_OF_PEER: usize = 5;
+
+/// The longest time for which pairing can be opened at once, in milliseconds (10 min).
+pub const MAX_CLAIMS_OPEN_MS: u64 = 600_000;
+
+/// The longest time for which a one-time secret can be valid, in milliseconds (24 h).
+pub const MAX_CLAIM_SECRET_MS: u64 = 86_400_000;
 
 /// How long a claim in vain is held against the next ones, in milliseconds (10 min).
 pub const CLAIM_WINDOW_MS: u64 = 600_000;

@@ -66,6 +66,12 @@ export const deleteEntry = async (place) => (await ask('DELETE', entryPath(place
 /** @param {string} ticket */
 export const beginClaim = async (ticket) => (await ask('POST', 'claims', { json: { ticket } })).json();
 
+/** Opens this machine for claims, for as long as the node thinks right. */
+export const openPairing = async () => (await ask('POST', 'pairing', { json: {} })).json();
+
+/** Closes it again. */
+export const closePairing = async () => (await ask('DELETE', 'pairing')).json();
+
 /** @param {number} claim @param {boolean} same */
 export const answerClaim = async (claim, same) => (await ask('POST', `claims/${claim}/answer`, { json: { same } })).json();
 

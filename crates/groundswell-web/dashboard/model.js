@@ -60,6 +60,8 @@ export class Model {
     this.machines = new List();
     /** @type {List<any>} */
     this.claims = new List();
+    /** Whether this machine takes claims, and when that was told. @type {any} */
+    this.pairing = null;
     /** @type {List<any>} */
     this.publications = new List();
     /** @type {List<any>} */
@@ -179,6 +181,10 @@ export class Model {
       case 'gone':
         this.machines.held.delete(event.machine);
         this.changed.add('machines');
+        break;
+      case 'pairing':
+        this.pairing = { ...event.pairing, told_ms: now };
+        this.changed.add('claims');
         break;
       case 'claim':
         this.claims.set(String(event.claim.claim).padStart(12, '0'), byPage(event.claim, event.now_ms, now));

@@ -19,7 +19,7 @@ const FAILURES = ['failed', 'storage', 'other'];
 /** The names of all events: an EventSource has to be asked for each. */
 const NAMES = [
   'hello', 'heartbeat', 'put', 'delete', 'left', 'reset', 'caught_up', 'update', 'not_available', 'killed', 'freshness',
-  'ended', 'gone', 'machine', 'claim', 'node', 'publication', 'publication_gone', 'subscription', 'subscription_gone',
+  'ended', 'gone', 'machine', 'claim', 'pairing', 'node', 'publication', 'publication_gone', 'subscription', 'subscription_gone',
 ];
 
 /** @typedef {import('./topics.js').Topic} Topic */

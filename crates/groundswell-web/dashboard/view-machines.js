@@ -1,9 +1,9 @@
 // The machines, their status and freshness; claiming them by PIN, and releasing them.
 
-import { answerClaim, beginClaim, release } from './api.js';
+import { answerClaim, beginClaim, closePairing, openPairing, release } from './api.js';
 import { confirmed } from './confirm.js';
 import { byId, copyButton, el, keyed, markId, say, setHidden, setStanding, setText } from './dom.js';
-import { clock, count, currency, delivery, link, shortId, skewWords } from './words.js';
+import { clock, count, currency, delivery, link, pairingWords, shortId, skewWords } from './words.js';
 
 /** How long a claim that has ended is shown, in milliseconds. */
 const ENDED_CLAIM_MS = 5 * 60_000;
@@ -17,6 +17,19 @@ export class MachinesView {
       event.preventDefault();
       this.claim();
     });
+    byId('pairing-open').addEventListener('click', () => this.pair(openPairing));
+    byId('pairing-close').addEventListener('click', () => this.pair(closePairing));
+  }
+
+  /** @param {() => Promise<any>} how */
+  async pair(how) {
+    const error = byId('pairing-error');
+    setText(error, '');
+    try {
+      await how();
+    } catch (refused) {
+      setText(error, `Not done: ${/** @type {Error} */ (refused).message}.`);
+    }
   }
 
   async claim() {
@@ -52,6 +65,12 @@ export class MachinesView {
     const none = byId('machines-none');
     setHidden(none, machines.length > 0 || !model.machines.caughtUp);
     setText(none, 'No machine is claimed yet. Paste the ticket that a machine shows, and compare the PINs.');
+    if (model.pairing) {
+      const { said, open, timed } = pairingWords(model.pairing, now);
+      setText(byId('pairing-said'), said);
+      setText(byId('pairing-open'), open ? 'Open it longer' : 'Open pairing');
+      setHidden(byId('pairing-close'), !timed);
+    }
     this.renderClaims(now);
   }
 

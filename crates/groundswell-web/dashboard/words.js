@@ -54,6 +54,21 @@ export function delivery(machine, now) {
   return since === null ? '' : `! not delivered: what was written here ${span(now - since)} ago`;
 }
 
+/**
+ * Whether a machine takes claims, and who has claimed it in vain.
+ * @param {any} pairing With `told_ms`, when it was told. @param {number} now @returns {{said: string, open: boolean, timed: boolean}}
+ */
+export function pairingWords(pairing, now) {
+  const left = pairing.open_ms === null ? null : pairing.open_ms - (now - pairing.told_ms);
+  const timed = left !== null && left > 0;
+  const open = timed || (pairing.open && pairing.open_ms === null);
+  const words = [timed ? `Open for claims for ${span(left)}.` : open ? 'Open for claims while somebody waits for one.' : 'Closed: a manager can claim this machine only while pairing is open.'];
+  if (pairing.ticket_ms !== null && pairing.ticket_ms > now - pairing.told_ms) words.push('Its ticket with a one-time secret is good.');
+  const inVain = pairing.in_vain.map((/** @type {any} */ one) => `${one.claims} by ${shortId(one.manager)}`);
+  if (inVain.length > 0) words.push(`Claims in vain: ${inVain.join(', ')}${pairing.attempts_left === 0 ? '; no more are taken until pairing is opened again' : ''}.`);
+  return { said: words.join(' '), open, timed };
+}
+
 /** @param {number|null} skew In milliseconds. @returns {{text: string, bad: boolean}} */
 export function skewWords(skew) {
   if (skew === null) return { text: 'not known', bad: false };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use groundswell::{
-    ClaimError, ClaimFailure, ClaimPin, IncomingClaim, Machine, Manager, Moment, PeerId, PeerTicket, PendingClaim,
+    ClaimError, ClaimFailure, ClaimPin, ClaimTicket, IncomingClaim, Machine, Manager, Moment, PeerId, PendingClaim,
 };
 use serde::Serialize;
 use tokio::{
@@ -125,7 +125,7 @@ impl Claims {
 
     /// Claims the machine of a ticket, up to its PIN.
     pub(crate) async fn begin(self: &Arc<Self>, manager: &Manager, ticket: &str) -> Result<ClaimView, Problem> {
-        let ticket: PeerTicket = ticket.trim().parse()?;
+        let ticket: ClaimTicket = ticket.trim().parse()?;
         let pending = self.locked().values().filter(|claim| !claim.view.state.is_over()).count();
         if pending >= MAX_PENDING_CLAIMS {
             let detail = format!("{pending} claims wait for an answer: answer them, or wait a minute");
@@ -166,11 +166,11 @@ impl Claims {
         Outcome::new(answered.map(|_| own), matches!(said, Ok(Ok(false))))
     }
 
-    /// Takes the claims that a machine is asked, until it or the interface is shut down.
+    /// Takes the claims that a machine is asked, until it or the interface is shut down. It opens the machine for none.
     pub(crate) async fn take_incoming(self: Arc<Self>, machine: Machine) {
         loop {
             let asked = tokio::select! {
-                asked = machine.await_incoming_claim() => asked,
+                asked = machine.await_admitted_claim() => asked,
                 () = self.closing.cancelled() => return,
             };
             let Some(asked) = asked else { return };

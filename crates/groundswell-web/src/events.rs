@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     claims::ClaimView,
-    views::{MachineView, NodeView, PublicationView, SubscriptionView},
+    views::{MachineView, NodeView, PairingView, PublicationView, SubscriptionView},
 };
 
 /// One event, before it is on the wire.
@@ -238,6 +238,9 @@ pub(crate) enum Data<'a> {
         claim: &'a ClaimView,
         now_ms: u64,
     },
+    Pairing {
+        pairing: &'a PairingView,
+    },
     Node {
         node: &'a NodeView,
     },
@@ -275,6 +278,7 @@ impl Data<'_> {
             Self::Gone { .. } => "gone",
             Self::Machine { .. } => "machine",
             Self::Claim { .. } => "claim",
+            Self::Pairing { .. } => "pairing",
             Self::Node { .. } => "node",
             Self::Publication { .. } => "publication",
             Self::PublicationGone { .. } => "publication_gone",

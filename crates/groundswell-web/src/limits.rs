@@ -122,6 +122,12 @@ pub const MAX_CLAIMS: usize = 32;
 /// How many claims of this manager may wait for an answer at once: one person compares PINs.
 pub const MAX_PENDING_CLAIMS: usize = 8;
 
+/// For how long pairing is opened if nothing else is said, in seconds (2 min): to go to the manager and paste a ticket.
+pub const PAIRING_OPEN_SECONDS: u64 = 120;
+
+/// For how long a ticket with a one-time secret is good if nothing else is said, in seconds (1 h).
+pub const CLAIM_TICKET_SECONDS: u64 = 3_600;
+
 /// How long a claim may take in all (65 s): the minute that the machine allows, and what was under way then.
 pub const CLAIM_DEADLINE: Duration = Duration::from_secs(65);
 

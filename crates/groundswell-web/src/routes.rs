@@ -51,6 +51,12 @@ fn table() -> Vec<Route> {
         (api("/machines/{machine}/delivered"), &["get"], get(kv::delivered)),
         (api("/machines/{machine}/events"), &["get"], get(streams::entries)),
         (api("/claims"), &["get", "post"], get(machines::claims).post(machines::begin_claim)),
+        (
+            api("/pairing"),
+            &["get", "post", "delete"],
+            get(machines::pairing).post(machines::open_pairing).delete(machines::close_pairing),
+        ),
+        (api("/pairing/ticket"), &["post"], post(machines::claim_ticket)),
         (api("/claims/{claim}"), &["get"], get(machines::claim)),
         (api("/claims/{claim}/answer"), &["post"], post(machines::answer_claim)),
         (api("/publications"), &["get"], get(tides::publications)),

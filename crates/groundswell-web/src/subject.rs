@@ -95,6 +95,14 @@ impl Subject {
         }
     }
 
+    /// The machine that this node is.
+    pub(crate) fn own_machine(&self) -> Result<&Machine, Problem> {
+        match self {
+            Self::Machine(machine) => Ok(machine),
+            other => Err(Problem::new(Kind::WrongRole, format!("this node is a {}: ask a machine", other.role()))),
+        }
+    }
+
     /// The machines that there are here.
     pub(crate) fn machine_ids(&self) -> Vec<PeerId> {
         match self {

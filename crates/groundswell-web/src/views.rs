@@ -1,7 +1,8 @@
 //! What is told of nodes, machines, publications and subscriptions, as JSON.
 
 use groundswell::{
-    Access, Frequency, FreshnessKind, KvLink, LinkStatus, MetricsSnapshot, Moment, PeerId, Rule, Source, TideStatus,
+    Access, ClaimsOpen, Frequency, FreshnessKind, KvLink, LinkStatus, MetricsSnapshot, Moment, PeerId, Rule, Source,
+    TideStatus,
 };
 use serde::Serialize;
 
@@ -81,6 +82,51 @@ impl MachineView {
             keys_used,
             spaces,
         }
+    }
+}
+
+/// Whether a machine takes claims, and who has claimed it in vain.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct PairingView {
+    open: bool,
+    /// For how long, where it was opened for a time.
+    open_ms: Option<u64>,
+    /// For how long a ticket's one-time secret admits a claim, where there is one.
+    ticket_ms: Option<u64>,
+    attempts_left: usize,
+    in_vain: Vec<InVainView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct InVainView {
+    manager: String,
+    claims: usize,
+}
+
+impl From<ClaimsOpen> for PairingView {
+    fn from(open: ClaimsOpen) -> Self {
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let in_vain = |(manager, claims): (PeerId, usize)| InVainView { manager: manager.to_string(), claims };
+        Self {
+            open: open.open,
+            open_ms: open.open_for.map(ms),
+            ticket_ms: open.secret_for.map(ms),
+            attempts_left: open.attempts_left,
+            in_vain: open.attempts.into_iter().map(in_vain).collect(),
+        }
+    }
+}
+
+impl PairingView {
+    /// The same without the times that run out by themselves, which are no news.
+    pub(crate) fn without_times(&self) -> Self {
+        let running = |ms: Option<u64>| ms.map(|_| 0);
+        Self { open_ms: running(self.open_ms), ticket_ms: running(self.ticket_ms), ..self.clone() }
+    }
+
+    /// When the next of those times is over.
+    pub(crate) fn until_ms(&self) -> Option<u64> {
+        self.open_ms.into_iter().chain(self.ticket_ms).min()
     }
 }
 

@@ -22,7 +22,9 @@ async fn main() -> Result<(), Failure> {
     let machine = Machine::builder().data_dir(machine_dir.path()).offline().bind(loopback).spawn().await?;
     let manager = Manager::builder().data_dir(manager_dir.path()).offline().bind(loopback).spawn().await?;
 
-    // The manager has the machine's ticket from a QR code. Both show the PIN; both persons confirm.
+    // The machine's button was pressed: for two minutes a manager may claim it. This one has the machine's ticket from a QR
+    // code. Both show the PIN; both persons confirm.
+    machine.open_claims(Duration::from_secs(120));
     let claim = manager.begin_claim(&machine.ticket()).await?;
     println!("the manager shows {}", claim.pin);
     let (pin, answer) = machine.await_next_incoming_claim_request().await.ok_or("the machine is shut down")?;

@@ -70,10 +70,10 @@ pub use manager::{Manager, ManagerBuilder};
 pub use metrics::MetricsSnapshot;
 pub use moment::Moment;
 pub use node::{Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
-pub use pairing::{ClaimError, IncomingClaim, PendingClaim};
+pub use pairing::{ClaimError, ClaimsHeldOpen, ClaimsOpen, IncomingClaim, PendingClaim};
 pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
-pub use source::{PeerId, PeerTicket, Source};
+pub use source::{ClaimTicket, PeerId, PeerTicket, Source};
 
 /// The examples of the README and of the pages for users are compiled with the tests.
 #[cfg(doctest)]

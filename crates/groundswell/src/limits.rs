@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-pub use groundswell_core::limits::{MAX_KV_KEY_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES, MAX_WAVES_AT_ONCE};
+pub use groundswell_core::limits::{
+    MAX_CLAIM_SECRET_MS, MAX_CLAIMS_OPEN_MS, MAX_KV_KEY_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES, MAX_WAVES_AT_ONCE,
+};
 
 /// The most streams of updates that a node has open at once, for its own agents; and the most
 /// sources that it follows, read or not: each costs a stream on the wire and a task. What an agent's

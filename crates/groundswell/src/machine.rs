@@ -1,22 +1,30 @@
 //! The machine: one of the two roles of the key-value store.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use groundswell_core::{
     Cursor,
-    kv::{KvEntry, KvFilter, SpaceName, pairing::ClaimPin},
+    kv::{
+        KvEntry, KvFilter, SpaceName,
+        pairing::{ClaimPin, ClaimSecret},
+    },
     limits::{CLAIM_TIMEOUT_MS, MAX_KV_VALUE_BYTES},
 };
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Node, NodeBuilder, PeerId, PeerTicket, ShutdownError,
+    ClaimTicket, Node, NodeBuilder, PeerId, PeerTicket, ShutdownError,
     kv::{
         Kv, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock, renew,
         system_clock,
     },
     limits::SHUTDOWN_DEADLINE,
-    pairing::{Claims, IncomingClaim},
+    pairing::{Claims, ClaimsHeldOpen, ClaimsOpen, IncomingClaim},
 };
 
 /// How a machine or a manager is to be: what its node is to be, or which node it is to use.
@@ -252,9 +260,47 @@ impl Machine {
         own.map_or_else(|| watch::channel(LinkStatus::unclaimed()).1, |own| own.status.subscribe())
     }
 
+    /// Lets managers claim this machine for so long, at most 10 minutes: what a button of the device does. Without it, a
+    /// claim is taken only while something waits for one ([`Machine::await_incoming_claim`],
+    /// [`Machine::hold_claims_open`]), or with the one-time secret of [`Machine::claim_ticket`]. All others are
+    /// refused, and cost nothing. Claims that were in vain before are forgiven, so call it when a person has asked for
+    /// it and not in a loop.
+    pub fn open_claims(&self, time: Duration) {
+        self.0.claims.open(time);
+    }
+
+    /// Ends what [`Machine::open_claims`] began. Claims under way go on.
+    pub fn close_claims(&self) {
+        self.0.claims.close();
+    }
+
+    /// The same as [`Machine::open_claims`] for as long as what it returns is kept: while a person looks.
+    pub fn hold_claims_open(&self) -> ClaimsHeldOpen {
+        self.0.claims.hold_open()
+    }
+
+    /// Whether the machine takes claims, and who has claimed it in vain.
+    pub fn claims_open(&self) -> ClaimsOpen {
+        self.0.claims.claims_open()
+    }
+
+    /// Counts the changes of that, for who waits for one. That a time has passed is no change.
+    pub fn claims_open_changes(&self) -> watch::Receiver<u64> {
+        self.0.claims.changes()
+    }
+
+    /// A ticket with a one-time secret, which admits claims for so long, at most 24 hours, until the first of them has
+    /// made a pair. The PIN is compared all the same. It takes the place of the ticket with a secret before, and ends with
+    /// the process.
+    pub fn claim_ticket(&self, time: Duration) -> ClaimTicket {
+        let secret = ClaimSecret(rand::random());
+        self.0.claims.offer(&secret, time);
+        ClaimTicket { ticket: self.ticket(), secret: Some(secret) }
+    }
+
     /// Waits for the next manager that wants to claim this machine. Show the PIN; if the person at the
     /// manager sees the same, send `true`. A claim is over after a minute, and when the sender is
-    /// dropped. `None` once the machine is shut down. Cancel safe.
+    /// dropped. `None` once the machine is shut down. Cancel safe. The machine is open for claims while this waits.
     ///
     /// [`Machine::await_incoming_claim`] also names the manager, and says what became of the claim.
     pub async fn await_next_incoming_claim_request(&self) -> Option<(ClaimPin, oneshot::Sender<bool>)> {
@@ -262,8 +308,14 @@ impl Machine {
     }
 
     /// Waits for the next manager that wants to claim this machine: see [`IncomingClaim`]. `None` once
-    /// the machine is shut down. Cancel safe; of several who wait, one gets a claim.
+    /// the machine is shut down. Cancel safe; of several who wait, one gets a claim. The machine is open for claims
+    /// while this waits.
     pub async fn await_incoming_claim(&self) -> Option<IncomingClaim> {
+        self.0.claims.next_open().await
+    }
+
+    /// The same, and the machine stays as it is: open or closed for claims.
+    pub async fn await_admitted_claim(&self) -> Option<IncomingClaim> {
         self.0.claims.next().await
     }
 

@@ -9,7 +9,7 @@ use groundswell_core::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Node, PeerId, PeerTicket, ShutdownError,
+    ClaimTicket, Node, PeerId, ShutdownError,
     kv::{Document, KvError, KvFleetSubscription, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role},
     machine::{RoleBuilder, Running, builder_methods},
     pairing::{self, ClaimError, PendingClaim},
@@ -73,15 +73,19 @@ impl Manager {
     /// Claims the machine of a ticket: connects, and returns the PIN to be shown. If the person at the
     /// machine sees the same, send `true`. The machine is among [`Manager::list_machine_ids`] once both
     /// have said so; [`Manager::begin_claim`] waits for that, and says what went wrong.
-    pub async fn claim_machine(&self, ticket: &PeerTicket) -> Result<(ClaimPin, oneshot::Sender<bool>), ClaimError> {
+    pub async fn claim_machine(
+        &self,
+        ticket: impl Into<ClaimTicket>,
+    ) -> Result<(ClaimPin, oneshot::Sender<bool>), ClaimError> {
         let PendingClaim { pin, answer, .. } = self.begin_claim(ticket).await?;
         Ok((pin, answer))
     }
 
     /// Claims the machine of a ticket: see [`PendingClaim`]. Claiming a machine again that is this
-    /// manager's changes nothing.
-    pub async fn begin_claim(&self, ticket: &PeerTicket) -> Result<PendingClaim, ClaimError> {
-        pairing::claim(&self.0.kv, ticket).await
+    /// manager's changes nothing. The machine has to be [open for claims](crate::Machine::open_claims), or the ticket to
+    /// have a [one-time secret](crate::Machine::claim_ticket).
+    pub async fn begin_claim(&self, ticket: impl Into<ClaimTicket>) -> Result<PendingClaim, ClaimError> {
+        pairing::claim(&self.0.kv, &ticket.into()).await
     }
 
     /// The machines of this manager, in the order of their ids.

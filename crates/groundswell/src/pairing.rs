@@ -2,6 +2,7 @@
 //! what it means, is the core's; here it gets a connection, a clock and storage.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -9,9 +10,9 @@ use std::{
 use groundswell_core::{
     encoding::{decode, encode},
     kv::pairing::{
-        CLAIM_KEYING_LABEL, ClaimError as CoreClaimError, ClaimId, ClaimPayload, ClaimPin, ClaimSecrets, MachineInput,
-        MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, ToManager, decode_claim,
-        decode_to_machine, decode_to_manager,
+        CLAIM_KEYING_LABEL, ClaimError as CoreClaimError, ClaimId, ClaimPayload, ClaimPin, ClaimSecret, ClaimSecrets,
+        MachineInput, MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, ToManager,
+        decode_claim, decode_to_machine, decode_to_manager,
     },
     limits::MAX_CLAIM_MESSAGE_BYTES,
     wire::encode_frame,
@@ -29,7 +30,7 @@ use crate::{
     kv::{CLAIM_ALPN, Document, DocumentRow, Kv, KvCloseCode, Row, Standing, learn, tell_release},
     limits::{DIAL_TIMEOUT, HELLO_TIMEOUT},
     network,
-    source::{PeerId, PeerTicket},
+    source::{ClaimTicket, PeerId},
     sync::lock,
 };
 
@@ -94,22 +95,58 @@ fn own_addr(kv: &Kv) -> Option<EndpointAddr> {
     kv.shared.endpoint().map(|endpoint| network::own_address(&endpoint))
 }
 
-/// The machine's side: one claim at a time, and what its person is asked.
+/// Whether a machine takes claims now, and who has claimed it in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClaimsOpen {
+    /// Whether any manager may claim it.
+    pub open: bool,
+    /// For how long, where a person has [opened](crate::Machine::open_claims) it for a time.
+    pub open_for: Option<Duration>,
+    /// For how long the one-time secret of a [ticket](crate::Machine::claim_ticket) admits a claim, where there is one.
+    pub secret_for: Option<Duration>,
+    /// How many claims more may be in vain before all are refused.
+    pub attempts_left: usize,
+    /// Who has claimed it in vain, and how often, those with the most first.
+    pub attempts: Vec<(PeerId, usize)>,
+}
+
+/// The machine's side: the claims under way, and what its person is asked.
 pub(crate) struct Claims {
     kv: Arc<Kv>,
     pairing: Mutex<MachinePairing>,
-    /// The claim that nobody has looked at yet: there is one under way at most.
-    shown: Mutex<Option<IncomingClaim>>,
+    /// Claims that nobody has looked at yet, the oldest first. Those that are over are taken out when one comes in, so
+    /// that there are at most a few more than are under way at once.
+    shown: Mutex<VecDeque<IncomingClaim>>,
     /// Told when one is shown.
     looked_for: Notify,
-    /// What a release says to the claim under way, and that it does.
-    of_release: Mutex<Vec<MachineOutput>>,
-    released: Notify,
+    /// Counts what a claim under way, or who looks at the door, may have to look at.
+    changes: watch::Sender<u64>,
     begun: Instant,
 }
 
+/// Keeps a machine open for claims until it is dropped.
+#[must_use = "the machine is open for claims only while this is kept"]
+pub struct ClaimsHeldOpen(Arc<Claims>);
+
+impl std::fmt::Debug for ClaimsHeldOpen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClaimsHeldOpen")
+    }
+}
+
+impl Drop for ClaimsHeldOpen {
+    fn drop(&mut self) {
+        self.0.with(|pairing, _| pairing.let_go());
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Claims {
-    /// Takes the claims of a machine from now on.
+    /// Answers the claims of a machine from now on. It takes none before it is opened.
     pub(crate) fn start(kv: &Arc<Kv>) -> Arc<Self> {
         let manager = kv.own().and_then(|own| own.identity().peer());
         let pairing = MachinePairing::new(manager.map(|peer| PeerKey(*peer.as_bytes())));
@@ -119,8 +156,7 @@ impl Claims {
             pairing: Mutex::new(pairing),
             shown: Mutex::default(),
             looked_for: Notify::new(),
-            of_release: Mutex::default(),
-            released: Notify::new(),
+            changes: watch::Sender::new(0),
             begun: Instant::now(),
         });
         let handler = Arc::downgrade(&claims);
@@ -139,13 +175,7 @@ impl Claims {
         kv.tasks.spawn(async move {
             loop {
                 tokio::select! {
-                    () = watched.kv.released.notified() => {
-                        let mut pairing = lock(&watched.pairing);
-                        let outputs = pairing.released();
-                        lock(&watched.of_release).extend(outputs);
-                        drop(pairing);
-                        watched.released.notify_one();
-                    }
+                    () = watched.kv.released.notified() => watched.with(|pairing, _| pairing.released()),
                     () = watched.kv.closing.cancelled() => return,
                 }
             }
@@ -153,11 +183,69 @@ impl Claims {
         claims
     }
 
+    /// Changes something that claims under way, or those who look at the door, have to look at.
+    fn with<T>(&self, change: impl FnOnce(&mut MachinePairing, u64) -> T) -> T {
+        let changed = change(&mut lock(&self.pairing), self.now_ms());
+        self.changes.send_modify(|changes| *changes += 1);
+        changed
+    }
+
+    /// A person lets managers claim the machine for a time.
+    pub(crate) fn open(&self, time: Duration) {
+        self.with(|pairing, now| pairing.open(now, milliseconds(time)));
+    }
+
+    pub(crate) fn close(&self) {
+        self.with(|pairing, _| pairing.close());
+    }
+
+    /// Somebody waits for a claim.
+    fn hold(self: &Arc<Self>) -> ClaimsHeldOpen {
+        self.with(|pairing, _| pairing.hold());
+        ClaimsHeldOpen(self.clone())
+    }
+
+    /// A person waits for a claim: what was in vain before is forgiven.
+    pub(crate) fn hold_open(self: &Arc<Self>) -> ClaimsHeldOpen {
+        // Opened for no time, it stays open for what was granted before.
+        self.with(|pairing, now| {
+            let before = pairing.claims_open(now).open_for_ms.unwrap_or_default();
+            pairing.open(now, before);
+        });
+        self.hold()
+    }
+
+    pub(crate) fn offer(&self, secret: &ClaimSecret, time: Duration) {
+        self.with(|pairing, now| pairing.offer(now, secret, milliseconds(time)));
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn claims_open(&self) -> ClaimsOpen {
+        let open = lock(&self.pairing).claims_open(self.now_ms());
+        // Every one of these keys was proved by a connection.
+        let peer = |(key, count): &(PeerKey, usize)| Some((PeerId::from_bytes(&key.0).ok()?, *count));
+        ClaimsOpen {
+            open: open.open,
+            open_for: open.open_for_ms.map(Duration::from_millis),
+            secret_for: open.secret_for_ms.map(Duration::from_millis),
+            attempts_left: open.attempts_left,
+            attempts: open.attempts.iter().filter_map(peer).collect(),
+        }
+    }
+
+    /// Waits for a claim that nobody has looked at, until the machine is shut down. The machine is open meanwhile.
+    pub(crate) async fn next_open(self: &Arc<Self>) -> Option<IncomingClaim> {
+        let _open = self.hold();
+        self.next().await
+    }
+
     /// Waits for a claim that nobody has looked at, until the machine is shut down.
     pub(crate) async fn next(&self) -> Option<IncomingClaim> {
         loop {
-            // One that has ended before anybody looked is not shown.
-            if let Some(claim) = lock(&self.shown).take().filter(|claim| !claim.answer.is_closed()) {
+            if let Some(claim) = self.take_shown() {
                 return Some(claim);
             }
             tokio::select! {
@@ -165,6 +253,13 @@ impl Claims {
                 () = self.kv.closing.cancelled() => return None,
             }
         }
+    }
+
+    /// The oldest claim that nobody has looked at. One that has ended before anybody looked is not shown.
+    fn take_shown(&self) -> Option<IncomingClaim> {
+        let mut shown = lock(&self.shown);
+        shown.retain(|claim| !claim.answer.is_closed());
+        shown.pop_front()
     }
 
     /// Whether the machine may be released now.
@@ -191,12 +286,9 @@ impl Claims {
         let peer = connection.remote_id();
         let manager = PeerKey(*peer.as_bytes());
         let secrets = ClaimSecrets { keying, nonce: rand::random() };
-        let begun = first.and_then(|first| {
-            let mut pairing = lock(&self.pairing);
-            // What an earlier release had to say is over; what one says from now on is for this claim.
-            lock(&self.of_release).clear();
-            pairing.claim(self.now_ms(), manager, secrets, &first)
-        });
+        // Subscribed before it is admitted: from then on another claim may end it.
+        let mut changes = self.changes.subscribe();
+        let begun = first.and_then(|first| self.with(|pairing, now| pairing.claim(now, manager, secrets, &first)));
         let (id, nonce) = match begun {
             Ok(begun) => begun,
             Err(refusal) => {
@@ -211,7 +303,7 @@ impl Claims {
         let mut answer: Option<oneshot::Receiver<bool>> = None;
         let over = watch::Sender::new(None);
         loop {
-            let deadline = lock(&self.pairing).deadline_ms().map(|at| self.begun + Duration::from_millis(at));
+            let deadline = lock(&self.pairing).deadline_ms(id).map(|at| self.begun + Duration::from_millis(at));
             let outputs = tokio::select! {
                 body = reader.next() => {
                     let input = match body {
@@ -221,8 +313,9 @@ impl Claims {
                     lock(&self.pairing).handle(id, input)
                 }
                 said = until_answered(&mut answer) => lock(&self.pairing).handle(id, MachineInput::Answer(said)),
-                () = until(deadline) => lock(&self.pairing).tick(self.now_ms()),
-                () = self.released.notified() => std::mem::take(&mut *lock(&self.of_release)),
+                () = until(deadline) => lock(&self.pairing).tick(id, self.now_ms()),
+                // The sender lives as long as this task.
+                _ = changes.changed() => lock(&self.pairing).tick(id, self.now_ms()),
                 () = self.kv.closing.cancelled() => {
                     // Who has said yes here already takes nothing back: the claim ends with the machine.
                     let mut pairing = lock(&self.pairing);
@@ -231,7 +324,7 @@ impl Claims {
                     outputs
                 }
             };
-            let mut outputs: std::collections::VecDeque<MachineOutput> = outputs.into();
+            let mut outputs: VecDeque<MachineOutput> = outputs.into();
             while let Some(output) = outputs.pop_front() {
                 match output {
                     MachineOutput::Send(message) => say(&mut send, &message).await,
@@ -239,10 +332,15 @@ impl Claims {
                         let (said, receiver) = oneshot::channel();
                         answer = Some(receiver);
                         let claim = IncomingClaim { pin, manager: peer, answer: said, outcome: over.subscribe() };
-                        *lock(&self.shown) = Some(claim);
+                        let mut shown = lock(&self.shown);
+                        shown.retain(|claim| !claim.answer.is_closed());
+                        shown.push_back(claim);
+                        drop(shown);
                         self.looked_for.notify_one();
                     }
                     MachineOutput::Store { manager: _, payload } => {
+                        // The others end.
+                        self.changes.send_modify(|changes| *changes += 1);
                         let input = match self.store(&connection, &payload).await {
                             Ok(payload) => MachineInput::Stored(payload),
                             Err(error) => {
@@ -250,7 +348,7 @@ impl Claims {
                                 MachineInput::StoreFailed
                             }
                         };
-                        outputs.extend(lock(&self.pairing).handle(id, input));
+                        outputs.extend(self.with(|pairing, _| pairing.handle(id, input)));
                     }
                     MachineOutput::Ended(result) => {
                         match result {
@@ -367,7 +465,8 @@ impl PendingClaim {
     }
 }
 
-/// A claim that the machine's person has to answer.
+/// A claim that the machine's person has to answer. There can be a few at once: the one that is meant has the PIN that the
+/// manager shows.
 ///
 /// ```no_run
 /// # async fn example(machine: groundswell::Machine) -> Result<(), groundswell::ClaimError> {
@@ -408,7 +507,7 @@ impl IncomingClaim {
 }
 
 /// The manager's side: claims the machine of a ticket.
-pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingClaim, ClaimError> {
+pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingClaim, ClaimError> {
     let machine = ticket.peer();
     if machine == kv.shared.id {
         return Err(ClaimError::OwnTicket);
@@ -416,13 +515,14 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
     let endpoint = kv.shared.endpoint().filter(|_| !kv.closing.is_cancelled()).ok_or(ClaimError::ShutDown)?;
     let unreachable =
         |error: &dyn std::fmt::Display| ClaimError::Unreachable(groundswell_core::Visible(error).to_string());
-    let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), CLAIM_ALPN)).await;
+    let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.ticket.0.clone(), CLAIM_ALPN)).await;
     let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
     let keying = keying(&connection).ok_or_else(|| unreachable(&"the connection has no keys to derive a PIN from"))?;
     let card = ManagerCard { author: kv.signer.id().to_bytes(), addr: own_addr(kv).ok_or(ClaimError::ShutDown)? };
     let card = encode(&card).ok().and_then(|bytes| ClaimPayload::new(&bytes).ok()).ok_or(ClaimError::Handover)?;
     let begun = Instant::now();
-    let (state, first) = ManagerClaim::new(0, ClaimSecrets { keying, nonce: rand::random() }, card);
+    let secrets = ClaimSecrets { keying, nonce: rand::random() };
+    let (state, first) = ManagerClaim::new(0, secrets, card, ticket.secret.as_ref());
     let state = state.with_timeout(0, kv.claim_timeout_ms);
     let (mut send, recv) = match connection.open_bi().await {
         Ok(opened) => opened,
@@ -491,7 +591,7 @@ impl Driven {
                 }
                 () = until(deadline) => { let now = now_ms(); self.state.tick(now) }
             };
-            let mut outputs: std::collections::VecDeque<ManagerOutput> = outputs.into();
+            let mut outputs: VecDeque<ManagerOutput> = outputs.into();
             while let Some(output) = outputs.pop_front() {
                 match output {
                     ManagerOutput::Send(message) => say(&mut send, &message).await,

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use groundswell_core::{Name, Path, PathError, pasted};
+use groundswell_core::{Name, Path, PathError, kv::pairing::ClaimSecret, pasted};
 use iroh::EndpointAddr;
 use iroh_tickets::{Ticket as _, endpoint::EndpointTicket};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,71 @@ impl FromStr for PeerTicket {
     }
 }
 
+/// A machine's ticket for a manager, with a one-time secret if it has one: a ticket, or a ticket, a dot, and the secret in
+/// hexadecimal digits. With a secret it admits a claim at a machine that is not open for others; keep it as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimTicket {
+    pub(crate) ticket: PeerTicket,
+    pub(crate) secret: Option<ClaimSecret>,
+}
+
+impl ClaimTicket {
+    /// The machine's id.
+    pub fn peer(&self) -> PeerId {
+        self.ticket.peer()
+    }
+
+    /// Whether it has a one-time secret.
+    pub fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+}
+
+impl From<PeerTicket> for ClaimTicket {
+    fn from(ticket: PeerTicket) -> Self {
+        Self { ticket, secret: None }
+    }
+}
+
+impl From<&PeerTicket> for ClaimTicket {
+    fn from(ticket: &PeerTicket) -> Self {
+        ticket.clone().into()
+    }
+}
+
+impl From<&Self> for ClaimTicket {
+    fn from(ticket: &Self) -> Self {
+        ticket.clone()
+    }
+}
+
+impl fmt::Display for ClaimTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ticket)?;
+        if let Some(secret) = &self.secret {
+            f.write_str(".")?;
+            secret.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for ClaimTicket {
+    type Err = TicketError;
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let text = pasted(text);
+        let Some((ticket, secret)) = text.split_once('.') else { return Ok(text.parse::<PeerTicket>()?.into()) };
+        // The text of the error has no secret in it.
+        let refuse = || TicketError::new(ticket, "its one-time secret is not 32 hexadecimal digits");
+        let (pairs, []) = secret.as_bytes().as_chunks::<2>() else { return Err(refuse()) };
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+        let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+        let secret = bytes.and_then(|bytes| bytes.try_into().ok()).map(ClaimSecret).ok_or_else(refuse)?;
+        Ok(Self { ticket: ticket.parse()?, secret: Some(secret) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +173,25 @@ mod tests {
             assert!(error.contains("neither a ticket nor a peer's id") && error.contains("copy"), "{error}");
             assert!(error.len() < 300 && !error.contains(groundswell_core::is_hidden), "{error}");
         }
+    }
+
+    #[test]
+    fn a_ticket_with_a_secret_is_read_as_it_was_written_and_a_cut_one_says_so() {
+        let ticket = PeerTicket(EndpointAddr::new(iroh::SecretKey::from_bytes(&[7; 32]).public()));
+        let plain = ClaimTicket::from(&ticket);
+        assert_eq!(plain.to_string(), ticket.to_string());
+        assert_eq!(plain.to_string().parse::<ClaimTicket>().unwrap(), plain);
+        let secret = ClaimTicket { ticket: ticket.clone(), secret: Some(ClaimSecret([0xa5; 16])) };
+        let text = secret.to_string();
+        assert_eq!(text, format!("{ticket}.{}", "a5".repeat(16)));
+        for written in [text.clone(), format!("{ticket}.{}", "A5".repeat(16)), format!(" \"{text}\".\n")] {
+            assert_eq!(written.parse::<ClaimTicket>().unwrap(), secret);
+        }
+        for wrong in ["a5", &"a5".repeat(17), &"g5".repeat(16), &"é5".repeat(10), &"a5".repeat(15), ".a5"] {
+            let error = format!("{ticket}.{wrong}").parse::<ClaimTicket>().unwrap_err();
+            assert!(error.to_string().contains("one-time secret"), "{error}");
+        }
+        assert!(!text[..text.len() - 1].parse::<ClaimTicket>().unwrap_err().to_string().contains("a5a5a5"));
+        assert!(!format!("{secret:?}").contains("165"), "a secret is not printed");
     }
 }

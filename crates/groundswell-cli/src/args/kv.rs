@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args as Arguments, Subcommand, ValueEnum};
-use groundswell::{Cursor, PeerTicket, SpaceName};
+use groundswell::{ClaimTicket, Cursor, SpaceName};
 
 use super::Once;
 use crate::peer_name::PeerName;
@@ -30,25 +30,35 @@ Examples:
   groundswell claim TICKET --yes --json            {\"pin\":\"042137\",\"machine\":ID}
                                                    {\"claimed\":true,\"machine\":ID}
 
-At the machine, `groundswell claims` has to run, or its program to wait for claims.")]
+At the machine, `groundswell claims` has to run, or somebody to have opened pairing on its dashboard or by its button;
+else it refuses. A ticket of `groundswell claims --ticket` opens it for the one who has the ticket.")]
 pub(crate) struct Claim {
     /// The machine's ticket.
     #[arg(value_name = "TICKET")]
-    pub(crate) ticket: PeerTicket,
+    pub(crate) ticket: ClaimTicket,
 
     /// Say yes without a look at the PIN: only where nobody can be between the two.
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
-/// Wait until a manager claims this machine, show the PIN, and answer.
+/// Open this machine for claims, wait until a manager claims it, show the PIN, and answer.
+///
+/// A machine takes claims only while this runs, or after somebody has opened pairing on its dashboard or by its button. Claims
+/// that were in vain before are forgiven by it.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
   groundswell claims
   groundswell claims --yes --json                  {\"pin\":\"042137\",\"manager\":ID}
-                                                   {\"claimed\":true,\"manager\":ID}")]
+                                                   {\"claimed\":true,\"manager\":ID}
+  groundswell claims --ticket                      prints a ticket with a one-time secret, for the manager alone
+                                                   who is to claim this machine; nobody else is let in")]
 pub(crate) struct Claims {
+    /// Do not open the machine for all: print a ticket whose one-time secret lets in who has it, for an hour and one pair.
+    #[arg(long)]
+    pub(crate) ticket: bool,
+
     /// Say yes without a look at the PIN: only where nobody can be between the two.
     #[arg(long)]
     pub(crate) yes: bool,

@@ -9,11 +9,12 @@ use std::{
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
+use super::status::Seen;
 use crate::{
     args::{Claim, Claims},
     control::{
         client::{self, Answer},
-        protocol::{Claimed, Other, Request, ShownPin},
+        protocol::{Claimed, ClaimsLine, OneTimeTicket, Other, Request, ShownPin},
     },
     error::ToolError,
     log,
@@ -29,7 +30,21 @@ pub(super) async fn claim(claim: Claim, dir: PathBuf, output: &mut Output) -> Re
 
 /// Waits for a claim.
 pub(super) async fn claims(claims: Claims, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    converse(&dir, &Request::Claims, claims.yes, output).await
+    if !output.is_json() {
+        say_in_vain(&dir, output).await?;
+    }
+    converse(&dir, &Request::Claims { ticket: claims.ticket }, claims.yes, output).await
+}
+
+/// Says who has claimed this machine in vain, before that is forgiven.
+async fn say_in_vain(dir: &Path, output: &mut Output) -> Result<(), ToolError> {
+    let (_sender, mut answers) = client::ask(dir, &Request::Status).await?;
+    let Some(line) = answers.next_line().await? else { return Err(ToolError::Lost) };
+    let seen: Seen = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
+    match seen.claims.as_ref().and_then(ClaimsLine::by_whom) {
+        Some(by_whom) => output.line(format!("-- before this, {by_whom}")).await,
+        None => Ok(()),
+    }
 }
 
 /// A line of the node.
@@ -38,6 +53,7 @@ pub(super) async fn claims(claims: Claims, dir: PathBuf, output: &mut Output) ->
 enum Line {
     Claimed(Claimed),
     Pin(ShownPin),
+    Ticket(OneTimeTicket),
 }
 
 /// Shows the PIN, answers, and says what came of it. If this ends before it has answered, for whatever
@@ -62,7 +78,7 @@ async fn talk(
     answered: &Cell<bool>,
 ) -> Result<(), ToolError> {
     let (mut sender, mut answers) = client::ask(dir, request).await?;
-    if matches!(request, Request::Claims) && !output.is_json() {
+    if matches!(request, Request::Claims { .. }) && !output.is_json() {
         output.line("-- waiting for a claim").await?;
         output.flush().await?;
     }
@@ -116,6 +132,14 @@ async fn talk(
                 }
             }
             Line::Claimed(claimed) => say_done(line, &claimed, output).await?,
+            Line::Ticket(_) if output.is_json() => {
+                output.line(line).await?;
+                output.flush().await?;
+            }
+            Line::Ticket(OneTimeTicket { ticket }) => {
+                output.line(format!("-- the manager claims this machine by\n{ticket}")).await?;
+                output.flush().await?;
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use super::machines::{now_ms, status_line};
 use crate::{
     control::{
         client,
-        protocol::{Pair, Request},
+        protocol::{ClaimsLine, Pair, Request},
     },
     error::ToolError,
     output::Output,
@@ -32,6 +32,9 @@ pub(super) struct Seen {
     /// How a manager stands with its machines.
     #[serde(default)]
     pub(super) machines: Option<Vec<Pair>>,
+    /// Whether a machine takes claims.
+    #[serde(default)]
+    pub(super) claims: Option<ClaimsLine>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +85,9 @@ fn for_people(seen: &Seen) -> Vec<String> {
     if let Some(pair) = &seen.manager {
         lines.push(format!("manager {}", status_line(pair, now)));
     }
+    if let Some(claims) = &seen.claims {
+        lines.push(format!("claims  {}", claims_line(claims)));
+    }
     if let Some(machines) = &seen.machines {
         lines.push(if machines.is_empty() { "machines none".to_owned() } else { "machines:".to_owned() });
         lines.extend(machines.iter().map(|pair| format!("  {}", status_line(pair, now))));
@@ -98,6 +104,18 @@ fn for_people(seen: &Seen) -> Vec<String> {
         lines.extend(table(&rows));
     }
     lines
+}
+
+/// Whether a machine takes claims, and who has claimed it in vain.
+pub(super) fn claims_line(claims: &ClaimsLine) -> String {
+    let seconds = |ms: u64| ms.div_ceil(1_000);
+    let open = match (claims.open, claims.open_for_ms) {
+        (true, Some(ms)) => format!("taken for {} s", seconds(ms)),
+        (true, None) => "taken while somebody waits for one".to_owned(),
+        (false, _) => "not taken: `groundswell claims` opens this machine".to_owned(),
+    };
+    let ticket = claims.secret_for_ms.map(|ms| format!("with its one-time ticket for {} s", seconds(ms)));
+    [Some(open), ticket, claims.by_whom()].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn row(tide: &SeenTide, own: &str) -> [String; 7] {
@@ -165,6 +183,7 @@ mod tests {
             replicas: vec![],
             metrics: SeenMetrics::default(),
             streams: 0,
+            claims: None,
             manager: None,
             machines: Some(vec![Pair {
                 machine: Some("0123456789ab".to_owned()),

@@ -1,23 +1,26 @@
 //! Claims for a command: the PIN, the answer, and what came of it. A client that leaves before it has
 //! answered has said no.
 
-use std::io;
+use std::{io, time::Duration};
 
-use groundswell::{ClaimError, KvError, Machine, PeerId};
+use groundswell::{ClaimError, ClaimTicket, KvError, Machine, PeerId};
 
 use super::{
-    protocol::{Claimed, MAX_ANSWER_BYTES, Other, ShownPin},
+    protocol::{Claimed, MAX_ANSWER_BYTES, OneTimeTicket, Other, ShownPin},
     session::{Ending, Session},
 };
 use crate::{error::ToolError, lines::LineError};
+
+/// How long a ticket with a one-time secret is good (1 h): to be carried to the manager and typed there.
+const TICKET_VALID: Duration = Duration::from_secs(3_600);
 
 /// Claims the machine of a ticket.
 pub(super) async fn claim(session: &mut Session, ticket: &str) -> Result<(), Ending> {
     let registry = session.registry.clone();
     let manager = registry.store().manager("`claim`")?;
-    let ticket = ticket.parse()?;
+    let ticket: ClaimTicket = ticket.parse()?;
     let mut claim = tokio::select! {
-        claim = manager.begin_claim(&ticket) => claim?,
+        claim = manager.begin_claim(ticket) => claim?,
         () = session.lines.gone() => return Err(gone()),
     };
     let shown = ShownPin::new(claim.pin, Other::machine(claim.machine));
@@ -29,11 +32,19 @@ pub(super) async fn claim(session: &mut Session, ticket: &str) -> Result<(), End
     end(session, claim.answer(same), Other::machine).await
 }
 
-/// Waits for a claim of this machine, and answers it. Where there is an HTTP interface, the claim is on the dashboard
-/// too, and the first answer counts.
-pub(super) async fn claims(session: &mut Session) -> Result<(), Ending> {
+/// Opens this machine for claims, waits for one, and answers it. Where there is an HTTP interface, the claim is on the
+/// dashboard too, and the first answer counts.
+pub(super) async fn claims(session: &mut Session, ticket: bool) -> Result<(), Ending> {
     let (registry, web) = (session.registry.clone(), session.web.clone());
     let machine = registry.store().machine("`claims`")?;
+    let _open = if ticket {
+        let ticket = machine.claim_ticket(TICKET_VALID).to_string();
+        session.answers.line(&OneTimeTicket { ticket }).await?;
+        None
+    } else {
+        Some(machine.hold_claims_open())
+    };
+    session.answers.flush().await?;
     let Some(web) = web else { return claims_here_alone(session, machine).await };
     let claim = tokio::select! {
         claim = web.app().await_incoming_claim() => claim,
@@ -54,7 +65,7 @@ pub(super) async fn claims(session: &mut Session) -> Result<(), Ending> {
 
 async fn claims_here_alone(session: &mut Session, machine: &Machine) -> Result<(), Ending> {
     let claim = tokio::select! {
-        claim = machine.await_incoming_claim() => claim,
+        claim = machine.await_admitted_claim() => claim,
         () = session.lines.gone() => return Err(gone()),
     };
     let mut claim = claim.ok_or(KvError::ShutDown)?;

@@ -10,8 +10,8 @@
 mod kv;
 
 pub(crate) use kv::{
-    Claimed, Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES, Other, Pair,
-    PairLine, Released, ShownPin, Status, WatchKind, WatchedNode,
+    Claimed, ClaimsLine, Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES,
+    OneTimeTicket, Other, Pair, PairLine, Released, ShownPin, Status, WatchKind, WatchedNode,
 };
 
 use groundswell::{Access, Frequency, Name, Path, Pattern, PeerId, Rule};
@@ -71,8 +71,12 @@ pub(crate) enum Request {
     Copy { peer: String, from: Path, agent: Name, to: Path, publisher: Name },
     /// Claim the machine of this ticket. The client answers the PIN; one that leaves has said no.
     Claim { ticket: String },
-    /// Wait for a claim of this machine, likewise.
-    Claims,
+    /// Wait for a claim of this machine, and let the client answer it too. With `ticket` the machine is not open for
+    /// all meanwhile: a ticket with a one-time secret is printed first.
+    Claims {
+        #[serde(default)]
+        ticket: bool,
+    },
     /// Print how this manager stands with its machines.
     Machines,
     /// End a pairing; with a machine, as it was named, at a manager.
@@ -169,7 +173,7 @@ impl Request {
             Self::Kv { ask, .. } => matches!(ask, KvAsk::Set { .. } | KvAsk::Del { .. }),
             // A claim says itself how far it has come, and what follows a source goes on following it.
             Self::Claim { .. }
-            | Self::Claims
+            | Self::Claims { .. }
             | Self::Surf { .. }
             | Self::Read { .. }
             | Self::Machines

@@ -38,6 +38,11 @@ fn a_machine_is_claimed_and_its_entries_are_seen_edited_and_deleted() {
     let Some(browser) = Browser::start("claim") else { return };
     let world = World::new();
     let (machine, manager) = (world.machine("machine"), world.manager("manager"));
+    // The person at the machine opens it for claims.
+    browser.open(&machine);
+    browser.sees("#pairing-said", "Closed");
+    browser.click("#pairing-open");
+    browser.sees("#pairing-said", "Open for claims for");
     browser.open(&manager);
     browser.sees("#machines-none", "No machine is claimed yet");
 

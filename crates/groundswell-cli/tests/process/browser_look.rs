@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::common::browser::{Browser, DELETE, DESKTOP, DOWN, ENTER, ESCAPE, PHONE, TAB};
-use crate::common::{Lines, PATIENCE, World, signal, until, wait};
+use crate::common::{Lines, PATIENCE, World, kv, signal, until, wait};
 use serde_json::json;
 
 /// Set by `cargo xtask screenshot`: where the picture of the README goes.
@@ -158,6 +158,8 @@ fn axe_core_finds_nothing_wrong_in_light_in_dark_and_on_a_phone() {
     accessible(&browser, &axe, "the question before a release");
     browser.keys([ESCAPE]);
     let other = world.machine("other");
+    let _open = kv::Talk::begin(&other, &json!({"request": "claims"}));
+    kv::until_open(&other);
     browser.type_into("#ticket", &other.ticket);
     browser.keys([ENTER]);
     browser.until("document.querySelector('#claims .pin')?.checkVisibility()");
@@ -185,10 +187,10 @@ fn the_keyboard_alone_is_enough() {
     browser.open(&manager);
 
     // Claim: the ticket, the PIN, the answer.
+    let mut there = kv::claims(&machine);
     browser.tab_to("#ticket");
     browser.keys(machine.ticket.chars().chain([ENTER]));
     browser.until("document.querySelector('#claims .pin')?.checkVisibility()");
-    let mut there = machine.lines(&["claims", "--yes"]);
     there.next();
     browser.tab_to("#claims .buttons button:last-child");
     browser.keys([ENTER]);

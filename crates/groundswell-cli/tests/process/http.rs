@@ -282,6 +282,7 @@ fn a_claim_is_answered_on_the_dashboard_or_by_the_tool_whoever_is_first() {
     let (machine, manager) = (world.machine("machine"), world.manager("manager"));
     // The tool waits, and the page says yes.
     let mut waiting = Talk::begin(&machine, &json!({"request": "claims"}));
+    crate::common::kv::until_open(&machine);
     let mut claiming = manager.lines(&["claim", &machine.ticket, "--yes"]);
     let shown = waiting.next();
     let claims = get(&machine, "/api/v1/claims");

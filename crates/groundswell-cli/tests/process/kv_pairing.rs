@@ -82,7 +82,7 @@ fn a_machine_that_is_taken_refuses_others_and_its_own_manager_may_claim_again() 
     let world = World::new();
     let (machine, manager) = world.pair();
     let other = world.manager("other");
-    let mut waiting = machine.lines(&["claims", "--yes"]);
+    let mut waiting = kv::claims(&machine);
     let error = other.run(&["claim", &machine.ticket, "--yes"]).error();
     assert_eq!(error, "the machine is taken by another manager: release it first, from either side");
     assert_eq!(other.status()["machines"], json!([]));
@@ -99,6 +99,7 @@ fn a_no_on_either_side_makes_no_pair() {
     let again = ": claim again, and say yes on both sides if both show the same PIN";
 
     let mut at_machine = Talk::begin(&machine, &json!({"request": "claims"}));
+    kv::until_open(&machine);
     let mut claiming = manager.lines(&["claim", &machine.ticket, "--yes"]);
     let shown = at_machine.next();
     assert_eq!(claiming.next()["pin"], shown["pin"]);
@@ -106,7 +107,7 @@ fn a_no_on_either_side_makes_no_pair() {
     assert_eq!(at_machine.next()["error"], format!("the claim was declined here{again}"));
     assert_eq!(failed(&mut claiming.child), format!("the claim was declined at the machine{again}"));
 
-    let mut waiting = machine.lines(&["claims", "--yes"]);
+    let mut waiting = kv::claims(&machine);
     let mut at_manager = Talk::begin(&manager, &json!({"request": "claim", "ticket": machine.ticket}));
     assert_eq!(at_manager.next()["pin"], waiting.next()["pin"]);
     at_manager.say("false");
@@ -125,13 +126,14 @@ fn a_tool_that_is_interrupted_during_a_claim_has_said_no() {
     let (machine, manager) = (world.machine("machine"), world.manager("manager"));
 
     let mut at_machine = Talk::begin(&machine, &json!({"request": "claims"}));
+    kv::until_open(&machine);
     let mut claiming = manager.lines(&["claim", &machine.ticket, "--yes"]);
     at_machine.next();
     claiming.next();
     at_machine.leave();
     assert!(failed(&mut claiming.child).starts_with("the claim was declined at the machine"));
 
-    let mut waiting = machine.lines(&["claims", "--yes"]);
+    let mut waiting = kv::claims(&machine);
     let mut at_manager = Talk::begin(&manager, &json!({"request": "claim", "ticket": machine.ticket}));
     at_manager.next();
     waiting.next();
@@ -139,11 +141,11 @@ fn a_tool_that_is_interrupted_during_a_claim_has_said_no() {
     assert!(failed(&mut waiting.child).starts_with("the claim was declined at the other side"));
 
     // One that is killed while it waits does not take the next claim with it.
-    let mut waiting = machine.lines(&["claims", "--yes"]);
+    let mut waiting = kv::claims(&machine);
     signal("KILL", waiting.child.id());
     waiting.child.wait().unwrap();
     // One that is interrupted says so; what it had answered before stands, and the other side says no.
-    let mut waiting = machine.lines(&["claims", "--yes"]);
+    let mut waiting = kv::claims(&machine);
     let mut at_manager = Talk::begin(&manager, &json!({"request": "claim", "ticket": machine.ticket}));
     at_manager.next();
     waiting.next();
@@ -253,6 +255,7 @@ fn in_a_terminal_the_person_is_asked() {
     let begin = || {
         let mut here = Terminal::start(&machine, "claims");
         here.until("waiting for a claim");
+        kv::until_open(&machine);
         let mut there = Terminal::start(&manager, &format!("claim {}", machine.ticket));
         assert_eq!(here.pin(), there.pin());
         (here, there)
@@ -337,4 +340,62 @@ fn released_by_the_manager_the_machine_goes_on_alone() {
     // They may become a pair again.
     kv::claim(&machine, &manager);
     manager.kv_lines(Some(&id), &["watch", "price"]).until_event("put price=1 by machine");
+}
+
+/// A machine takes claims only while a person has opened it; strangers who try keep nobody out and are named.
+#[test]
+fn a_machine_is_claimed_only_while_a_person_has_opened_it_and_strangers_keep_nobody_out() {
+    let world = World::new();
+    let (machine, manager, stranger) = (world.machine("machine"), world.manager("manager"), world.manager("stranger"));
+    let closed = "the machine is not open for claims: run `groundswell claims` there, or press its button";
+    assert_eq!(manager.run(&["claim", &machine.ticket, "--yes"]).error(), closed);
+    assert_eq!(machine.status()["claims"]["in_vain"], json!([]), "it has cost nothing");
+    // The person opens the machine, and a stranger who has the ticket claims it again and again in vain.
+    let mut waiting = Talk::begin(&machine, &json!({"request": "claims"}));
+    kv::until_open(&machine);
+    for attempt in 0..10 {
+        let mut claiming = Talk::begin(&stranger, &json!({"request": "claim", "ticket": machine.ticket}));
+        let said = claiming.next();
+        claiming.leave();
+        if attempt == 0 {
+            // The person sees a PIN that the manager does not show, and says no.
+            assert_eq!(waiting.next()["pin"], said["pin"]);
+            waiting.say("false");
+            assert!(waiting.next()["error"].as_str().unwrap().contains("declined"));
+            waiting = Talk::begin(&machine, &json!({"request": "claims"}));
+            kv::until_open(&machine);
+        }
+    }
+    let claims = machine.status()["claims"].clone();
+    assert_eq!(claims["in_vain"][0]["manager"], *stranger.id, "{claims}");
+    assert!(claims["attempts_left"].as_u64().unwrap() > 0, "{claims}");
+    let found = machine.run(&["doctor"]).stdout;
+    assert!(found.contains("claims in vain: ") && found.contains(&stranger.id[..8]), "{found}");
+    waiting.leave();
+    kv::claim(&machine, &manager);
+    assert_eq!(machine.status()["manager"]["manager"], *manager.id);
+    until("the machine to be closed", || machine.status()["claims"]["open"] == false);
+}
+
+/// A ticket with a one-time secret lets in who has it, and nobody else.
+#[test]
+fn a_ticket_with_a_secret_is_good_for_one_pair() {
+    let world = World::new();
+    let (machine, manager, stranger) = (world.machine("machine"), world.manager("manager"), world.manager("stranger"));
+    let mut waiting = machine.lines(&["claims", "--ticket", "--yes"]);
+    let ticket = waiting.next()["ticket"].as_str().unwrap().to_owned();
+    assert!(ticket.starts_with(&machine.ticket), "{ticket}");
+    let closed = stranger.run(&["claim", &machine.ticket, "--yes"]).error();
+    assert!(closed.starts_with("the machine is not open for claims"), "{closed}");
+    let mut wrong = ticket.clone();
+    let last = if wrong.pop() == Some('0') { '1' } else { '0' };
+    wrong.push(last);
+    let refused = stranger.run(&["claim", &wrong, "--yes"]).error();
+    assert!(refused.contains("the one-time secret of this ticket is used, expired or of another machine"), "{refused}");
+    manager.run(&["claim", &ticket, "--yes"]).well();
+    assert_eq!(waiting.next()["manager"], *manager.id);
+    assert_eq!(waiting.next()["claimed"], true);
+    machine.run(&["release"]).well();
+    let used = manager.run(&["claim", &ticket, "--yes"]).error();
+    assert!(used.contains("the one-time secret of this ticket is used"), "{used}");
 }

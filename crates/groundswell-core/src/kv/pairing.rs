@@ -8,9 +8,13 @@
 //! its own, then the manager reveals. Whoever is in the middle has to choose his nonce towards
 //! each side before he knows that side's, and is left with one chance in a million a try.
 //!
+//! How many tries he has is bounded too. A machine takes claims only while a person has opened its
+//! door, for a time or by waiting for one, or from a manager that proves to have the one-time secret of a
+//! ticket. Each claim that is admitted counts, and a person who opens the door again forgives all.
+//!
 //! ```text
 //! manager                                  machine
-//!    | -- Claim { versions, commitment } ---> |   refused: no common version, taken, busy
+//!    | -- Claim { versions, commitment } ---> |   refused: no common version, taken, closed, busy
 //!    | <--------- Nonce { versions, nonce } - |
 //!    | -- Reveal { nonce } -----------------> |
 //!    |  both show the PIN; both people look   |
@@ -23,18 +27,21 @@
 //! Both state machines are told the time and never ask for it, in milliseconds of a clock
 //! that does not go back.
 
+mod door;
 mod machine;
 mod manager;
 mod message;
+mod secret;
 
 use core::fmt;
 
-pub use machine::{ClaimId, MachineInput, MachineOutput, MachinePairing, ReleaseError};
+pub use machine::{ClaimId, ClaimsOpen, MachineInput, MachineOutput, MachinePairing, ReleaseError};
 pub use manager::{ManagerClaim, ManagerInput, ManagerOutput};
 pub use message::{
     CLAIM_VERSIONS, ClaimMessageError, ClaimPayload, PayloadTooLong, Refusal, ToMachine, ToManager, decode_claim,
     decode_to_machine, decode_to_manager,
 };
+pub use secret::ClaimSecret;
 
 /// The label with which a connection's keying material is exported for a claim (32 bytes of it).
 pub const CLAIM_KEYING_LABEL: &[u8] = b"groundswell claim v1";
@@ -136,4 +143,7 @@ pub enum ClaimError {
     /// The machine was released meanwhile.
     #[error("the machine was released during the claim: claim again")]
     Released,
+    /// Another claim was confirmed, or has taken this one's place.
+    #[error("another claim has taken the place of this one")]
+    Superseded,
 }

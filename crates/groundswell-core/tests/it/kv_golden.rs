@@ -13,8 +13,8 @@ use groundswell_core::{
     kv::{
         Change, Envelope, KvAuthor, KvKey, SpaceName, Stamp, document_key,
         pairing::{
-            CLAIM_VERSIONS, ClaimPayload, ClaimPin, Refusal, ToMachine, ToManager, commitment, decode_to_machine,
-            decode_to_manager,
+            CLAIM_VERSIONS, ClaimPayload, ClaimPin, ClaimSecret, Refusal, ToMachine, ToManager, commitment,
+            decode_to_machine, decode_to_manager,
         },
         wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, kv_frame_length},
     },
@@ -44,7 +44,21 @@ fn to_machine() -> Vec<(&'static str, ToMachine)> {
     vec![
         (
             "claim",
-            ToMachine::Claim { versions: CLAIM_VERSIONS, commitment: [0xc0; 32], extension: Extension::default() },
+            ToMachine::Claim {
+                versions: CLAIM_VERSIONS,
+                commitment: [0xc0; 32],
+                proof: None,
+                extension: Extension::default(),
+            },
+        ),
+        (
+            "claim-with-secret",
+            ToMachine::Claim {
+                versions: CLAIM_VERSIONS,
+                commitment: [0xc0; 32],
+                proof: Some(ClaimSecret([0x5e; 16]).prove(&[0xe0; 32], &[0xc0; 32])),
+                extension: Extension::default(),
+            },
         ),
         ("claim-reveal", ToMachine::Reveal { nonce: [0xa0; 32] }),
         ("claim-confirm", ToMachine::Confirm { payload }),
@@ -70,6 +84,8 @@ fn to_manager() -> Vec<(&'static str, ToManager)> {
         ("claim-refused-timed-out", ToManager::Refused(Refusal::TimedOut)),
         ("claim-refused-malformed", ToManager::Refused(Refusal::Malformed)),
         ("claim-refused-storage", ToManager::Refused(Refusal::Storage)),
+        ("claim-refused-closed", ToManager::Refused(Refusal::Closed)),
+        ("claim-refused-secret", ToManager::Refused(Refusal::Secret)),
     ]
 }
 
@@ -174,9 +190,11 @@ fn no_variant_is_without_a_file() {
             Refusal::TimedOut => 7,
             Refusal::Malformed => 8,
             Refusal::Storage => 9,
+            Refusal::Closed => 10,
+            Refusal::Secret => 11,
         },
     });
-    assert_eq!(places.collect::<BTreeSet<_>>(), (0..10).collect());
+    assert_eq!(places.collect::<BTreeSet<_>>(), (0..12).collect());
     let places = messages().into_iter().map(|(_, message)| match message {
         KvMessage::Entry { .. } => 0,
         KvMessage::UpTo { .. } => 1,

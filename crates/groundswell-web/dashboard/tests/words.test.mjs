@@ -1,7 +1,7 @@
 // What the page says in words of what a node says in figures.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { delivery, readersWords } from '../words.js';
+import { delivery, pairingWords, readersWords } from '../words.js';
 
 test('readers are behind when they lack more than has come within a second', () => {
   const of = (reader_lag, waves_per_second) => readersWords({ readers: 3, reader_lag, waves_per_second });
@@ -15,4 +15,19 @@ test('readers are behind when they lack more than has come within a second', () 
 test('what is on its way for long is told with how long', () => {
   assert.equal(delivery({ undelivered_since_ms: null }, 10_000), '');
   assert.equal(delivery({ undelivered_since_ms: 4_000 }, 10_000), '! not delivered: what was written here 6 s ago');
+});
+
+test('whether a machine takes claims is told, until when, and who has claimed it in vain', () => {
+  const told = { open: false, open_ms: null, ticket_ms: null, attempts_left: 20, in_vain: [], told_ms: 1_000 };
+  assert.match(pairingWords(told, 1_000).said, /^Closed: /);
+  const timed = { ...told, open: true, open_ms: 120_000 };
+  assert.deepEqual(pairingWords(timed, 61_000), { said: 'Open for claims for 1 min 0 s.', open: true, timed: true });
+  // Its time is over before that is told.
+  assert.equal(pairingWords(timed, 121_000).open, false);
+  assert.deepEqual(pairingWords({ ...told, open: true }, 1_000).timed, false);
+  assert.match(pairingWords({ ...told, open: true }, 1_000).said, /while somebody waits/);
+  assert.match(pairingWords({ ...told, ticket_ms: 5_000 }, 2_000).said, /one-time secret is good/);
+  assert.doesNotMatch(pairingWords({ ...told, ticket_ms: 5_000 }, 6_000).said, /one-time secret/);
+  const vain = { ...told, attempts_left: 0, in_vain: [{ manager: 'a'.repeat(64), claims: 5 }, { manager: 'b'.repeat(64), claims: 1 }] };
+  assert.match(pairingWords(vain, 1_000).said, /Claims in vain: 5 by aaaaaaaa, 1 by bbbbbbbb; no more are taken/);
 });

@@ -1,8 +1,9 @@
 //! Machines and claims.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::State, http::StatusCode};
+use groundswell::limits::{MAX_CLAIM_SECRET_MS, MAX_CLAIMS_OPEN_MS};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -10,9 +11,10 @@ use super::{Answer, Part, node::Ticket};
 use crate::{
     app::Inner,
     body::{Named, json, json_with, read_json},
-    limits::MAX_JSON_BYTES,
+    limits::{CLAIM_TICKET_SECONDS, MAX_JSON_BYTES, PAIRING_OPEN_SECONDS},
     problem::{Kind, Problem},
     subject::Subject,
+    views::PairingView,
 };
 
 pub(super) async fn list(State(app): State<Arc<Inner>>) -> Answer {
@@ -57,6 +59,62 @@ pub(super) async fn answer_claim(State(app): State<Arc<Inner>>, Part(claim): Par
     let claim = number(&claim)?;
     let Said { same } = read_json(body, MAX_JSON_BYTES).await?;
     json(&app.claims.answer(claim, same).await?)
+}
+
+pub(super) async fn pairing(State(app): State<Arc<Inner>>) -> Answer {
+    json(&PairingView::from(app.subject.own_machine()?.claims_open()))
+}
+
+/// For how long a machine is opened, in seconds.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenFor {
+    #[serde(default = "usually_open")]
+    seconds: u64,
+}
+
+fn usually_open() -> u64 {
+    PAIRING_OPEN_SECONDS
+}
+
+/// For how long a ticket with a one-time secret is good, in seconds.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TicketFor {
+    #[serde(default = "usually_good")]
+    seconds: u64,
+}
+
+fn usually_good() -> u64 {
+    CLAIM_TICKET_SECONDS
+}
+
+/// The time, within its limit.
+fn within(seconds: u64, most: u64) -> Result<Duration, Problem> {
+    if (1..=most).contains(&seconds) {
+        return Ok(Duration::from_secs(seconds));
+    }
+    Err(Problem::bad(format!("`seconds` is a number from 1 to {most}")))
+}
+
+pub(super) async fn open_pairing(State(app): State<Arc<Inner>>, body: Body) -> Answer {
+    let machine = app.subject.own_machine()?;
+    let OpenFor { seconds } = read_json(body, MAX_JSON_BYTES).await?;
+    machine.open_claims(within(seconds, MAX_CLAIMS_OPEN_MS / 1_000)?);
+    json(&PairingView::from(machine.claims_open()))
+}
+
+pub(super) async fn close_pairing(State(app): State<Arc<Inner>>) -> Answer {
+    let machine = app.subject.own_machine()?;
+    machine.close_claims();
+    json(&PairingView::from(machine.claims_open()))
+}
+
+pub(super) async fn claim_ticket(State(app): State<Arc<Inner>>, body: Body) -> Answer {
+    let machine = app.subject.own_machine()?;
+    let TicketFor { seconds } = read_json(body, MAX_JSON_BYTES).await?;
+    let ticket = machine.claim_ticket(within(seconds, MAX_CLAIM_SECRET_MS / 1_000)?);
+    json_with(StatusCode::CREATED, &json!({ "ticket": ticket.to_string() }))
 }
 
 fn number(claim: &str) -> Result<u64, Problem> {

@@ -3,14 +3,18 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream, SelectAll},
 };
-use groundswell::{KvError, PeerId};
-use tokio::sync::watch;
+use groundswell::{KvError, Machine, PeerId};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     app::Inner,
@@ -18,7 +22,7 @@ use crate::{
     events::{Data, Item},
     sse::Feed,
     subject::Subject,
-    views::{MachineView, now_ms},
+    views::{MachineView, PairingView, now_ms},
 };
 
 /// The machines with their status, as that changes.
@@ -106,6 +110,14 @@ impl Machines {
     }
 }
 
+/// Waits until then, or for ever.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits for a change, if there can be one.
 async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
     if let Some(changes) = changes
@@ -116,11 +128,16 @@ async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
     std::future::pending().await
 }
 
-/// The claims of this run, as they change.
+/// The claims of this run, and at a machine whether it takes any, as that changes.
 struct ClaimsFeed {
     claims: Arc<Claims>,
     subject: Subject,
     changes: watch::Receiver<u64>,
+    /// Of a machine's pairing.
+    pairing_changes: Option<watch::Receiver<u64>>,
+    pairing: Option<PairingView>,
+    /// When the pairing is looked at though nothing has changed: it is open for a time.
+    again: Option<Instant>,
     /// The last change that was told.
     told: u64,
     ready: VecDeque<Item>,
@@ -134,8 +151,11 @@ pub(super) fn claims(app: &Arc<Inner>) -> Feed {
     }
     let (claims, subject) = (app.claims.clone(), app.subject.clone());
     let changes = claims.changes();
-    let mut feed = ClaimsFeed { claims, subject, changes, told: 0, ready: VecDeque::new(), over: false };
+    let pairing_changes = subject.own_machine().ok().map(Machine::claims_open_changes);
+    let (pairing, again, told, ready) = (None, None, 0, VecDeque::new());
+    let mut feed = ClaimsFeed { claims, subject, changes, pairing_changes, pairing, again, told, ready, over: false };
     feed.look();
+    feed.look_at_pairing();
     feed.ready.push_back(Item::caught_up());
     let items = stream::unfold(feed, |mut feed| async move {
         let item = feed.next().await?;
@@ -144,7 +164,26 @@ pub(super) fn claims(app: &Arc<Inner>) -> Feed {
     items.boxed()
 }
 
+/// Two moments that were taken of one time at different times are no further apart.
+const SAME_TIME: Duration = Duration::from_millis(500);
+
 impl ClaimsFeed {
+    fn look_at_pairing(&mut self) {
+        let Ok(machine) = self.subject.own_machine() else { return };
+        if let Some(changes) = &mut self.pairing_changes {
+            changes.borrow_and_update();
+        }
+        let pairing = PairingView::from(machine.claims_open());
+        let again = pairing.until_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
+        // Opened again it is open for longer, which is news.
+        let longer = again.zip(self.again).is_some_and(|(again, told)| again > told + SAME_TIME);
+        self.again = again;
+        if longer || self.pairing.as_ref().map(PairingView::without_times) != Some(pairing.without_times()) {
+            self.ready.push_back(Item::new(&Data::Pairing { pairing: &pairing }));
+            self.pairing = Some(pairing);
+        }
+    }
+
     fn look(&mut self) {
         let (changed, last) = self.claims.changed_since(self.told);
         self.told = last;
@@ -165,6 +204,8 @@ impl ClaimsFeed {
                     Ok(()) => self.look(),
                     Err(_) => self.over = true,
                 },
+                () = changed(&mut self.pairing_changes) => self.look_at_pairing(),
+                () = at(self.again) => self.look_at_pairing(),
                 () = self.subject.until_shutdown() => self.ready.push_back(Item::ended("shut_down", None)),
             }
         }

@@ -142,6 +142,7 @@ impl Up {
 
 /// Claims a machine over both interfaces, both persons saying yes; the machine's id.
 pub async fn pair(manager: &Up, machine: &Up) -> String {
+    assert_eq!(machine.http.post("/api/v1/pairing", &json!({})).await.well()["open"], true);
     let begun = manager.http.post("/api/v1/claims", &json!({ "ticket": machine.ticket().await })).await;
     assert_eq!(begun.status, 201, "{}", begun.text());
     let begun = begun.json();

@@ -64,9 +64,56 @@ async fn whether_all_is_delivered_is_told_and_who_waits_for_it_holds_up_no_shutd
     manager.stop().await;
 }
 
+/// A machine takes claims only while a person has opened it, or with its ticket's one-time secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_opened_for_claims_and_closed_and_has_a_ticket_for_one() {
+    let (manager, machine) = (manager().await, machine().await);
+    let claim = async |ticket: String| manager.http.post("/api/v1/claims", &json!({ "ticket": ticket })).await;
+    let closed = json!({ "open": false, "open_ms": null, "ticket_ms": null, "attempts_left": 20, "in_vain": [] });
+    assert_eq!(machine.http.get("/api/v1/pairing").await.well(), closed);
+    let refused = claim(machine.ticket().await).await;
+    assert!(refused.json()["detail"].as_str().unwrap().contains("not open for claims"), "{}", refused.text());
+    refused.problem(409, "claim-failed");
+    assert_eq!(machine.http.get("/api/v1/pairing").await.well(), closed, "it has cost nothing");
+
+    let opened = machine.http.post("/api/v1/pairing", &json!({ "seconds": 600 })).await.well();
+    assert!(opened["open"] == true && opened["open_ms"].as_u64().is_some_and(|ms| ms > 590_000), "{opened}");
+    let begun = claim(machine.ticket().await).await.well();
+    manager.http.post(&claim_answer(&begun), &json!({ "same": false })).await.well();
+    let vain = machine.http.get("/api/v1/pairing").await.well();
+    assert_eq!(vain["in_vain"], json!([{ "manager": manager.id().await, "claims": 1 }]));
+    assert_eq!(vain["attempts_left"], 19);
+    assert_eq!(machine.http.delete("/api/v1/pairing").await.well()["open"], false);
+    claim(machine.ticket().await).await.problem(409, "claim-failed");
+
+    let ticket = machine.http.post("/api/v1/pairing/ticket", &json!({})).await;
+    assert_eq!(ticket.status, 201);
+    let ticket = ticket.json()["ticket"].as_str().unwrap().to_owned();
+    assert!(machine.http.get("/api/v1/pairing").await.well()["ticket_ms"].as_u64().unwrap() > 3_590_000);
+    let begun = claim(ticket.clone()).await.well();
+    let asked = machine.pending_claim().await;
+    let (here, there, same) = (claim_answer(&begun), claim_answer(&asked), json!({ "same": true }));
+    let (here, there) = tokio::join!(manager.http.post(&here, &same), machine.http.post(&there, &same));
+    assert_eq!((here.well()["state"].clone(), there.well()["state"].clone()), (json!("claimed"), json!("claimed")));
+    // It was good for one, and its machine is closed as before.
+    claim(ticket).await.problem(409, "claim-failed");
+    assert_eq!(machine.http.get("/api/v1/pairing").await.well(), closed);
+
+    for seconds in [json!(0), json!(601), json!(-1), json!("x"), json!(1.5)] {
+        machine.http.post("/api/v1/pairing", &json!({ "seconds": seconds })).await.problem(400, "bad-request");
+    }
+    machine.http.post("/api/v1/pairing/ticket", &json!({ "seconds": 86_401 })).await.problem(400, "bad-request");
+    machine.http.post("/api/v1/pairing", &json!({ "second": 1 })).await.problem(400, "bad-request");
+    manager.http.get("/api/v1/pairing").await.problem(409, "wrong-role");
+    manager.http.post("/api/v1/pairing", &json!({})).await.problem(409, "wrong-role");
+    manager.stop().await;
+    machine.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_either_side_refuses_pairs_nobody() {
     let (manager, machine) = (manager().await, machine().await);
+    machine.http.post("/api/v1/pairing", &json!({})).await.well();
     for machine_agrees in [true, false] {
         let begun = manager.http.post("/api/v1/claims", &json!({ "ticket": machine.ticket().await })).await.well();
         let asked = machine.pending_claim().await;

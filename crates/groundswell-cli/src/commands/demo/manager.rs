@@ -103,6 +103,7 @@ impl Office {
     /// Claims a machine, whose two persons look at the PINs here, and follows all that it has.
     pub(super) async fn claim(&mut self, number: usize, machine: &Machine) -> Result<(), ToolError> {
         self.board.lock().push((machine.id(), Reported { link: "connecting", ..Reported::default() }));
+        let _open = machine.hold_claims_open();
         let here = self.manager.begin_claim(&machine.ticket()).await?;
         let there = machine.await_incoming_claim().await;
         let there = there.ok_or_else(|| ToolError::Demo("a machine ended before it was claimed".to_owned()))?;

@@ -15,7 +15,7 @@ use crate::{
         machines::status_line,
         status::{Seen, SeenTide},
     },
-    control::protocol::Pair,
+    control::protocol::{ClaimsLine, Pair},
     peer_name::shown,
 };
 
@@ -101,6 +101,7 @@ pub(super) fn running(condition: &Condition, now: SystemTime) -> Vec<Finding> {
     findings.extend(addresses(condition));
     findings.extend(peers(condition, now));
     findings.extend(pairs(&condition.status, now));
+    findings.extend(condition.status.claims.as_ref().and_then(claims));
     findings.push(limits(condition));
     findings.extend(paths(condition));
     findings
@@ -120,6 +121,15 @@ fn pairs(status: &Seen, now: SystemTime) -> Vec<Finding> {
             pairs.flat_map(|pair| [pairing(pair, now_ms), keys(pair)]).collect()
         }
     }
+}
+
+/// Somebody has claimed a machine in vain.
+fn claims(claims: &ClaimsLine) -> Option<Finding> {
+    let said = claims.by_whom()?;
+    let todo = "if none of them was you, the machine's ticket is known to others: `groundswell claims --ticket` lets in \
+                only who has its one-time secret; `groundswell claims` forgives them";
+    let left = if claims.attempts_left == 0 { ", and no more are taken" } else { "" };
+    Some(Finding::warn("claims", format!("{said}{left}"), todo))
 }
 
 fn pairing(pair: &Pair, now_ms: u64) -> Finding {

@@ -1,8 +1,10 @@
 //! The words of the key-value store and of pairing: what is asked, and the lines that answer it.
 
+use std::time::Duration;
+
 use groundswell::{
-    ClaimPin, KvEnded, KvEntry, KvEvent, KvKey, KvLink, KvUpdate, LinkStatus, Moment, NodeStatus, PeerId, ResetReason,
-    limits,
+    ClaimPin, ClaimsOpen, KvEnded, KvEntry, KvEvent, KvKey, KvLink, KvUpdate, LinkStatus, Moment, NodeStatus, PeerId,
+    ResetReason, limits,
 };
 use serde::{Deserialize, Serialize};
 
@@ -336,6 +338,56 @@ pub(crate) struct PairLine {
     pub(crate) pair: Pair,
 }
 
+/// Whether a machine takes claims, and who has claimed it in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClaimsLine {
+    pub(crate) open: bool,
+    /// For how long, where it was opened for a time.
+    pub(crate) open_for_ms: Option<u64>,
+    /// For how long a ticket's one-time secret admits a claim.
+    pub(crate) secret_for_ms: Option<u64>,
+    /// How many claims more may be in vain.
+    pub(crate) attempts_left: usize,
+    /// Those with the most first.
+    pub(crate) in_vain: Vec<InVain>,
+}
+
+/// Claims of one manager that were in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InVain {
+    pub(crate) manager: String,
+    pub(crate) claims: usize,
+}
+
+impl From<ClaimsOpen> for ClaimsLine {
+    fn from(open: ClaimsOpen) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let in_vain = |(manager, claims): (PeerId, usize)| InVain { manager: manager.to_string(), claims };
+        Self {
+            open: open.open,
+            open_for_ms: open.open_for.map(ms),
+            secret_for_ms: open.secret_for.map(ms),
+            attempts_left: open.attempts_left,
+            in_vain: open.attempts.into_iter().map(in_vain).collect(),
+        }
+    }
+}
+
+impl ClaimsLine {
+    /// Who has claimed it in vain, for people; nothing where nobody has.
+    pub(crate) fn by_whom(&self) -> Option<String> {
+        let one = |one: &InVain| format!("{} {}", one.claims, crate::peer_name::shown(&one.manager));
+        let all: Vec<String> = self.in_vain.iter().map(one).collect();
+        (!all.is_empty()).then(|| format!("claims in vain: {}", all.join(", ")))
+    }
+}
+
+/// A ticket that admits a claim once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OneTimeTicket {
+    pub(crate) ticket: String,
+}
+
 /// What a node is doing, its part in the key-value store included.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
@@ -349,6 +401,9 @@ pub(crate) struct Status {
     /// How a manager stands with its machines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) machines: Option<Vec<Pair>>,
+    /// Whether a machine takes claims.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) claims: Option<ClaimsLine>,
 }
 
 #[cfg(test)]

@@ -34,10 +34,24 @@ impl World {
     }
 }
 
+/// Waits for a claim at a machine, and says yes. The machine is open for claims when this returns.
+#[track_caller]
+pub fn claims(machine: &Node) -> Surfing {
+    let waiting = machine.lines(&["claims", "--yes"]);
+    until_open(machine);
+    waiting
+}
+
+/// Waits until a machine takes claims.
+#[track_caller]
+pub fn until_open(machine: &Node) {
+    until("the machine to take claims", || machine.status()["claims"]["open"] == true);
+}
+
 /// Claims a machine, with a yes on both sides; returns the PIN, which both have shown.
 #[track_caller]
 pub fn claim(machine: &Node, manager: &Node) -> String {
-    let mut waiting = machine.lines(&["claims", "--yes"]);
+    let mut waiting = claims(machine);
     let ran = manager.run(&["claim", &machine.ticket, "--yes"]);
     ran.well();
     let [shown, claimed] = &ran.objects()[..] else { panic!("two lines: {ran:?}") };

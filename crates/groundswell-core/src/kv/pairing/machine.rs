@@ -1,13 +1,14 @@
-//! The machine's side: whose it is, and the one claim that may be under way.
+//! The machine's side: whose it is, whether it takes claims, and the few that may be under way.
 
-use alloc::{collections::VecDeque, vec, vec::Vec};
+use alloc::{vec, vec::Vec};
 
 use super::{
-    CLAIM_VERSIONS, ClaimError, ClaimPayload, ClaimPin, ClaimSecrets, PeerKey, Refusal, ToMachine, ToManager,
-    commitment,
+    CLAIM_VERSIONS, ClaimError, ClaimPayload, ClaimPin, ClaimSecret, ClaimSecrets, PeerKey, Refusal, ToMachine,
+    ToManager, commitment,
+    door::{Door, Way},
 };
 use crate::{
-    limits::{CLAIM_TIMEOUT_MS, CLAIM_WINDOW_MS, MAX_CLAIM_ATTEMPTS},
+    limits::{CLAIM_REVEAL_TIMEOUT_MS, CLAIM_TIMEOUT_MS, MAX_CLAIM_ATTEMPTS, MAX_CLAIMS_AT_ONCE},
     wire::Extension,
 };
 
@@ -16,7 +17,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(u64);
 
-/// What happened to the claim that is under way.
+/// What happened to a claim that is under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineInput {
     /// The manager sent this.
@@ -63,23 +64,42 @@ pub enum ReleaseError {
     Storing,
 }
 
+/// Whether a machine takes claims now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimsOpen {
+    /// Whether any manager may claim it.
+    pub open: bool,
+    /// For how long, in milliseconds, where a person has opened it for a time.
+    pub open_for_ms: Option<u64>,
+    /// For how long the one-time secret of a ticket admits a claim, in milliseconds, where there is one.
+    pub secret_for_ms: Option<u64>,
+    /// How many claims more may be in vain before all are refused.
+    pub attempts_left: usize,
+    /// Who has claimed it in vain, and how often, those with the most first.
+    pub attempts: Vec<(PeerKey, usize)>,
+}
+
 /// The machine's side of pairing, for as long as its process runs.
 #[derive(Debug)]
 pub struct MachinePairing {
     manager: Option<PeerKey>,
-    pending: Option<Pending>,
+    /// The oldest first, at most [`MAX_CLAIMS_AT_ONCE`] that are not to end.
+    pending: Vec<Pending>,
     claims: u64,
     timeout_ms: u64,
-    /// When the claims began that were in vain so far, the newest last.
-    in_vain: VecDeque<u64>,
+    door: Door,
 }
 
 #[derive(Debug)]
 struct Pending {
     id: ClaimId,
     manager: PeerKey,
-    deadline_ms: u64,
+    /// It has proved the one-time secret, or is of the machine's own manager: no stranger's claim is in its way.
+    preferred: bool,
+    began_ms: u64,
     stage: Stage,
+    /// Why it is to end, where another claim or a release has decided so.
+    ending: Option<ClaimError>,
 }
 
 #[derive(Debug)]
@@ -92,10 +112,24 @@ enum Stage {
     Storing,
 }
 
+impl Pending {
+    fn is_storing(&self) -> bool {
+        matches!(self.stage, Stage::Storing)
+    }
+
+    fn deadline_ms(&self, timeout_ms: u64) -> u64 {
+        match self.stage {
+            Stage::Bound { .. } => self.began_ms.saturating_add(timeout_ms.min(CLAIM_REVEAL_TIMEOUT_MS)),
+            Stage::Shown { .. } => self.began_ms.saturating_add(timeout_ms),
+            Stage::Storing => u64::MAX,
+        }
+    }
+}
+
 impl MachinePairing {
-    /// The machine as it is stored: with its manager, or unclaimed.
+    /// The machine as it is stored: with its manager, or unclaimed. It takes no claims yet.
     pub fn new(manager: Option<PeerKey>) -> Self {
-        Self { manager, pending: None, claims: 0, timeout_ms: CLAIM_TIMEOUT_MS, in_vain: VecDeque::new() }
+        Self { manager, pending: Vec::new(), claims: 0, timeout_ms: CLAIM_TIMEOUT_MS, door: Door::default() }
     }
 
     /// The same with another time for a claim, in milliseconds, in place of [`CLAIM_TIMEOUT_MS`].
@@ -108,23 +142,64 @@ impl MachinePairing {
         self.manager
     }
 
-    /// Which claim is under way, and by whom.
-    pub fn pending(&self) -> Option<(ClaimId, PeerKey)> {
-        self.pending.as_ref().map(|pending| (pending.id, pending.manager))
+    /// A person lets managers claim the machine, for so long and at most
+    /// [`MAX_CLAIMS_OPEN_MS`](crate::limits::MAX_CLAIMS_OPEN_MS). Claims in vain before are forgiven.
+    pub fn open(&mut self, now_ms: u64, for_ms: u64) {
+        self.door.open(now_ms, for_ms);
     }
 
-    /// When [`Self::tick`] is to be called.
-    pub fn deadline_ms(&self) -> Option<u64> {
-        let pending = self.pending.as_ref().filter(|pending| !matches!(pending.stage, Stage::Storing));
-        pending.map(|pending| pending.deadline_ms)
+    /// A person ends that. Claims under way go on.
+    pub fn close(&mut self) {
+        self.door.close();
+    }
+
+    /// Somebody waits for a claim: the machine takes claims until [`Self::let_go`].
+    pub fn hold(&mut self) {
+        self.door.hold();
+    }
+
+    /// Who waited waits no more.
+    pub fn let_go(&mut self) {
+        self.door.let_go();
+    }
+
+    /// A ticket with this secret admits claims, once, for so long and at most
+    /// [`MAX_CLAIM_SECRET_MS`](crate::limits::MAX_CLAIM_SECRET_MS). It takes the place of the secret before.
+    pub fn offer(&mut self, now_ms: u64, secret: &ClaimSecret, for_ms: u64) {
+        self.door.offer(now_ms, secret, for_ms);
+    }
+
+    /// Whether the machine takes claims.
+    pub fn claims_open(&self, now_ms: u64) -> ClaimsOpen {
+        let attempts = self.door.attempts(now_ms);
+        let used: usize = attempts.iter().map(|(_, count)| count).sum();
+        ClaimsOpen {
+            open: self.door.is_open(now_ms),
+            open_for_ms: self.door.open_for_ms(now_ms),
+            secret_for_ms: self.door.secret_for_ms(now_ms),
+            attempts_left: MAX_CLAIM_ATTEMPTS.saturating_sub(used),
+            attempts,
+        }
+    }
+
+    /// Which claims are under way, and by whom, the oldest first.
+    pub fn pending(&self) -> impl Iterator<Item = (ClaimId, PeerKey)> {
+        self.pending.iter().map(|pending| (pending.id, pending.manager))
+    }
+
+    /// When [`Self::tick`] is to be called for a claim.
+    pub fn deadline_ms(&self, claim: ClaimId) -> Option<u64> {
+        let pending = self.pending.iter().find(|pending| pending.id == claim && !pending.is_storing())?;
+        Some(pending.deadline_ms(self.timeout_ms))
     }
 
     /// The first message of a new connection of this peer. If the claim is admitted, what follows
     /// on that connection, and what the person answers, goes to [`Self::handle`] until it
     /// has [ended](MachineOutput::Ended). Otherwise the refusal is sent and the connection closed.
     ///
-    /// The machine's own manager may claim again, as often as it likes: it is asked for the PIN
-    /// like any other, and gets the same document.
+    /// The machine's own manager may claim again: it is asked for the PIN like any other, and gets the same document.
+    /// Its claim, and one with a one-time secret, takes the place of the oldest other one where all places are
+    /// taken: see [`Self::tick`].
     pub fn claim(
         &mut self,
         now_ms: u64,
@@ -132,62 +207,67 @@ impl MachinePairing {
         secrets: ClaimSecrets,
         message: &ToMachine,
     ) -> Result<(ClaimId, ToManager), Refusal> {
-        let ToMachine::Claim { versions, commitment, .. } = message else { return Err(Refusal::Malformed) };
+        let ToMachine::Claim { versions, commitment, proof, .. } = message else { return Err(Refusal::Malformed) };
         // The messages of a claim are the same in every version so far.
         let _version = CLAIM_VERSIONS.common(*versions).map_err(Refusal::Versions)?;
         if self.manager.is_some_and(|owner| owner != manager) {
             return Err(Refusal::Taken);
         }
-        if self.pending.is_some() {
+        let way = self.door.way(now_ms, manager, &secrets.keying, commitment, proof.as_ref())?;
+        let preferred = way == Way::Secret || self.manager == Some(manager);
+        let going = || self.pending.iter().filter(|pending| pending.ending.is_none());
+        if going().any(|pending| pending.manager == manager || pending.is_storing()) {
             return Err(Refusal::Busy);
         }
-        while self.in_vain.front().is_some_and(|began| now_ms.saturating_sub(*began) >= CLAIM_WINDOW_MS) {
-            self.in_vain.pop_front();
+        if going().count() >= MAX_CLAIMS_AT_ONCE {
+            let place = going().find(|pending| preferred && !pending.preferred).map(|pending| pending.id);
+            self.end_later(ClaimError::Superseded, |pending| Some(pending.id) == place);
+            place.ok_or(Refusal::Busy)?;
         }
-        if let Some(oldest) = self.in_vain.front().filter(|_| self.in_vain.len() >= MAX_CLAIM_ATTEMPTS) {
-            let retry_after_ms = CLAIM_WINDOW_MS - now_ms.saturating_sub(*oldest);
-            return Err(Refusal::TooManyAttempts { retry_after_ms });
-        }
-        self.in_vain.push_back(now_ms);
-        let deadline_ms = now_ms.saturating_add(self.timeout_ms);
+        self.door.count(now_ms, manager, way);
         let stage = Stage::Bound { secrets, commitment: *commitment };
         self.claims += 1;
         let id = ClaimId(self.claims);
-        self.pending = Some(Pending { id, manager, deadline_ms, stage });
+        self.pending.push(Pending { id, manager, preferred, began_ms: now_ms, stage, ending: None });
         let (versions, nonce, extension) = (CLAIM_VERSIONS, secrets.nonce, Extension::default());
         Ok((id, ToManager::Nonce { versions, nonce, extension }))
     }
 
     /// Something happened to a claim. To one that is over nothing does.
     pub fn handle(&mut self, claim: ClaimId, input: MachineInput) -> Vec<MachineOutput> {
-        let Some(pending) = self.pending.as_mut().filter(|pending| pending.id == claim) else { return Vec::new() };
+        let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == claim) else { return Vec::new() };
+        if let Some(why) = pending.ending {
+            return self.end(claim, why);
+        }
         match (&mut pending.stage, input) {
             (Stage::Storing, MachineInput::Stored(payload)) => {
                 let manager = pending.manager;
                 self.manager = Some(manager);
-                self.pending = None;
-                self.in_vain.clear();
+                self.pending.retain(|pending| pending.id != claim);
+                self.door.paired();
                 vec![MachineOutput::Send(ToManager::Handover { payload }), MachineOutput::Ended(Ok(manager))]
             }
-            (Stage::Storing, MachineInput::StoreFailed) => self.end(ClaimError::Storage),
+            (Stage::Storing, MachineInput::StoreFailed) => self.end(claim, ClaimError::Storage),
             // Both have confirmed. A manager that is gone claims again, and gets the same.
             (Stage::Storing, _) => Vec::new(),
             (_, MachineInput::Stored(_) | MachineInput::StoreFailed) => Vec::new(),
-            (_, MachineInput::Disconnected) => self.end(ClaimError::Disconnected),
-            (_, MachineInput::Unreadable) => self.end(ClaimError::OutOfOrder("bytes that are no message")),
-            (_, MachineInput::Message(ToMachine::Decline)) => self.end(ClaimError::DeclinedThere),
+            (_, MachineInput::Disconnected) => self.end(claim, ClaimError::Disconnected),
+            (_, MachineInput::Unreadable) => self.end(claim, ClaimError::OutOfOrder("bytes that are no message")),
+            (_, MachineInput::Message(ToMachine::Decline)) => self.end(claim, ClaimError::DeclinedThere),
             (Stage::Bound { secrets, commitment: bound }, MachineInput::Message(ToMachine::Reveal { nonce })) => {
                 if commitment(&nonce) != *bound {
-                    return self.end(ClaimError::WrongCommitment);
+                    return self.end(claim, ClaimError::WrongCommitment);
                 }
                 let pin = ClaimPin::derive(&secrets.keying, &nonce, &secrets.nonce);
                 pending.stage = Stage::Shown { ours: false, theirs: None };
                 vec![MachineOutput::ShowPin(pin)]
             }
-            (Stage::Shown { ours: false, .. }, MachineInput::Answer(false)) => self.end(ClaimError::DeclinedHere),
+            (Stage::Shown { ours: false, .. }, MachineInput::Answer(false)) => {
+                self.end(claim, ClaimError::DeclinedHere)
+            }
             (Stage::Shown { ours, .. }, MachineInput::Answer(true)) => {
                 *ours = true;
-                self.store_if_both()
+                self.store_if_both(claim)
             }
             // Nothing is shown yet, or it was answered.
             (_, MachineInput::Answer(_)) => Vec::new(),
@@ -195,17 +275,20 @@ impl MachinePairing {
                 if theirs.is_none() =>
             {
                 *theirs = Some(payload);
-                self.store_if_both()
+                self.store_if_both(claim)
             }
-            (_, MachineInput::Message(message)) => self.end(ClaimError::OutOfOrder(message.name())),
+            (_, MachineInput::Message(message)) => self.end(claim, ClaimError::OutOfOrder(message.name())),
         }
     }
 
-    /// The time has come that [`Self::deadline_ms`] named, or not yet.
-    pub fn tick(&mut self, now_ms: u64) -> Vec<MachineOutput> {
-        match self.deadline_ms() {
-            Some(deadline) if now_ms >= deadline => self.end(ClaimError::TimedOut),
-            _ => Vec::new(),
+    /// The time has come that [`Self::deadline_ms`] named, or another claim or a release may have decided that this
+    /// one is to end. Otherwise nothing follows.
+    pub fn tick(&mut self, claim: ClaimId, now_ms: u64) -> Vec<MachineOutput> {
+        let Some(pending) = self.pending.iter().find(|pending| pending.id == claim) else { return Vec::new() };
+        let timed_out = !pending.is_storing() && now_ms >= pending.deadline_ms(self.timeout_ms);
+        match pending.ending.or(timed_out.then_some(ClaimError::TimedOut)) {
+            Some(why) => self.end(claim, why),
+            None => Vec::new(),
         }
     }
 
@@ -216,39 +299,44 @@ impl MachinePairing {
         if by.is_some_and(|peer| peer != manager) {
             return Err(ReleaseError::NotPaired);
         }
-        match &self.pending {
-            Some(Pending { stage: Stage::Storing, .. }) => Err(ReleaseError::Storing),
-            _ => Ok(manager),
-        }
+        if self.pending.iter().any(Pending::is_storing) { Err(ReleaseError::Storing) } else { Ok(manager) }
     }
 
-    /// The release is durable: the machine has a new document, and no manager. A claim that was
-    /// under way ends, unless it is being stored.
-    pub fn released(&mut self) -> Vec<MachineOutput> {
+    /// The release is durable: the machine has a new document, and no manager. Claims that are under way end at their
+    /// next [`Self::tick`], unless they are being stored.
+    pub fn released(&mut self) {
         self.manager = None;
-        match &self.pending {
-            Some(pending) if !matches!(pending.stage, Stage::Storing) => self.end(ClaimError::Released),
-            _ => Vec::new(),
-        }
+        self.end_later(ClaimError::Released, |_| true);
     }
 
-    fn store_if_both(&mut self) -> Vec<MachineOutput> {
-        let Some(pending) = &mut self.pending else { return Vec::new() };
+    fn store_if_both(&mut self, claim: ClaimId) -> Vec<MachineOutput> {
+        let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == claim) else { return Vec::new() };
         let payload = match &mut pending.stage {
             Stage::Shown { ours: true, theirs } => theirs.take(),
             _ => None,
         };
         let Some(payload) = payload else { return Vec::new() };
         pending.stage = Stage::Storing;
-        vec![MachineOutput::Store { manager: pending.manager, payload }]
+        let manager = pending.manager;
+        // The person has found the one that was meant.
+        self.end_later(ClaimError::Superseded, |pending| pending.id != claim);
+        vec![MachineOutput::Store { manager, payload }]
     }
 
-    /// Ends the claim under way in vain, and tells the manager, if it is there.
-    fn end(&mut self, why: ClaimError) -> Vec<MachineOutput> {
-        self.pending = None;
+    /// Claims end at their next tick, unless they are being stored.
+    fn end_later(&mut self, why: ClaimError, which: impl Fn(&Pending) -> bool) {
+        for pending in self.pending.iter_mut().filter(|pending| !pending.is_storing() && which(pending)) {
+            pending.ending.get_or_insert(why);
+        }
+    }
+
+    /// Ends a claim in vain, and tells the manager, if it is there.
+    fn end(&mut self, claim: ClaimId, why: ClaimError) -> Vec<MachineOutput> {
+        self.pending.retain(|pending| pending.id != claim);
         let refusal = match why {
             ClaimError::DeclinedHere | ClaimError::Released => Some(Refusal::Declined),
             ClaimError::TimedOut => Some(Refusal::TimedOut),
+            ClaimError::Superseded => Some(Refusal::Busy),
             ClaimError::Storage => Some(Refusal::Storage),
             ClaimError::WrongCommitment | ClaimError::OutOfOrder(_) => Some(Refusal::Malformed),
             ClaimError::DeclinedThere | ClaimError::Disconnected | ClaimError::Refused(_) => None,

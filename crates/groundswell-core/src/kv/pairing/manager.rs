@@ -3,7 +3,8 @@
 use alloc::{vec, vec::Vec};
 
 use super::{
-    CLAIM_VERSIONS, ClaimError, ClaimPayload, ClaimPin, ClaimSecrets, Refusal, ToMachine, ToManager, commitment,
+    CLAIM_VERSIONS, ClaimError, ClaimPayload, ClaimPin, ClaimSecret, ClaimSecrets, Refusal, ToMachine, ToManager,
+    commitment,
 };
 use crate::{limits::CLAIM_TIMEOUT_MS, wire::Extension};
 
@@ -63,11 +64,18 @@ enum Stage {
 
 impl ManagerClaim {
     /// A claim, and its first message. The payload is what the machine gets once the person here
-    /// has confirmed the PIN.
-    pub fn new(now_ms: u64, secrets: ClaimSecrets, payload: ClaimPayload) -> (Self, ToMachine) {
+    /// has confirmed the PIN; the secret is that of the machine's ticket, if it has one.
+    pub fn new(
+        now_ms: u64,
+        secrets: ClaimSecrets,
+        payload: ClaimPayload,
+        one_time: Option<&ClaimSecret>,
+    ) -> (Self, ToMachine) {
         let deadline_ms = now_ms.saturating_add(CLAIM_TIMEOUT_MS);
         let (versions, extension) = (CLAIM_VERSIONS, Extension::default());
-        let first = ToMachine::Claim { versions, commitment: commitment(&secrets.nonce), extension };
+        let commitment = commitment(&secrets.nonce);
+        let proof = one_time.map(|secret| secret.prove(&secrets.keying, &commitment));
+        let first = ToMachine::Claim { versions, commitment, proof, extension };
         (Self { secrets, payload, deadline_ms, stage: Stage::Bound }, first)
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     encoding::{DecodeError, decode, raw},
-    limits::{MAX_CLAIM_ATTEMPTS, MAX_CLAIM_MESSAGE_BYTES, MAX_CLAIM_PAYLOAD_BYTES},
+    limits::{MAX_CLAIM_ATTEMPTS, MAX_CLAIM_ATTEMPTS_OF_PEER, MAX_CLAIM_MESSAGE_BYTES, MAX_CLAIM_PAYLOAD_BYTES},
     wire::{Extension, VersionMismatch, VersionRange},
 };
 
@@ -23,6 +23,8 @@ pub enum ToMachine {
         versions: VersionRange,
         /// The [commitment](super::commitment) to the manager's nonce.
         commitment: [u8; 32],
+        /// The [proof](super::ClaimSecret::prove) of the ticket's one-time secret, where the ticket has one.
+        proof: Option<[u8; 32]>,
         /// What later versions add.
         extension: Extension,
     },
@@ -76,12 +78,13 @@ pub enum Refusal {
     /// Another manager has it.
     #[error("the machine is taken by another manager: release it first, from either side")]
     Taken,
-    /// Another claim is under way.
-    #[error("another claim of the machine is under way: wait a minute")]
+    /// Others are under way, or one of this manager.
+    #[error("another claim of the machine is under way: answer it at the machine, or wait a minute")]
     Busy,
-    /// There were too many claims in vain.
+    /// There were too many claims in vain, of this manager or of all.
     #[error(
-        "{MAX_CLAIM_ATTEMPTS} claims of the machine were in vain, the most that it allows: try again in {} s",
+        "too many claims of the machine were in vain, {MAX_CLAIM_ATTEMPTS_OF_PEER} of this manager or \
+         {MAX_CLAIM_ATTEMPTS} of all: open pairing at the machine again, or try again in {} s",
         retry_after_ms.div_ceil(1_000)
     )]
     TooManyAttempts {
@@ -100,6 +103,15 @@ pub enum Refusal {
     /// The machine could not store the pair.
     #[error("the machine failed to store the pair; see its log")]
     Storage,
+    /// Nobody has opened pairing at the machine.
+    #[error("the machine is not open for claims: run `groundswell claims` there, or press its button")]
+    Closed,
+    /// Nobody has opened pairing at the machine, and the ticket's one-time secret does not.
+    #[error(
+        "the machine is not open for claims, and the one-time secret of this ticket is used, expired or of another \
+         machine: make a new ticket there with `groundswell claims --ticket`, or run `groundswell claims`"
+    )]
+    Secret,
 }
 
 /// What a side hands over with its consent: bytes that are the driver's, 4 KiB at most. What

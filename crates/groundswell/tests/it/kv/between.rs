@@ -16,11 +16,11 @@ use iroh::{
 use tempfile::TempDir;
 
 use crate::kv::{
-    common::{spawn_machine, spawn_manager, within},
+    common::{OPEN, spawn_machine, spawn_manager, within},
     raw::{self, CLAIM_ALPN, address, hear, say},
 };
 
-/// How often each trick is tried; a machine takes ten claims in vain.
+/// How often each trick is tried; the person opens the machine for each try.
 const TRIES: u8 = 8;
 
 /// One side of his, with a connection of its own.
@@ -58,7 +58,7 @@ async fn lines(between: &Endpoint, machine: &Machine) -> (Line, Line, [u8; 32]) 
 }
 
 fn claim_with(commitment: [u8; 32]) -> ToMachine {
-    ToMachine::Claim { versions: CLAIM_VERSIONS, commitment, extension: Extension::default() }
+    ToMachine::Claim { versions: CLAIM_VERSIONS, commitment, proof: None, extension: Extension::default() }
 }
 
 fn nonce_of(nonce: [u8; 32]) -> ToManager {
@@ -89,6 +89,7 @@ async fn pins<'a>(
     trick: impl FnOnce(&'a Endpoint, &'a Machine) -> futures_util::future::LocalBoxFuture<'a, (Line, Line)>,
 ) -> [ClaimPin; 2] {
     let ticket = raw::ticket(between);
+    machine.open_claims(OPEN);
     let (claim, _lines) = tokio::join!(manager.begin_claim(&ticket), trick(between, machine));
     let claim = claim.unwrap();
     let (pin, answer) = within("the request", machine.await_next_incoming_claim_request()).await.unwrap();
@@ -149,6 +150,7 @@ async fn between_both_who_reveals_what_he_was_not_bound_to_is_found_out() {
     let (machine, manager) = (spawn_machine(dirs[0].path()).await, spawn_manager(dirs[1].path()).await);
     let between = raw::endpoint(None).await;
     let ticket = raw::ticket(&between);
+    machine.open_claims(OPEN);
     let (claim, (to_machine, wanted)) = tokio::join!(manager.begin_claim(&ticket), async {
         let (mut manager, mut to_machine, _) = lines(&between, &machine).await;
         say(&mut to_machine.send, &claim_with(commitment(&[7; 32]))).await;

@@ -4,12 +4,13 @@
 use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvFilter, MachineState, Node};
 use tempfile::TempDir;
 
-use crate::kv::common::{spawn_machine, spawn_manager, within};
+use crate::kv::common::{OPEN, spawn_machine, spawn_manager, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_names_both_sides_and_tells_both_what_became_of_it() {
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    machine.open_claims(OPEN);
     let claim = within("the claim", manager.begin_claim(&machine.ticket())).await.unwrap();
     let incoming = within("the request", machine.await_incoming_claim()).await.unwrap();
     assert_eq!((incoming.pin, incoming.manager), (claim.pin, manager.id()));
@@ -27,6 +28,7 @@ async fn a_claim_that_is_dropped_is_declined_and_over_at_the_other_side() {
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
 
+    machine.open_claims(OPEN);
     let mut claim = within("the claim", manager.begin_claim(&machine.ticket())).await.unwrap();
     drop(within("the request", machine.await_incoming_claim()).await.unwrap());
     let over = within("the manager to be told", claim.over()).await;
@@ -35,6 +37,7 @@ async fn a_claim_that_is_dropped_is_declined_and_over_at_the_other_side() {
     assert_eq!(claim.over().await.to_string(), over.to_string());
     assert_eq!(claim.answer(true).await.unwrap_err().to_string(), over.to_string());
 
+    machine.open_claims(OPEN);
     let claim = within("the claim", manager.begin_claim(&machine.ticket())).await.unwrap();
     let mut incoming = within("the request", machine.await_incoming_claim()).await.unwrap();
     drop(claim);
@@ -91,6 +94,7 @@ async fn a_node_counts_the_streams_of_entries_and_knows_that_it_has_a_role() {
 async fn an_answer_stands_though_nobody_waits_for_what_comes_of_it() {
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    machine.open_claims(OPEN);
     let claim = within("the claim", manager.begin_claim(&machine.ticket())).await.unwrap();
     let incoming = within("the request", machine.await_incoming_claim()).await.unwrap();
     drop(incoming.answer(true));
@@ -103,6 +107,7 @@ async fn an_answer_stands_though_nobody_waits_for_what_comes_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_ends_a_claim_under_way_at_both_sides() {
     let pair = crate::kv::common::Pair::new().await;
+    pair.machine.open_claims(OPEN);
     let mut claim = within("the claim", pair.manager.begin_claim(&pair.machine.ticket())).await.unwrap();
     let mut incoming = within("the request", pair.machine.await_incoming_claim()).await.unwrap();
     pair.machine.release().await.unwrap();
@@ -119,6 +124,7 @@ async fn a_release_ends_a_claim_under_way_at_both_sides() {
 async fn claims_that_nobody_looked_at_are_in_nobodys_way() {
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    machine.open_claims(OPEN);
     let begin = async || loop {
         match manager.begin_claim(&machine.ticket()).await {
             Ok(claim) => break claim,

@@ -62,6 +62,9 @@ fn in_use(error: &str) -> bool {
     error.contains("in use") || error.contains("already open")
 }
 
+/// Longer than any test takes: the time for which a person opens a machine for claims.
+pub const OPEN: Duration = Duration::from_secs(600);
+
 /// Claims a machine, with both persons saying yes.
 pub async fn pair(machine: &Machine, manager: &Manager) -> PeerId {
     let ticket = machine.ticket();

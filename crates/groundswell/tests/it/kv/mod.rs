@@ -6,6 +6,7 @@ mod claims;
 mod common;
 mod concurrency;
 mod delivery;
+mod door;
 mod entries_subscription;
 mod errors;
 mod hostile;

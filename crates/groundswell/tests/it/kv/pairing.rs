@@ -6,8 +6,8 @@ use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvEvent, KvFilter, KvL
 use tempfile::TempDir;
 
 use crate::kv::common::{
-    Pair, is_current, machine_builder, manager_builder, next, pair, spawn_machine, spawn_manager, until, until_put,
-    within,
+    OPEN, Pair, is_current, machine_builder, manager_builder, next, pair, spawn_machine, spawn_manager, until,
+    until_put, within,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,6 +15,7 @@ async fn a_claim_needs_both_persons() {
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
     for (at_machine, at_manager) in [(true, false), (false, true), (false, false)] {
+        machine.open_claims(OPEN);
         let claim = manager.begin_claim(&machine.ticket()).await.unwrap();
         let (pin, answer) = within("the request", machine.await_next_incoming_claim_request()).await.unwrap();
         assert_eq!(pin, claim.pin);
@@ -44,6 +45,7 @@ async fn the_same_manager_may_claim_again_and_another_may_not() {
     let error = other.begin_claim(&machine.ticket()).await.unwrap_err();
     assert!(matches!(error, ClaimError::Claim(ClaimFailure::Refused(ClaimRefusal::Taken))), "{error}");
     // One claim at a time.
+    machine.open_claims(OPEN);
     let under_way = manager.begin_claim(&machine.ticket()).await.unwrap();
     let error = manager.begin_claim(&machine.ticket()).await.unwrap_err();
     assert!(matches!(error, ClaimError::Claim(ClaimFailure::Refused(ClaimRefusal::Busy))), "{error}");
@@ -223,6 +225,7 @@ async fn a_claim_times_out_at_either_side() {
         }
         let (machine, manager) = (machine.spawn().await.unwrap(), manager.spawn().await.unwrap());
         let begun = Instant::now();
+        machine.open_claims(OPEN);
         let claim = manager.begin_claim(&machine.ticket()).await.unwrap();
         let (_pin, unanswered) = within("the request", machine.await_next_incoming_claim_request()).await.unwrap();
         let error = within("the end of the claim", claim.answer(true)).await.unwrap_err();

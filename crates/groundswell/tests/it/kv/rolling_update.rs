@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use crate::{
     common::recorded::Recorded,
     kv::{
-        common::{Pair, pair, spawn_machine, spawn_manager, until, until_put, within},
+        common::{OPEN, Pair, pair, spawn_machine, spawn_manager, until, until_put, within},
         raw::{self, CLAIM_ALPN, KV_ALPN, Stored, address, hear, knock_speaking, say},
     },
 };
@@ -149,7 +149,8 @@ async fn claim_by_hand(from: &Endpoint, to: EndpointAddr, versions: VersionRange
     let connection = within("a connection", from.connect(to, CLAIM_ALPN)).await.unwrap();
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
     let extension = Extension::new(b"of a later version").unwrap();
-    say(&mut send, &ToMachine::Claim { versions, commitment: commitment(&[7; 32]), extension }).await;
+    let claim = ToMachine::Claim { versions, commitment: commitment(&[7; 32]), proof: None, extension };
+    say(&mut send, &claim).await;
     let body = within("the machine", hear(&mut recv)).await.unwrap();
     (connection, decode(&body).unwrap())
 }
@@ -159,6 +160,7 @@ async fn a_machine_takes_the_claim_of_a_neighbouring_version_and_refuses_a_later
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
     let (by_hand, to) = (raw::endpoint(None).await, address(&machine.ticket()));
+    machine.open_claims(OPEN);
     for versions in neighbours(CLAIM_VERSIONS) {
         until("the claim to be admitted", async || {
             let (connection, answer) = claim_by_hand(&by_hand, to.clone(), versions).await;
@@ -313,7 +315,7 @@ async fn the_recorded_bytes_of_a_manager_make_a_pair() {
     let payload = ClaimPayload::new(&postcard::to_allocvec(&card).unwrap()).unwrap();
     let extension = Extension::default();
     let newest = [
-        frame(&ToMachine::Claim { versions: CLAIM_VERSIONS, commitment: commitment(&[7; 32]), extension }),
+        frame(&ToMachine::Claim { versions: CLAIM_VERSIONS, commitment: commitment(&[7; 32]), proof: None, extension }),
         frame(&ToMachine::Reveal { nonce: [7; 32] }),
         frame(&ToMachine::Confirm { payload }),
     ];

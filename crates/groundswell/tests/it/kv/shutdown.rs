@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use groundswell::{KvEnded, KvFilter};
 
-use crate::kv::common::{Pair, next, spawn_machine, spawn_manager, until, until_put, within};
+use crate::kv::common::{OPEN, Pair, next, spawn_machine, spawn_manager, until, until_put, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_a_client_that_drops_its_stream() {
@@ -115,6 +115,7 @@ async fn shutdown_is_within_its_deadline_in_every_state() {
     let claimed = spawn_machine(dir.path()).await;
     let manager_dir = tempfile::TempDir::new().unwrap();
     let manager = spawn_manager(manager_dir.path()).await;
+    claimed.open_claims(OPEN);
     let claim = manager.begin_claim(&claimed.ticket()).await.unwrap();
     at_once("a manager in a claim", &mut Box::pin(async { manager.shutdown().await.unwrap() })).await;
     assert!(claim.answer(true).await.is_err());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::common::{
-    Pair, Side, init_log, is_current, machine_builder, manager_builder, pair, spawn_machine, spawn_manager,
+    OPEN, Pair, Side, init_log, is_current, machine_builder, manager_builder, pair, spawn_machine, spawn_manager,
 };
 use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvEntry, KvError, Manager, PeerId};
 use tempfile::TempDir;
@@ -285,6 +285,7 @@ async fn soak_a_claim_times_out_after_a_minute() {
     let machine = machine_builder(dirs[0].path()).spawn().await.unwrap();
     let manager = manager_builder(dirs[1].path()).spawn().await.unwrap();
     let begun = Instant::now();
+    machine.open_claims(OPEN);
     let claim = manager.begin_claim(&machine.ticket()).await.unwrap();
     let _unanswered = machine.await_next_incoming_claim_request().await.unwrap();
     let error = within("the end of the claim", claim.answer(true)).await.unwrap_err();
