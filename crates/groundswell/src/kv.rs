@@ -13,6 +13,7 @@ mod gate;
 mod keeper;
 mod sealed;
 mod session;
+mod slot;
 mod space;
 mod status;
 mod storage;
@@ -25,7 +26,7 @@ mod wants;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Mutex, RwLock, Weak,
+        Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
@@ -46,6 +47,7 @@ pub use error::{KvEnded, KvError, KvOpenError};
 pub use fleet::{KvFleetEvent, KvFleetSubscription};
 pub(crate) use keeper::{Command, WallClock};
 pub(crate) use session::KvCloseCode;
+pub(crate) use slot::Slot;
 pub use space::KvSpace;
 pub use status::{KvLink, LinkStatus};
 pub(crate) use storage::{DocumentRow, Role, Row, Standing};
@@ -64,6 +66,7 @@ use crate::{
 };
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
+use slot::fault_point;
 use storage::{Outcome, Storage, index};
 
 /// The protocol of the two sides of a document.
@@ -74,16 +77,6 @@ pub(crate) const CLAIM_ALPN: &[u8] = b"groundswell/claim";
 
 /// Who gets the connections of a claim.
 pub(crate) type ClaimHandler = Box<dyn Fn(Connection) + Send + Sync>;
-
-/// Where a node keeps the way to its machine or manager.
-#[derive(Default)]
-pub(crate) struct Slot(RwLock<Weak<Kv>>);
-
-impl Slot {
-    pub(crate) fn get(&self) -> Option<Arc<Kv>> {
-        read(&self.0).upgrade()
-    }
-}
 
 /// What can be said at a start.
 #[derive(Clone)]
@@ -147,9 +140,7 @@ impl Kv {
         let derived = blake3::derive_key("groundswell kv v1: the author of a node", &endpoint.secret_key().to_bytes());
         let signer = Author::from_bytes(&derived);
         let signer_id = signer.id();
-        if shared.kv.get().is_some() {
-            return Err(KvOpenError::RoleTaken);
-        }
+        let place = slot::Reserved::reserve(&shared).ok_or(KvOpenError::RoleTaken)?;
         let dir = shared.dir.clone();
         // Opening may repair the storage after a crash, and reads every entry.
         let load = move || {
@@ -160,7 +151,9 @@ impl Kv {
             let engine = Engine::open(&dir.join("docs.redb"), &storage, &identities);
             Ok::<_, OpenError>((Arc::new(storage), loaded, engine))
         };
+        fault_point!(shared.kv, "loading");
         let joined = tokio::task::spawn_blocking(load).await;
+        fault_point!(shared.kv, "loaded");
         let (storage, loaded, engine) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
         let engine = engine.map_err(|error| KvOpenError::Documents(error.to_string()))?;
         let gone = CancellationToken::new();
@@ -195,21 +188,18 @@ impl Kv {
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        {
-            let mut slot = write(&shared.kv.0);
-            if slot.upgrade().is_some() {
-                return Err(KvOpenError::RoleTaken);
-            }
-            *slot = Arc::downgrade(&kv);
-        }
         for one in loaded {
+            fault_point!(shared.kv, "taking a document in");
             kv.take_in(one).await;
         }
+        fault_point!(shared.kv, "all documents taken in");
         if ours == KvAuthor::Machine && kv.own().is_none() {
             let identity = kv.new_identity(Standing::Unclaimed);
             let written = kv.keeper.rows(Row::begin(identity.number, identity.row()).to_vec()).await;
             written.map_err(|error| KvOpenError::Documents(error.to_string()))?;
+            fault_point!(shared.kv, "first document stored");
             kv.begin(&identity).await;
+            fault_point!(shared.kv, "first document begun");
             *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));
         }
         feed::spawn(&kv);
@@ -222,9 +212,12 @@ impl Kv {
                 () = gone.cancelled() => watched.end_all(KvEnded::Failed),
             }
         });
+        // Peers are answered from here on, when each of them finds its document.
+        place.fill(&kv);
         for document in kv.documents() {
             kv.work(&document);
         }
+        fault_point!(shared.kv, "open");
         Ok(kv)
     }
 
@@ -359,7 +352,9 @@ impl Kv {
     pub(crate) fn accept_claim(&self, connection: Connection) {
         match &*read(&self.claim_handler) {
             Some(handler) if !self.closing.is_cancelled() => handler(connection),
-            _ => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
+            None if self.ours == KvAuthor::Manager => KvCloseCode::NotPaired.close(&connection),
+            // It is still starting, or about to end.
+            _ => KvCloseCode::Later.close(&connection),
         }
     }
 
@@ -395,7 +390,9 @@ impl Kv {
                 warn!("the keeper had panicked; what was acknowledged stands");
             }
         };
+        fault_point!(self.shared.kv, "refusing writes");
         note("committing entries", within(deadline, 0.3, stopped).await);
+        fault_point!(self.shared.kv, "entries committed");
         // 3. What is committed goes to the other sides. One that does not read is cut off.
         self.parting.cancel();
         self.tasks.close();
@@ -405,6 +402,7 @@ impl Kv {
             }
         };
         within(deadline, 0.2, delivered).await;
+        fault_point!(self.shared.kv, "entries delivered");
         // 4. Local streams end after what was committed.
         self.documents().iter().for_each(|document| document.end(KvEnded::ShutDown));
         self.machines_changed.send_modify(|changes| *changes += 1);
@@ -414,15 +412,18 @@ impl Kv {
             document.close_session(KvCloseCode::ShutDown);
         }
         note("ending the tasks of documents", within(deadline, 0.5, self.tasks.wait()).await);
+        fault_point!(self.shared.kv, "tasks ended");
         // 6. The docs engine and the storage.
         note("closing the docs engine", within(deadline, 0.5, self.engine.stop()).await);
+        fault_point!(self.shared.kv, "docs engine closed");
         let storage = self.storage.clone();
         let closed = async {
             let _ = tokio::task::spawn_blocking(move || storage.close()).await;
         };
         note("closing the storage of documents", within(deadline, 0.9, closed).await);
         // The node may have another role from now on.
-        *write(&self.shared.kv.0) = Weak::new();
+        self.shared.kv.clear(self);
+        fault_point!(self.shared.kv, "shut down");
         late
     }
 }

@@ -46,7 +46,7 @@ impl RoleBuilder {
         let Self { node, existing, wall_clock, max_value_bytes, claim_timeout_ms } = self;
         let (node, owned) = match existing {
             Some(node) => (node, false),
-            None => (node.spawn().await?, true),
+            None => (node.expecting_role().spawn().await?, true),
         };
         let config = KvConfig { role, wall_clock, max_value_bytes, claim_timeout_ms };
         match Kv::open(node.shared().clone(), config).await {

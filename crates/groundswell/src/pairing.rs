@@ -16,7 +16,10 @@ use groundswell_core::{
     limits::MAX_CLAIM_MESSAGE_BYTES,
     wire::encode_frame,
 };
-use iroh::{EndpointAddr, endpoint::Connection};
+use iroh::{
+    EndpointAddr,
+    endpoint::{Connection, ConnectionError},
+};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -46,6 +49,9 @@ pub enum ClaimError {
     /// There is no machine at that address: it is a manager's, or nobody's.
     #[error("that node takes no claims: is the ticket a machine's, and not just shut down?")]
     NoMachine,
+    /// The machine is starting, or ending.
+    #[error("the machine is starting or shutting down: claim it again in a moment")]
+    NotReady,
     /// It was refused, or not confirmed.
     #[error(transparent)]
     Claim(#[from] CoreClaimError),
@@ -407,6 +413,15 @@ impl IncomingClaim {
     }
 }
 
+/// What it means for a claim that the other side has closed the connection before it said anything.
+fn turned_away(why: &ConnectionError) -> Option<ClaimError> {
+    match why {
+        why if KvCloseCode::NotPaired.is(why) => Some(ClaimError::NoMachine),
+        why if KvCloseCode::Later.is(why) => Some(ClaimError::NotReady),
+        _ => None,
+    }
+}
+
 /// The manager's side: claims the machine of a ticket.
 pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingClaim, ClaimError> {
     let machine = ticket.peer();
@@ -425,8 +440,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
     let state = state.with_timeout(0, kv.claim_timeout_ms);
     let (mut send, recv) = match connection.open_bi().await {
         Ok(opened) => opened,
-        Err(error) if KvCloseCode::NotPaired.is(&error) => return Err(ClaimError::NoMachine),
-        Err(error) => return Err(unreachable(&error)),
+        Err(error) => return Err(turned_away(&error).unwrap_or_else(|| unreachable(&error))),
     };
     say(&mut send, &first).await;
     let reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
@@ -442,8 +456,8 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
             () = task.closing.cancelled() => Err(ClaimError::ShutDown),
         };
         let result = match (result, driven.connection.close_reason()) {
-            (Err(ClaimError::Claim(CoreClaimError::Disconnected)), Some(why)) if KvCloseCode::NotPaired.is(&why) => {
-                Err(ClaimError::NoMachine)
+            (Err(ClaimError::Claim(CoreClaimError::Disconnected)), Some(why)) => {
+                Err(turned_away(&why).unwrap_or(ClaimError::Claim(CoreClaimError::Disconnected)))
             }
             (result, _) => result,
         };

@@ -96,6 +96,11 @@ impl KvCloseCode {
         }
     }
 
+    /// Closes a connection for this reason.
+    pub(crate) fn close(self, connection: &Connection) {
+        connection.close(self.code(), self.reason());
+    }
+
     /// Whether the peer has closed the connection with this code.
     pub(crate) fn is(self, error: &ConnectionError) -> bool {
         matches!(error, ConnectionError::ApplicationClosed(closed) if closed.error_code == self.code())
