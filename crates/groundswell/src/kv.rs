@@ -11,6 +11,7 @@ mod feed;
 mod fleet;
 mod gate;
 mod keeper;
+pub(crate) mod parting;
 mod sealed;
 mod session;
 mod slot;
@@ -52,7 +53,7 @@ pub use space::KvSpace;
 pub use status::{KvLink, LinkStatus};
 pub(crate) use storage::{DocumentRow, Role, Row, Standing};
 pub use subscription::{KvSubscription, KvWatch};
-pub(crate) use supervisor::{learn, renew, tell_release};
+pub(crate) use supervisor::learn;
 
 use crate::{
     error::OpenError,
@@ -115,8 +116,8 @@ pub(crate) struct Kv {
     /// Machines that are being claimed: they are not told that they are no machines of ours.
     pub(crate) claiming: Mutex<HashSet<PeerId>>,
     claim_handler: RwLock<Option<ClaimHandler>>,
-    /// Releases that their machines are still to be told of.
-    releases: Mutex<Vec<Arc<Identity>>>,
+    /// Documents that were given up here.
+    pub(crate) former: parting::Former,
     /// Told when a machine was released.
     pub(crate) released: Notify,
     /// Nothing new is begun.
@@ -181,7 +182,7 @@ impl Kv {
             machines_changed: watch::Sender::new(0),
             claiming: Mutex::default(),
             claim_handler: RwLock::new(None),
-            releases: Mutex::default(),
+            former: parting::Former::default(),
             released: Notify::new(),
             closing: CancellationToken::new(),
             parting: CancellationToken::new(),
@@ -217,27 +218,29 @@ impl Kv {
         for document in kv.documents() {
             kv.work(&document);
         }
+        for former in kv.former.untold() {
+            parting::spawn_telling(&kv, former);
+        }
         fault_point!(shared.kv, "open");
         Ok(kv)
     }
 
     async fn take_in(self: &Arc<Self>, one: LoadedDocument) {
         let LoadedDocument { identity, view, clock, counter, heads, ids } = one;
+        if identity.former().is_some() {
+            return self.former.add(identity);
+        }
         let number = identity.number;
         self.keeper.tell(Command::Begin { number, clock, counter, ids }).await;
         match (&identity.standing, self.ours) {
-            (Standing::Releasing { .. }, _) => {
-                self.releasing(&identity);
-                supervisor::tell_release(self, identity);
-            }
-            (_, KvAuthor::Machine) => {
-                *write(&self.own) = Some(Document::new(self.ours, identity, view, heads));
-            }
             (Standing::Paired { peer, .. } | Standing::Released { peer }, KvAuthor::Manager) => {
                 let peer = *peer;
                 write(&self.machines).insert(peer, Document::new(self.ours, identity, view, heads));
             }
-            (Standing::Unclaimed, KvAuthor::Manager) => warn!(number, "a document of nobody is left alone"),
+            (_, KvAuthor::Manager) => warn!(number, "a document of nobody is left alone"),
+            (_, KvAuthor::Machine) => {
+                *write(&self.own) = Some(Document::new(self.ours, identity, view, heads));
+            }
         }
     }
 
@@ -309,22 +312,6 @@ impl Kv {
             }
         }
         self.machines_changed.send_modify(|changes| *changes += 1);
-    }
-
-    /// Notes a release that its machine is still to be told of.
-    pub(crate) fn releasing(&self, identity: &Arc<Identity>) {
-        lock(&self.releases).push(identity.clone());
-    }
-
-    /// A machine is claimed again: it need not be told of earlier releases.
-    pub(crate) async fn forget_releases(&self, peer: PeerId) {
-        let of_peer = |one: &mut Arc<Identity>| one.standing == Standing::Releasing { peer };
-        let forgotten: Vec<Arc<Identity>> = lock(&self.releases).extract_if(.., of_peer).collect();
-        for identity in forgotten {
-            identity.replaced.cancel();
-            // If this fails it is told of an old document, which it does not have.
-            let _ = self.keeper.rows(vec![Row::Drop { number: identity.number }]).await;
-        }
     }
 
     /// Takes a document of this node out of the docs engine.

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     Node, NodeBuilder, PeerId, PeerTicket, ShutdownError,
     kv::{
-        Kv, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock, renew,
+        Kv, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock, parting,
         system_clock,
     },
     limits::SHUTDOWN_DEADLINE,
@@ -273,9 +273,7 @@ impl Machine {
         let kv = &self.0.running.kv;
         self.0.claims.may_release().map_err(|_| KvError::NotClaimed)?;
         let document = kv.own().ok_or(KvError::NotClaimed)?;
-        let identity = document.identity();
-        identity.peer().ok_or(KvError::NotClaimed)?;
-        renew(kv, &document, &identity).await
+        parting::release_own(kv, &document).await
     }
 
     /// The default space, which has no name: the one of the methods below.

@@ -390,7 +390,12 @@ impl Node {
     /// Begins to configure a node.
     pub fn builder() -> NodeBuilder {
         let network = NetworkConfig { public: true, bind: None };
-        NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network, default_access: Access::Public, expects_role: false }
+        NodeBuilder {
+            data_dir: PathBuf::from("groundswell-data"),
+            network,
+            default_access: Access::Public,
+            expects_role: false,
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

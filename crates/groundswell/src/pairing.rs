@@ -17,9 +17,10 @@ use groundswell_core::{
     wire::encode_frame,
 };
 use iroh::{
-    EndpointAddr,
+    Endpoint, EndpointAddr,
     endpoint::{Connection, ConnectionError},
 };
+use iroh_docs::NamespaceSecret;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -29,8 +30,11 @@ use tracing::{debug, info, warn};
 
 use crate::{
     frames::FrameReader,
-    kv::{CLAIM_ALPN, Document, DocumentRow, Kv, KvCloseCode, Row, Standing, learn, tell_release},
-    limits::{DIAL_TIMEOUT, HELLO_TIMEOUT},
+    kv::{
+        CLAIM_ALPN, Document, DocumentRow, Identity, KV_ALPN, Kv, KvCloseCode, Row, Standing, learn,
+        parting::{self, Told},
+    },
+    limits::{BACKOFF_FIRST, DIAL_TIMEOUT, HELLO_TIMEOUT},
     network,
     source::{PeerId, PeerTicket},
     sync::lock,
@@ -147,8 +151,10 @@ impl Claims {
                 tokio::select! {
                     () = watched.kv.released.notified() => {
                         let mut pairing = lock(&watched.pairing);
-                        let outputs = pairing.released();
-                        lock(&watched.of_release).extend(outputs);
+                        // Unless it was claimed again since.
+                        if watched.kv.own().is_some_and(|own| own.identity().peer().is_none()) {
+                            lock(&watched.of_release).extend(pairing.released());
+                        }
                         drop(pairing);
                         watched.released.notify_one();
                     }
@@ -430,6 +436,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
     }
     let endpoint = kv.shared.endpoint().filter(|_| !kv.closing.is_cancelled()).ok_or(ClaimError::ShutDown)?;
     let unreachable = |error: &dyn std::fmt::Display| ClaimError::Unreachable(error.to_string());
+    tell_of_releases(kv, &endpoint, ticket).await?;
     let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), CLAIM_ALPN)).await;
     let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
     let keying = keying(&connection).ok_or_else(|| unreachable(&"the connection has no keys to derive a PIN from"))?;
@@ -467,6 +474,27 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &PeerTicket) -> Result<PendingCl
     match pin.await {
         Ok(pin) => Ok(PendingClaim { pin, machine, answer, outcome }),
         Err(_) => Err(outcome_of(&mut outcome).await.err().unwrap_or(ClaimError::Handover)),
+    }
+}
+
+/// A machine that was released while it was away hears of that before it is claimed again. A document that was released
+/// is never shared again, so that the claim gets another.
+async fn tell_of_releases(kv: &Arc<Kv>, endpoint: &Endpoint, ticket: &PeerTicket) -> Result<(), ClaimError> {
+    let unreachable = |error: &dyn std::fmt::Display| ClaimError::Unreachable(error.to_string());
+    let begun = Instant::now();
+    loop {
+        let is_of_machine = |one: &Arc<Identity>| one.former().is_some_and(|(peer, _)| peer == ticket.peer());
+        let Some(former) = kv.former.untold().into_iter().find(is_of_machine) else { return Ok(()) };
+        let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), KV_ALPN)).await;
+        let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
+        match parting::tell(kv, &former, &connection).await {
+            Told::Yes => {}
+            // It has lost the document, and may still get it back: the claim is of another.
+            Told::NotKnown => return Ok(()),
+            // Two connections can cross, or the machine is about to start.
+            Told::No if begun.elapsed() < DIAL_TIMEOUT => tokio::time::sleep(BACKOFF_FIRST).await,
+            Told::No => return Err(ClaimError::NotReady),
+        }
     }
 }
 
@@ -542,6 +570,10 @@ impl Driven {
         if card.addr.id == peer {
             learn(kv, &card.addr).await;
         }
+        let document = NamespaceSecret::from_bytes(&card.secret).id();
+        if kv.former.find(peer, document.as_bytes()).is_some() {
+            return Err("the machine has handed over a document that was released".to_owned());
+        }
         let before = kv.of_peer(peer);
         if let Some(document) = before.as_ref().filter(|one| one.identity().secret.to_bytes() == card.secret) {
             // The same document: the same manager has claimed it again.
@@ -557,7 +589,6 @@ impl Driven {
         kv.keeper.rows(rows).await.map_err(|error| error.to_string())?;
         kv.begin(&identity).await;
         let document = Document::new(kv.ours, identity, crate::kv::new_view(), [0; 2]);
-        kv.forget_releases(peer).await;
         if let Some(before) = kv.put_machine(peer, document.clone()) {
             before.identity().replaced.cancel();
             before.end(crate::kv::KvEnded::Released);
@@ -565,28 +596,4 @@ impl Driven {
         kv.work(&document);
         Ok(())
     }
-}
-
-/// A manager gives a machine up: what it has of it goes, and the machine is told.
-pub(crate) async fn release(kv: &Arc<Kv>, machine: PeerId) -> Result<(), crate::KvError> {
-    let document = kv.of_peer(machine).ok_or(crate::KvError::UnknownMachine(machine))?;
-    let identity = document.identity();
-    let mut rows = vec![Row::Drop { number: identity.number }];
-    let mut telling = None;
-    if identity.peer().is_some() {
-        let row = DocumentRow { standing: Standing::Releasing { peer: machine }, ..identity.row() };
-        let releasing = kv.identity_of(row.clone());
-        rows.extend(Row::begin(releasing.number, row));
-        telling = Some(releasing);
-    }
-    kv.keeper.rows(rows).await?;
-    kv.remove_machine(machine, &document);
-    identity.replaced.cancel();
-    document.end(crate::kv::KvEnded::Released);
-    kv.close_document(&identity).await;
-    if let Some(releasing) = telling {
-        kv.releasing(&releasing);
-        tell_release(kv, releasing);
-    }
-    Ok(())
 }
