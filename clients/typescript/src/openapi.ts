@@ -673,11 +673,11 @@ export interface components {
             /** @description Whether this node is the machine. */
             own: boolean;
             /**
-             * @description Of the other side: the machine's for a manager, the manager's for a machine.
+             * @description Of the other side: the machine's for a manager, the manager's for a machine. `not_known`: it answers, and does not know this pair.
              * @enum {string}
              */
-            link: "unclaimed" | "connecting" | "online" | "offline" | "released";
-            /** @description Since when it is offline; of one that fell silent, since it did. */
+            link: "unclaimed" | "connecting" | "online" | "offline" | "not_known" | "released";
+            /** @description Since when it is offline, or does not know the pair; of one that fell silent, since it did. */
             since_ms: number | null;
             /** @description Whether everything that the other side had is here, and what follows is live. */
             current: boolean;

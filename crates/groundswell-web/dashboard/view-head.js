@@ -117,6 +117,11 @@ export class HeadView {
       const whose = all.some((machine) => machine.own) ? 'The manager is offline' : `${offline.length} of ${all.length} machines ${offline.length === 1 ? 'is' : 'are'} offline`;
       notices.push({ id: 'offline', tone: 'bad', text: `▲ ${whose}: ${names.join(', ')}${more}. Reads and writes go on here, and reach the other side when it is back.` });
     }
+    const notKnown = all.filter((machine) => machine.link === 'not_known');
+    if (notKnown.length > 0) {
+      const who = all.some((machine) => machine.own) ? 'The manager answers, and does not' : `${notKnown.slice(0, 3).map((machine) => shortId(machine.id)).join(', ')}${notKnown.length > 3 ? ` and ${notKnown.length - 3} more` : ''} ${notKnown.length === 1 ? 'answers, and does not' : 'answer, and do not'}`;
+      notices.push({ id: 'not-known', tone: 'bad', text: `! ${who} know this pair: was it started without its files? Start it with its own data directory, or restore them. If they are lost, claim again, or release the pair here.` });
+    }
     const twice = all.filter((machine) => machine.duplicate);
     if (twice.length > 0) notices.push({ id: 'duplicate', tone: 'bad', text: `! Another device has the same identity as ${twice.map((machine) => shortId(machine.id)).join(', ')}: a cloned disk? Give one of them a new data directory.` });
     const stale = subscriptions.values().filter((replica) => replica.stale && replica.freshness !== 'not_available');

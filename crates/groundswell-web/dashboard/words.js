@@ -31,6 +31,10 @@ export function link(machine, now) {
       const since = machine.since_ms === null ? '' : `since ${clock(machine.since_ms)}, for ${span(now - machine.since_ms)}`;
       return { word: 'offline', sign: '▲', tone: 'bad', detail: [since, detail].filter(Boolean).join('; ') };
     }
+    case 'not_known': {
+      const since = machine.since_ms === null ? '' : `since ${clock(machine.since_ms)}, for ${span(now - machine.since_ms)}`;
+      return { word: 'does not know this pair', sign: '!', tone: 'bad', detail: [since, detail].filter(Boolean).join('; ') };
+    }
     case 'connecting':
       return { word: 'connecting', sign: '◌', tone: 'wait', detail };
     case 'released':

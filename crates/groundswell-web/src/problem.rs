@@ -169,7 +169,7 @@ impl From<KvError> for Problem {
 impl From<ClaimError> for Problem {
     fn from(error: ClaimError) -> Self {
         let kind = match &error {
-            ClaimError::Unreachable(_) => Kind::Unreachable,
+            ClaimError::Unreachable(_) | ClaimError::NotReady => Kind::Unreachable,
             ClaimError::ShutDown => Kind::ShutDown,
             _ => Kind::ClaimFailed,
         };

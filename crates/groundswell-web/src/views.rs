@@ -64,6 +64,7 @@ impl MachineView {
             KvLink::Connecting => ("connecting", None),
             KvLink::Online => ("online", None),
             KvLink::Offline { since } => ("offline", Some(since)),
+            KvLink::NotKnown { since } => ("not_known", Some(since)),
             _ => ("released", None),
         };
         Self {

@@ -11,8 +11,10 @@ mod feed;
 mod fleet;
 mod gate;
 mod keeper;
+pub(crate) mod parting;
 mod sealed;
 mod session;
+mod slot;
 mod space;
 mod status;
 mod storage;
@@ -25,7 +27,7 @@ mod wants;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Mutex, RwLock, Weak,
+        Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
@@ -46,11 +48,12 @@ pub use error::{KvEnded, KvError, KvOpenError};
 pub use fleet::{KvFleetEvent, KvFleetSubscription};
 pub(crate) use keeper::{Command, WallClock};
 pub(crate) use session::KvCloseCode;
+pub(crate) use slot::Slot;
 pub use space::KvSpace;
 pub use status::{KvLink, LinkStatus};
 pub(crate) use storage::{DocumentRow, Role, Row, Standing};
 pub use subscription::{KvSubscription, KvWatch};
-pub(crate) use supervisor::{learn, renew, tell_release};
+pub(crate) use supervisor::learn;
 
 use crate::{
     error::OpenError,
@@ -64,6 +67,7 @@ use crate::{
 };
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
+use slot::fault_point;
 use storage::{Outcome, Storage, index};
 
 /// The protocol of the two sides of a document.
@@ -74,16 +78,6 @@ pub(crate) const CLAIM_ALPN: &[u8] = b"groundswell/claim";
 
 /// Who gets the connections of a claim.
 pub(crate) type ClaimHandler = Box<dyn Fn(Connection) + Send + Sync>;
-
-/// Where a node keeps the way to its machine or manager.
-#[derive(Default)]
-pub(crate) struct Slot(RwLock<Weak<Kv>>);
-
-impl Slot {
-    pub(crate) fn get(&self) -> Option<Arc<Kv>> {
-        read(&self.0).upgrade()
-    }
-}
 
 /// What can be said at a start.
 #[derive(Clone)]
@@ -122,8 +116,8 @@ pub(crate) struct Kv {
     /// Machines that are being claimed: they are not told that they are no machines of ours.
     pub(crate) claiming: Mutex<HashSet<PeerId>>,
     claim_handler: RwLock<Option<ClaimHandler>>,
-    /// Releases that their machines are still to be told of.
-    releases: Mutex<Vec<Arc<Identity>>>,
+    /// Documents that were given up here.
+    pub(crate) former: parting::Former,
     /// Told when a machine was released.
     pub(crate) released: Notify,
     /// Nothing new is begun.
@@ -147,9 +141,7 @@ impl Kv {
         let derived = blake3::derive_key("groundswell kv v1: the author of a node", &endpoint.secret_key().to_bytes());
         let signer = Author::from_bytes(&derived);
         let signer_id = signer.id();
-        if shared.kv.get().is_some() {
-            return Err(KvOpenError::RoleTaken);
-        }
+        let place = slot::Reserved::reserve(&shared).ok_or(KvOpenError::RoleTaken)?;
         let dir = shared.dir.clone();
         // Opening may repair the storage after a crash, and reads every entry.
         let load = move || {
@@ -160,7 +152,9 @@ impl Kv {
             let engine = Engine::open(&dir.join("docs.redb"), &storage, &identities);
             Ok::<_, OpenError>((Arc::new(storage), loaded, engine))
         };
+        fault_point!(shared.kv, "loading");
         let joined = tokio::task::spawn_blocking(load).await;
+        fault_point!(shared.kv, "loaded");
         let (storage, loaded, engine) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
         let engine = engine.map_err(|error| KvOpenError::Documents(error.to_string()))?;
         let gone = CancellationToken::new();
@@ -188,28 +182,25 @@ impl Kv {
             machines_changed: watch::Sender::new(0),
             claiming: Mutex::default(),
             claim_handler: RwLock::new(None),
-            releases: Mutex::default(),
+            former: parting::Former::default(),
             released: Notify::new(),
             closing: CancellationToken::new(),
             parting: CancellationToken::new(),
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        {
-            let mut slot = write(&shared.kv.0);
-            if slot.upgrade().is_some() {
-                return Err(KvOpenError::RoleTaken);
-            }
-            *slot = Arc::downgrade(&kv);
-        }
         for one in loaded {
+            fault_point!(shared.kv, "taking a document in");
             kv.take_in(one).await;
         }
+        fault_point!(shared.kv, "all documents taken in");
         if ours == KvAuthor::Machine && kv.own().is_none() {
             let identity = kv.new_identity(Standing::Unclaimed);
             let written = kv.keeper.rows(Row::begin(identity.number, identity.row()).to_vec()).await;
             written.map_err(|error| KvOpenError::Documents(error.to_string()))?;
+            fault_point!(shared.kv, "first document stored");
             kv.begin(&identity).await;
+            fault_point!(shared.kv, "first document begun");
             *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));
         }
         feed::spawn(&kv);
@@ -222,29 +213,34 @@ impl Kv {
                 () = gone.cancelled() => watched.end_all(KvEnded::Failed),
             }
         });
+        // Peers are answered from here on, when each of them finds its document.
+        place.fill(&kv);
         for document in kv.documents() {
             kv.work(&document);
         }
+        for former in kv.former.untold() {
+            parting::spawn_telling(&kv, former);
+        }
+        fault_point!(shared.kv, "open");
         Ok(kv)
     }
 
     async fn take_in(self: &Arc<Self>, one: LoadedDocument) {
         let LoadedDocument { identity, view, clock, counter, heads, ids } = one;
+        if identity.former().is_some() {
+            return self.former.add(identity);
+        }
         let number = identity.number;
         self.keeper.tell(Command::Begin { number, clock, counter, ids }).await;
         match (&identity.standing, self.ours) {
-            (Standing::Releasing { .. }, _) => {
-                self.releasing(&identity);
-                supervisor::tell_release(self, identity);
-            }
-            (_, KvAuthor::Machine) => {
-                *write(&self.own) = Some(Document::new(self.ours, identity, view, heads));
-            }
             (Standing::Paired { peer, .. } | Standing::Released { peer }, KvAuthor::Manager) => {
                 let peer = *peer;
                 write(&self.machines).insert(peer, Document::new(self.ours, identity, view, heads));
             }
-            (Standing::Unclaimed, KvAuthor::Manager) => warn!(number, "a document of nobody is left alone"),
+            (_, KvAuthor::Manager) => warn!(number, "a document of nobody is left alone"),
+            (_, KvAuthor::Machine) => {
+                *write(&self.own) = Some(Document::new(self.ours, identity, view, heads));
+            }
         }
     }
 
@@ -318,22 +314,6 @@ impl Kv {
         self.machines_changed.send_modify(|changes| *changes += 1);
     }
 
-    /// Notes a release that its machine is still to be told of.
-    pub(crate) fn releasing(&self, identity: &Arc<Identity>) {
-        lock(&self.releases).push(identity.clone());
-    }
-
-    /// A machine is claimed again: it need not be told of earlier releases.
-    pub(crate) async fn forget_releases(&self, peer: PeerId) {
-        let of_peer = |one: &mut Arc<Identity>| one.standing == Standing::Releasing { peer };
-        let forgotten: Vec<Arc<Identity>> = lock(&self.releases).extract_if(.., of_peer).collect();
-        for identity in forgotten {
-            identity.replaced.cancel();
-            // If this fails it is told of an old document, which it does not have.
-            let _ = self.keeper.rows(vec![Row::Drop { number: identity.number }]).await;
-        }
-    }
-
     /// Takes a document of this node out of the docs engine.
     pub(crate) async fn close_document(&self, identity: &Identity) {
         if let Err(error) = self.engine.drop_document(identity.namespace).await {
@@ -359,7 +339,9 @@ impl Kv {
     pub(crate) fn accept_claim(&self, connection: Connection) {
         match &*read(&self.claim_handler) {
             Some(handler) if !self.closing.is_cancelled() => handler(connection),
-            _ => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
+            None if self.ours == KvAuthor::Manager => KvCloseCode::NotPaired.close(&connection),
+            // It is still starting, or about to end.
+            _ => KvCloseCode::Later.close(&connection),
         }
     }
 
@@ -395,7 +377,9 @@ impl Kv {
                 warn!("the keeper had panicked; what was acknowledged stands");
             }
         };
+        fault_point!(self.shared.kv, "refusing writes");
         note("committing entries", within(deadline, 0.3, stopped).await);
+        fault_point!(self.shared.kv, "entries committed");
         // 3. What is committed goes to the other sides. One that does not read is cut off.
         self.parting.cancel();
         self.tasks.close();
@@ -405,6 +389,7 @@ impl Kv {
             }
         };
         within(deadline, 0.2, delivered).await;
+        fault_point!(self.shared.kv, "entries delivered");
         // 4. Local streams end after what was committed.
         self.documents().iter().for_each(|document| document.end(KvEnded::ShutDown));
         self.machines_changed.send_modify(|changes| *changes += 1);
@@ -414,15 +399,18 @@ impl Kv {
             document.close_session(KvCloseCode::ShutDown);
         }
         note("ending the tasks of documents", within(deadline, 0.5, self.tasks.wait()).await);
+        fault_point!(self.shared.kv, "tasks ended");
         // 6. The docs engine and the storage.
         note("closing the docs engine", within(deadline, 0.5, self.engine.stop()).await);
+        fault_point!(self.shared.kv, "docs engine closed");
         let storage = self.storage.clone();
         let closed = async {
             let _ = tokio::task::spawn_blocking(move || storage.close()).await;
         };
         note("closing the storage of documents", within(deadline, 0.9, closed).await);
         // The node may have another role from now on.
-        *write(&self.shared.kv.0) = Weak::new();
+        self.shared.kv.clear(self);
+        fault_point!(self.shared.kv, "shut down");
         late
     }
 }

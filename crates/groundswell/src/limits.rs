@@ -195,6 +195,17 @@ pub const MAX_KV_VALUE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 /// [`KV_DIAL_TIMEOUT`] two sides meet again within 10 s of the end of whatever kept them apart.
 pub const KV_BACKOFF_LAST: Duration = Duration::from_secs(4);
 
+/// The longest wait before a side is dialled again that answers and does not know the pair (30 s). It begins to know it
+/// when somebody brings its files back, and then dials by itself.
+pub const KV_NOT_KNOWN_BACKOFF_LAST: Duration = Duration::from_secs(30);
+
+/// How long a side waits for the other to answer a release (5 s), before it says it again later.
+pub const KV_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many documents that it has given up a side remembers, to tell the other sides so or to answer them again (1,024
+/// rows of about 150 bytes). Beyond it the oldest that was told is forgotten, then the oldest that was not.
+pub const MAX_FORMER_DOCUMENTS: usize = 1_024;
+
 /// How long dialling the other side of a document may take before it counts as failed (5 s).
 pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     ClaimTicket, Node, NodeBuilder, PeerId, PeerTicket, ShutdownError,
     kv::{
-        Kv, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock, renew,
+        Kv, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock, parting,
         system_clock,
     },
     limits::SHUTDOWN_DEADLINE,
@@ -54,7 +54,7 @@ impl RoleBuilder {
         let Self { node, existing, wall_clock, max_value_bytes, claim_timeout_ms } = self;
         let (node, owned) = match existing {
             Some(node) => (node, false),
-            None => (node.spawn().await?, true),
+            None => (node.expecting_role().spawn().await?, true),
         };
         let config = KvConfig { role, wall_clock, max_value_bytes, claim_timeout_ms };
         match Kv::open(node.shared().clone(), config).await {
@@ -325,9 +325,7 @@ impl Machine {
         let kv = &self.0.running.kv;
         self.0.claims.may_release().map_err(|_| KvError::NotClaimed)?;
         let document = kv.own().ok_or(KvError::NotClaimed)?;
-        let identity = document.identity();
-        identity.peer().ok_or(KvError::NotClaimed)?;
-        renew(kv, &document, &identity).await
+        parting::release_own(kv, &document).await
     }
 
     /// The default space, which has no name: the one of the methods below.

@@ -10,7 +10,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     ClaimTicket, Node, PeerId, ShutdownError,
-    kv::{Document, KvError, KvFleetSubscription, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role},
+    kv::{
+        Document, KvError, KvFleetSubscription, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role,
+        parting,
+    },
     machine::{RoleBuilder, Running, builder_methods},
     pairing::{self, ClaimError, PendingClaim},
 };
@@ -114,7 +117,7 @@ impl Manager {
         if self.is_shutdown() {
             return Err(KvError::ShutDown);
         }
-        pairing::release(&self.0.kv, machine).await
+        parting::release_machine(&self.0.kv, machine).await
     }
 
     fn document(&self, machine: PeerId) -> Result<Arc<Document>, KvError> {

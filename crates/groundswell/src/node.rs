@@ -45,9 +45,17 @@ pub struct NodeBuilder {
     data_dir: PathBuf,
     network: NetworkConfig,
     default_access: Access<PeerId>,
+    /// Whether a machine or a manager is opened on the node at once.
+    expects_role: bool,
 }
 
 impl NodeBuilder {
+    /// Peers that come before the machine or the manager is open are asked to come again.
+    pub(crate) fn expecting_role(mut self) -> Self {
+        self.expects_role = true;
+        self
+    }
+
     /// What this node publishes from here on is secret until it is made public, or peers are allowed:
     /// see [`Agent::secret`]. Otherwise it is public until it is made secret. What is published
     /// already keeps the access that it has.
@@ -131,10 +139,11 @@ impl NodeBuilder {
         let (driver, thread) = started.map_err(unusable)?;
         let mut known = store.peers().map_err(unusable)?;
         known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
+        let expects_role = self.expects_role || self.data_dir.join(KV_STORAGE_FILE).is_file();
         let shared = Arc::new(Shared {
             id: endpoint.id(),
             dir: self.data_dir,
-            kv: crate::kv::Slot::default(),
+            kv: crate::kv::Slot::new(expects_role),
             boot: BootId(rand::random()),
             endpoint: RwLock::new(Some(endpoint.clone())),
             network: self.network,
@@ -205,7 +214,8 @@ impl ProtocolHandler for Documents {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
         match self.0.kv.get() {
             Some(kv) => kv.accept(connection),
-            None => connection.close(KvCloseCode::ShutDown.code(), KvCloseCode::ShutDown.reason()),
+            // It is not known here yet, or not any more, whether there is such a document.
+            None => KvCloseCode::Later.close(&connection),
         }
         Ok(())
     }
@@ -225,7 +235,8 @@ impl ProtocolHandler for ClaimsOf {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
         match self.0.kv.get() {
             Some(kv) => kv.accept_claim(connection),
-            None => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
+            None if self.0.kv.is_expected() => KvCloseCode::Later.close(&connection),
+            None => KvCloseCode::NotPaired.close(&connection),
         }
         Ok(())
     }
@@ -379,7 +390,12 @@ impl Node {
     /// Begins to configure a node.
     pub fn builder() -> NodeBuilder {
         let network = NetworkConfig { public: true, bind: None };
-        NodeBuilder { data_dir: PathBuf::from("groundswell-data"), network, default_access: Access::Public }
+        NodeBuilder {
+            data_dir: PathBuf::from("groundswell-data"),
+            network,
+            default_access: Access::Public,
+            expects_role: false,
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

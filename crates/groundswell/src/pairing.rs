@@ -17,7 +17,11 @@ use groundswell_core::{
     limits::MAX_CLAIM_MESSAGE_BYTES,
     wire::encode_frame,
 };
-use iroh::{EndpointAddr, endpoint::Connection};
+use iroh::{
+    Endpoint, EndpointAddr,
+    endpoint::{Connection, ConnectionError},
+};
+use iroh_docs::NamespaceSecret;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -27,10 +31,13 @@ use tracing::{debug, info, warn};
 
 use crate::{
     frames::FrameReader,
-    kv::{CLAIM_ALPN, Document, DocumentRow, Kv, KvCloseCode, Row, Standing, learn, tell_release},
-    limits::{DIAL_TIMEOUT, HELLO_TIMEOUT},
+    kv::{
+        CLAIM_ALPN, Document, DocumentRow, Identity, KV_ALPN, Kv, KvCloseCode, Row, Standing, learn,
+        parting::{self, Told},
+    },
+    limits::{BACKOFF_FIRST, DIAL_TIMEOUT, HELLO_TIMEOUT},
     network,
-    source::{ClaimTicket, PeerId},
+    source::{ClaimTicket, PeerId, PeerTicket},
     sync::lock,
 };
 
@@ -47,6 +54,9 @@ pub enum ClaimError {
     /// There is no machine at that address: it is a manager's, or nobody's.
     #[error("that node takes no claims: is the ticket a machine's, and not just shut down?")]
     NoMachine,
+    /// The machine is starting, or ending.
+    #[error("the machine is starting or shutting down: claim it again in a moment")]
+    NotReady,
     /// It was refused, or not confirmed.
     #[error(transparent)]
     Claim(#[from] CoreClaimError),
@@ -175,7 +185,12 @@ impl Claims {
         kv.tasks.spawn(async move {
             loop {
                 tokio::select! {
-                    () = watched.kv.released.notified() => watched.with(|pairing, _| pairing.released()),
+                    () = watched.kv.released.notified() => {
+                        // Unless it was claimed again since.
+                        if watched.kv.own().is_some_and(|own| own.identity().peer().is_none()) {
+                            watched.with(|pairing, _| pairing.released());
+                        }
+                    }
                     () = watched.kv.closing.cancelled() => return,
                 }
             }
@@ -506,6 +521,15 @@ impl IncomingClaim {
     }
 }
 
+/// What it means for a claim that the other side has closed the connection before it said anything.
+fn turned_away(why: &ConnectionError) -> Option<ClaimError> {
+    match why {
+        why if KvCloseCode::NotPaired.is(why) => Some(ClaimError::NoMachine),
+        why if KvCloseCode::Later.is(why) => Some(ClaimError::NotReady),
+        _ => None,
+    }
+}
+
 /// The manager's side: claims the machine of a ticket.
 pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingClaim, ClaimError> {
     let machine = ticket.peer();
@@ -515,6 +539,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     let endpoint = kv.shared.endpoint().filter(|_| !kv.closing.is_cancelled()).ok_or(ClaimError::ShutDown)?;
     let unreachable =
         |error: &dyn std::fmt::Display| ClaimError::Unreachable(groundswell_core::Visible(error).to_string());
+    tell_of_releases(kv, &endpoint, &ticket.ticket).await?;
     let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.ticket.0.clone(), CLAIM_ALPN)).await;
     let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
     let keying = keying(&connection).ok_or_else(|| unreachable(&"the connection has no keys to derive a PIN from"))?;
@@ -526,8 +551,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     let state = state.with_timeout(0, kv.claim_timeout_ms);
     let (mut send, recv) = match connection.open_bi().await {
         Ok(opened) => opened,
-        Err(error) if KvCloseCode::NotPaired.is(&error) => return Err(ClaimError::NoMachine),
-        Err(error) => return Err(unreachable(&error)),
+        Err(error) => return Err(turned_away(&error).unwrap_or_else(|| unreachable(&error))),
     };
     say(&mut send, &first).await;
     let reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
@@ -543,8 +567,8 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
             () = task.closing.cancelled() => Err(ClaimError::ShutDown),
         };
         let result = match (result, driven.connection.close_reason()) {
-            (Err(ClaimError::Claim(CoreClaimError::Disconnected)), Some(why)) if KvCloseCode::NotPaired.is(&why) => {
-                Err(ClaimError::NoMachine)
+            (Err(ClaimError::Claim(CoreClaimError::Disconnected)), Some(why)) => {
+                Err(turned_away(&why).unwrap_or(ClaimError::Claim(CoreClaimError::Disconnected)))
             }
             (result, _) => result,
         };
@@ -554,6 +578,27 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     match pin.await {
         Ok(pin) => Ok(PendingClaim { pin, machine, answer, outcome }),
         Err(_) => Err(outcome_of(&mut outcome).await.err().unwrap_or(ClaimError::Handover)),
+    }
+}
+
+/// A machine that was released while it was away hears of that before it is claimed again. A document that was released
+/// is never shared again, so that the claim gets another.
+async fn tell_of_releases(kv: &Arc<Kv>, endpoint: &Endpoint, ticket: &PeerTicket) -> Result<(), ClaimError> {
+    let unreachable = |error: &dyn std::fmt::Display| ClaimError::Unreachable(error.to_string());
+    let begun = Instant::now();
+    loop {
+        let is_of_machine = |one: &Arc<Identity>| one.former().is_some_and(|(peer, _)| peer == ticket.peer());
+        let Some(former) = kv.former.untold().into_iter().find(is_of_machine) else { return Ok(()) };
+        let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), KV_ALPN)).await;
+        let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
+        match parting::tell(kv, &former, &connection).await {
+            Told::Yes => {}
+            // It has lost the document, and may still get it back: the claim is of another.
+            Told::NotKnown => return Ok(()),
+            // Two connections can cross, or the machine is about to start.
+            Told::No if begun.elapsed() < DIAL_TIMEOUT => tokio::time::sleep(BACKOFF_FIRST).await,
+            Told::No => return Err(ClaimError::NotReady),
+        }
     }
 }
 
@@ -629,6 +674,10 @@ impl Driven {
         if card.addr.id == peer {
             learn(kv, &card.addr).await;
         }
+        let document = NamespaceSecret::from_bytes(&card.secret).id();
+        if kv.former.find(peer, document.as_bytes()).is_some() {
+            return Err("the machine has handed over a document that was released".to_owned());
+        }
         let before = kv.of_peer(peer);
         if let Some(document) = before.as_ref().filter(|one| one.identity().secret.to_bytes() == card.secret) {
             // The same document: the same manager has claimed it again.
@@ -644,7 +693,6 @@ impl Driven {
         kv.keeper.rows(rows).await.map_err(|error| error.to_string())?;
         kv.begin(&identity).await;
         let document = Document::new(kv.ours, identity, crate::kv::new_view(), [0; 2]);
-        kv.forget_releases(peer).await;
         if let Some(before) = kv.put_machine(peer, document.clone()) {
             before.identity().replaced.cancel();
             before.end(crate::kv::KvEnded::Released);
@@ -652,28 +700,4 @@ impl Driven {
         kv.work(&document);
         Ok(())
     }
-}
-
-/// A manager gives a machine up: what it has of it goes, and the machine is told.
-pub(crate) async fn release(kv: &Arc<Kv>, machine: PeerId) -> Result<(), crate::KvError> {
-    let document = kv.of_peer(machine).ok_or(crate::KvError::UnknownMachine(machine))?;
-    let identity = document.identity();
-    let mut rows = vec![Row::Drop { number: identity.number }];
-    let mut telling = None;
-    if identity.peer().is_some() {
-        let row = DocumentRow { standing: Standing::Releasing { peer: machine }, ..identity.row() };
-        let releasing = kv.identity_of(row.clone());
-        rows.extend(Row::begin(releasing.number, row));
-        telling = Some(releasing);
-    }
-    kv.keeper.rows(rows).await?;
-    kv.remove_machine(machine, &document);
-    identity.replaced.cancel();
-    document.end(crate::kv::KvEnded::Released);
-    kv.close_document(&identity).await;
-    if let Some(releasing) = telling {
-        kv.releasing(&releasing);
-        tell_release(kv, releasing);
-    }
-    Ok(())
 }

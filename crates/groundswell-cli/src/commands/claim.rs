@@ -133,11 +133,11 @@ async fn talk(
             }
             Line::Claimed(claimed) => say_done(line, &claimed, output).await?,
             Line::Ticket(_) if output.is_json() => {
-                output.line(line).await?;
+                output.json(line).await?;
                 output.flush().await?;
             }
             Line::Ticket(OneTimeTicket { ticket }) => {
-                output.line(format!("-- the manager claims this machine by\n{ticket}")).await?;
+                output.lines(["-- the manager claims this machine by", &ticket]).await?;
                 output.flush().await?;
             }
         }

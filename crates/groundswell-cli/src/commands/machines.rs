@@ -42,6 +42,10 @@ pub(super) fn standing(pair: &Pair, now_ms: u64) -> String {
     let ago = |since: u64| format!("{} s", now_ms.saturating_sub(since) / 1_000);
     let mut words = match (&*pair.link, pair.offline_since_ms) {
         ("offline", Some(since)) => format!("offline for {}", ago(since)),
+        ("not_known", _) => {
+            let since = pair.not_known_since_ms.map(|since| format!(" for {}", ago(since))).unwrap_or_default();
+            format!("the other side answers, and DOES NOT KNOW THIS PAIR{since}")
+        }
         ("unclaimed", _) => return "not claimed".to_owned(),
         ("released", _) => "it has ended the pairing: what is here can be read, until `groundswell release`".to_owned(),
         (link, _) => link.to_owned(),
@@ -113,6 +117,12 @@ mod tests {
             "offline for 3 s, current 6 s ago, what was written here 2 s ago is NOT DELIVERED, its clock 7200 s behind, and ANOTHER DEVICE HAS ITS IDENTITY; 0 of 9 keys used"
         );
         assert_eq!(pair(|pair| pair.link = "unclaimed".to_owned()), "not claimed; 0 of 9 keys used");
+        let not_known = pair(|pair| {
+            pair.link = "not_known".to_owned();
+            (pair.not_known_since_ms, pair.current_at_ms) = (Some(6_000), Some(4_000));
+        });
+        let said = "the other side answers, and DOES NOT KNOW THIS PAIR for 4 s, current 6 s ago; 0 of 9 keys used";
+        assert_eq!(not_known, said);
         assert!(pair(|pair| pair.skew_ms = Some(40)).starts_with("online, not current since this node was started;"));
     }
 }

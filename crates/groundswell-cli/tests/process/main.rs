@@ -21,6 +21,7 @@ mod hostile;
 mod http;
 mod kv;
 mod kv_faults;
+mod kv_not_known;
 mod kv_pairing;
 mod kv_partition;
 #[path = "../../../groundswell/tests/it/common/raw.rs"]

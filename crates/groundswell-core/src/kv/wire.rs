@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     encoding::{DecodeError, decode, raw_cow},
-    kv::{entry::KvAuthor, envelope::max_envelope_bytes},
+    kv::{entry::KvAuthor, envelope::max_envelope_bytes, release::ReleaseSignature},
     limits::{KV_FRAME_OVERHEAD_BYTES, MAX_SIGNED_ENTRY_BYTES},
     wire::{BootId, Extension, FRAME_HEADER_BYTES, FrameError, VersionRange, encode_frame_within, frame_length_within},
 };
@@ -92,8 +92,11 @@ pub enum KvMessage<'a> {
     Ack(Held),
     /// All that the other lacked when it said hello has been sent; what follows is live.
     CaughtUp,
-    /// The pair is, or has been, released at this side. Nothing follows.
-    Released,
+    /// This side has given the document up. Nothing follows. Only the signature is proof of it.
+    Released {
+        /// Of the side's author, over the [`Release`](crate::kv::Release) of this document.
+        signature: ReleaseSignature,
+    },
     /// This side is shutting down. Nothing follows until it is back.
     ShuttingDown,
     /// This side knows of this author's entry, and does not have it: send it.

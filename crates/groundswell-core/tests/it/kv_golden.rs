@@ -11,9 +11,9 @@ use bytes::Bytes;
 use groundswell_core::{
     encoding::decode,
     kv::{
-        Change, Envelope, KvAuthor, KvKey, SpaceName, Stamp, document_key,
+        Change, Envelope, KvAuthor, KvKey, Release, SpaceName, Stamp, document_key,
         pairing::{
-            CLAIM_VERSIONS, ClaimPayload, ClaimPin, ClaimSecret, Refusal, ToMachine, ToManager, commitment,
+            CLAIM_VERSIONS, ClaimPayload, ClaimPin, ClaimSecret, PeerKey, Refusal, ToMachine, ToManager, commitment,
             decode_to_machine, decode_to_manager,
         },
         wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, kv_frame_length},
@@ -108,7 +108,7 @@ fn messages() -> Vec<(&'static str, KvMessage<'static>)> {
         ("kv-up-to", KvMessage::UpTo { author: KvAuthor::Manager, counter: 300 }),
         ("kv-ack", KvMessage::Ack(Held { machine: 300, manager: 2 })),
         ("kv-caught-up", KvMessage::CaughtUp),
-        ("kv-released", KvMessage::Released),
+        ("kv-released", KvMessage::Released { signature: [0x5e; 64].into() }),
         ("kv-shutting-down", KvMessage::ShuttingDown),
         ("kv-want", KvMessage::Want { author: KvAuthor::Manager, key: [0xd0; 32] }),
         ("kv-answered", KvMessage::Answered { wants: 1_024 }),
@@ -169,6 +169,21 @@ fn what_is_hashed_has_its_bytes() {
 }
 
 #[test]
+fn what_is_signed_has_its_bytes() {
+    let release = Release { document: [0xd0; 32], by: PeerKey([0xb1; 32]), to: PeerKey([0xb2; 32]) };
+    let signed = release.to_bytes();
+    assert_eq!(GOLDEN.check("release", &release, &signed), signed);
+    // Each part counts: a statement of one pair is none of another.
+    let others = [
+        Release { document: [0xd1; 32], ..release },
+        Release { by: release.to, to: release.by, ..release },
+        Release { by: PeerKey([0xb3; 32]), ..release },
+        Release { to: PeerKey([0xb3; 32]), ..release },
+    ];
+    assert!(others.iter().all(|other| other.to_bytes() != signed));
+}
+
+#[test]
 fn no_variant_is_without_a_file() {
     // A new variant fails to compile here until it has a place, and then a file.
     let places = to_machine().into_iter().map(|(_, message)| match message {
@@ -200,7 +215,7 @@ fn no_variant_is_without_a_file() {
         KvMessage::UpTo { .. } => 1,
         KvMessage::Ack(_) => 2,
         KvMessage::CaughtUp => 3,
-        KvMessage::Released => 4,
+        KvMessage::Released { .. } => 4,
         KvMessage::ShuttingDown => 5,
         KvMessage::Want { .. } => 6,
         KvMessage::Answered { .. } => 7,

@@ -58,7 +58,7 @@ impl Identity {
         let secret = NamespaceSecret::from_bytes(&row.secret);
         let mut authors = [None; 2];
         authors[index(ours)] = Some(signer);
-        if let Standing::Paired { author, .. } = row.standing {
+        if let Standing::Paired { author, .. } | Standing::Former { author: Some(author), .. } = row.standing {
             authors[1 - index(ours)] = Some(AuthorId::from(author));
         }
         let namespace = secret.id();
@@ -70,6 +70,15 @@ impl Identity {
     pub(crate) fn peer(&self) -> Option<PeerId> {
         match self.standing {
             Standing::Paired { peer, .. } => Some(peer),
+            _ => None,
+        }
+    }
+
+    /// With whom it was shared, and whether that peer knows that it is not any more, if this side has given it up.
+    pub(crate) fn former(&self) -> Option<(PeerId, bool)> {
+        match self.standing {
+            Standing::Former { peer, told, .. } => Some((peer, told)),
+            Standing::Releasing { peer } => Some((peer, false)),
             _ => None,
         }
     }

@@ -68,13 +68,14 @@ pub(crate) enum Command {
         identity: Arc<Identity>,
         reply: oneshot::Sender<Result<(), KvError>>,
     },
-    /// The document goes on under another number and secret, with its live entries as this side's; unless
-    /// it does so already.
+    /// The document goes on under another number and secret, with its live entries as this side's, and these rows are
+    /// stored along with it; unless it does so already, which is answered with `false`.
     Renew {
         document: Arc<Document>,
         before: Arc<Identity>,
         identity: Arc<Identity>,
-        reply: oneshot::Sender<Result<(), KvError>>,
+        along: Vec<Row>,
+        reply: oneshot::Sender<Result<bool, KvError>>,
     },
     /// Finish what was asked before, and stop.
     Stop,
@@ -94,9 +95,8 @@ impl Command {
         // Whoever no longer waits for the answer does not need it.
         match self {
             Self::Write { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
-            Self::Take { reply, .. } | Self::Restand { reply, .. } | Self::Renew { reply, .. } => {
-                drop(reply.send(Err(KvError::ShutDown)));
-            }
+            Self::Take { reply, .. } | Self::Restand { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
+            Self::Renew { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
             Self::Rows { reply: Some(reply), .. } => drop(reply.send(Err(WriteError::ShutDown))),
             Self::Rows { reply: None, .. } | Self::Begin { .. } | Self::Stop => {}
         }
@@ -275,10 +275,10 @@ impl Keeper {
                 self.finish(std::mem::take(batch));
                 let _ = reply.send(self.restand(&document, &before, identity));
             }
-            Command::Renew { document, before, identity, reply } => {
+            Command::Renew { document, before, identity, along, reply } => {
                 // It reads the view, so that what is staged has to be there first.
                 self.finish(std::mem::take(batch));
-                let _ = reply.send(self.renew(&document, &before, identity));
+                let _ = reply.send(self.renew(&document, &before, identity, along));
             }
             Command::Stop => {}
         }
@@ -468,11 +468,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes the live entries of a document anew, into another that only this side knows.
-    fn renew(&mut self, document: &Arc<Document>, before: &Identity, identity: Arc<Identity>) -> Result<(), KvError> {
+    /// Writes the live entries of a document anew, into another that only this side knows, unless that was done before.
+    fn renew(
+        &mut self,
+        document: &Arc<Document>,
+        before: &Identity,
+        identity: Arc<Identity>,
+        along: Vec<Row>,
+    ) -> Result<bool, KvError> {
         // Both sides may end a pairing at once.
         if before.replaced.is_cancelled() {
-            return Ok(());
+            return Ok(false);
         }
         let number = identity.number;
         let mut desk = Desk::new();
@@ -509,11 +515,12 @@ impl Keeper {
         heads[index(document.ours)] = head;
         rows.push(Row::Mark { number, author: document.ours, mark: Mark::Held, counter: head });
         rows.push(Row::Drop { number: before.number });
+        rows.extend(along);
         self.storage.write(rows)?;
         self.desks.remove(&before.number);
         self.desks.insert(number, desk);
         document.renew(identity, opened, heads);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -671,7 +678,8 @@ mod tests {
                 let identity = Identity::new(NUMBER + 1, &row, KvAuthor::Machine, keeper.signer.id());
                 let (reply, _) = oneshot::channel();
                 let (document, before) = (document.clone(), before.clone());
-                keeper.stage(Command::Renew { document, before, identity, reply }, &mut batch);
+                let along = Vec::new();
+                keeper.stage(Command::Renew { document, before, identity, along, reply }, &mut batch);
             } else {
                 keeper.stage(Command::Rows { rows: vec![Row::Drop { number: NUMBER }], reply: None }, &mut batch);
             }

@@ -34,9 +34,10 @@ use super::{
     document::{Document, Identity},
     error::KvError,
     keeper::{Command, Opened},
+    parting,
     sealed::Sealed,
     status::KvLink,
-    storage::{AUTHORS, MissingKey, Standing, Storage, index},
+    storage::{AUTHORS, MissingKey, Storage, index},
     supervisor,
     wants::{Asking, MAX_WANTS},
 };
@@ -57,9 +58,6 @@ const VERIFY_HERE: usize = 8;
 /// way, and tell who waits there for a delivery.
 const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
 
-/// How long a side waits for the other to say what it has, before it counts as not shared.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Why a connection is closed: the codes on the wire. They are part of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KvCloseCode {
@@ -73,10 +71,12 @@ pub(crate) enum KvCloseCode {
     Superseded = 4,
     /// The peer sent what may not be.
     Violation = 5,
-    /// The peer does not share this document, or not any more.
+    /// This side does not know of such a document of the peer's. It proves nothing: its files may be lost.
     NotPaired = 6,
     /// Not now: ask again later.
     Later = 7,
+    /// This side has given the document up, durably. It answers a signed release, and ends no pairing by itself.
+    Released = 8,
 }
 
 impl KvCloseCode {
@@ -93,7 +93,13 @@ impl KvCloseCode {
             Self::Violation => b"a message that may not be",
             Self::NotPaired => b"there is no such document for this peer",
             Self::Later => b"not now, ask again later",
+            Self::Released => b"the document was given up",
         }
+    }
+
+    /// Closes a connection for this reason.
+    pub(crate) fn close(self, connection: &Connection) {
+        connection.close(self.code(), self.reason());
     }
 
     /// Whether the peer has closed the connection with this code.
@@ -116,8 +122,8 @@ pub(crate) struct Active {
 pub(crate) enum End {
     /// It broke, was superseded, or the other side left.
     Lost,
-    /// The other side does not share the document any more.
-    NotPaired,
+    /// The other side does not know the document.
+    NotKnown,
     /// Why the other side does not let this one in, in words.
     Refused(String),
     /// The other side did what the protocol does not allow: what, in words.
@@ -130,7 +136,7 @@ impl End {
     /// What hinders, in words.
     pub(crate) fn problem(&self) -> Option<&str> {
         match self {
-            Self::Lost | Self::NotPaired => None,
+            Self::Lost | Self::NotKnown => None,
             Self::Refused(problem) | Self::Violation(problem) | Self::Failed(problem) => Some(problem),
         }
     }
@@ -158,27 +164,30 @@ pub(crate) fn accept(kv: &Arc<Kv>, connection: Connection) {
 
 /// The accepting side: who is not paired learns nothing.
 async fn answer(kv: &Arc<Kv>, connection: &Connection) {
-    let refuse = |why: KvCloseCode| connection.close(why.code(), why.reason());
+    let refuse = |why: KvCloseCode| why.close(connection);
     let peer = connection.remote_id();
-    let Some(document) = kv.of_peer(peer).filter(|_| !kv.closing.is_cancelled()) else {
+    let not_known = || {
         let claiming = lock(&kv.claiming).contains(&peer);
-        return refuse(if kv.closing.is_cancelled() {
-            KvCloseCode::ShutDown
-        } else if claiming {
-            KvCloseCode::Later
-        } else {
-            KvCloseCode::NotPaired
-        });
+        if claiming { KvCloseCode::Later } else { KvCloseCode::NotPaired }
     };
+    if kv.closing.is_cancelled() {
+        return refuse(KvCloseCode::ShutDown);
+    }
+    let document = kv.of_peer(peer);
+    if document.is_none() && !kv.former.is_with(peer) {
+        return refuse(not_known());
+    }
     let opening = async {
         let (mut send, recv) = connection.accept_bi().await.map_err(|_| Unheard::Hello)?;
         let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
         match hear(&mut reader).await {
             Err(Unheard::Versions(mismatch)) => {
                 // The other side has to know why: it gets our versions before the connection is closed.
-                say_hello(kv, &document, &document.identity(), &mut send).await?;
-                let _ = send.finish();
-                let _ = send.stopped().await;
+                if let Some(document) = &document {
+                    say_hello(kv, document, &document.identity(), &mut send).await?;
+                    let _ = send.finish();
+                    let _ = send.stopped().await;
+                }
                 Err(Unheard::Versions(mismatch))
             }
             hello => Ok((send, reader, hello?)),
@@ -188,17 +197,25 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
         Ok(opened) => opened,
         Err(why) => {
             why.close(connection);
-            if let Unheard::Versions(mismatch) = why {
+            if let (Unheard::Versions(mismatch), Some(document)) = (why, document) {
                 document.status.send_modify(|status| status.problem = Some(mismatch.to_string()));
             }
             return;
         }
     };
-    let identity = document.identity();
-    if hello.document != *identity.namespace.as_bytes() || identity.peer() != Some(peer) {
-        return refuse(KvCloseCode::NotPaired);
+    let shared = document.map(|document| (document.identity(), document));
+    let shared = shared.filter(|(identity, _)| hello.document == *identity.namespace.as_bytes());
+    match shared {
+        Some((identity, document)) if identity.peer() == Some(peer) => {
+            run(kv, &document, &identity, connection, send, reader, hello, peer).await;
+        }
+        shared => {
+            // One that has ended: the peer may not know that, or may have ended it.
+            let ended = shared.map(|(identity, _)| identity).or_else(|| kv.former.find(peer, &hello.document));
+            let Some(ended) = ended else { return refuse(not_known()) };
+            parting::exchange(kv, &ended, connection, send, reader, false).await;
+        }
     }
-    run(kv, &document, &identity, connection, send, reader, hello, peer).await;
 }
 
 /// The dialling side: runs a session until it ends.
@@ -230,7 +247,9 @@ pub(crate) async fn dialled(
             let why = KvCloseCode::Hello;
             connection.close(why.code(), why.reason());
             match closed {
-                Ok(error) if KvCloseCode::NotPaired.is(&error) => End::NotPaired,
+                Ok(error) if KvCloseCode::NotPaired.is(&error) => End::NotKnown,
+                // It is starting or ending, and will say more in a moment.
+                Ok(error) if KvCloseCode::Later.is(&error) || KvCloseCode::ShutDown.is(&error) => lost(error),
                 // Its words are the other side's.
                 Ok(error) => End::Refused(groundswell_core::Visible(error).to_string()),
                 Err(_) => End::Refused(String::from_utf8_lossy(why.reason()).into_owned()),
@@ -317,6 +336,10 @@ async fn run(
     }
     let skew = skew_ms((kv.wall_clock)(), hello.wall_ms);
     document.status.send_modify(|status| {
+        // Released in this moment, it has a status that is not this session's.
+        if identity.replaced.is_cancelled() {
+            return;
+        }
         status.link = KvLink::Online;
         status.skew_ms = Some(skew);
         if !status.distrusted {
@@ -324,6 +347,7 @@ async fn run(
         }
     });
     supervisor::remember(kv, connection).await;
+    parting::forget_earlier(kv, peer, identity.namespace).await;
     let session = Session {
         kv: kv.clone(),
         document: document.clone(),
@@ -340,40 +364,44 @@ async fn run(
         end = session.send(send) => end,
         end = session.reconcile(connection) => end,
         error = connection.closed() => closed(&error),
-        () = identity.replaced.cancelled() => End::NotPaired,
+        () = identity.replaced.cancelled() => End::Lost,
         () = kv.closed.cancelled() => End::Lost,
     };
     // Before it is closed here, which would be its reason then.
     let since = lost_at(connection);
     let why = match &end {
         // Closed by the other side, it has said why.
-        End::Lost | End::NotPaired if connection.close_reason().is_some() => {
+        End::Lost if connection.close_reason().is_some() => {
             connection.close_reason().map_or(End::Lost, |error| closed(&error))
         }
         _ => end,
     };
     match &why {
-        End::Lost => connection.close(KvCloseCode::ShutDown.code(), KvCloseCode::ShutDown.reason()),
-        End::NotPaired => connection.close(KvCloseCode::NotPaired.code(), KvCloseCode::NotPaired.reason()),
         End::Violation(problem) => {
             kv.shared.metrics.violations.add(1);
             warn!(problem, "the session ends: the other side broke the protocol");
-            connection.close(KvCloseCode::Violation.code(), KvCloseCode::Violation.reason());
+            KvCloseCode::Violation.close(connection);
         }
         End::Failed(problem) | End::Refused(problem) => {
             warn!(problem, "the session ends");
-            connection.close(KvCloseCode::Later.code(), KvCloseCode::Later.reason());
+            KvCloseCode::Later.close(connection);
         }
+        _ if is_given_up(document, identity) => KvCloseCode::Released.close(connection),
+        _ => KvCloseCode::ShutDown.close(connection),
     }
     dismiss(document, &active, &why, since);
-    if matches!(why, End::NotPaired) && !identity.replaced.is_cancelled() {
-        supervisor::left_by_peer(kv, document, identity);
-    }
     why
 }
 
+/// Whether the document that had this identity is not shared with that peer any more.
+fn is_given_up(document: &Document, before: &Arc<Identity>) -> bool {
+    let now = document.identity();
+    let is_same = now.namespace == before.namespace && now.peer() == before.peer();
+    before.replaced.is_cancelled() && (Arc::ptr_eq(&now, before) || !is_same)
+}
+
 fn closed(error: &ConnectionError) -> End {
-    if KvCloseCode::NotPaired.is(error) { End::NotPaired } else { lost(error) }
+    if KvCloseCode::NotPaired.is(error) { End::NotKnown } else { lost(error) }
 }
 
 /// Makes a connection the one that synchronises the document, unless both sides have dialled at once
@@ -638,10 +666,15 @@ impl Session {
                         }
                     }
                     KvMessage::Answered { wants } => intake.answered += wants.min(MAX_WANTS as u32),
-                    KvMessage::Released => {
-                        supervisor::left_by_peer(&self.kv, &self.document, &self.identity);
-                        // The connection is closed when that is durable.
-                        return std::future::pending().await;
+                    KvMessage::Released { signature } => {
+                        let honoured = parting::honour(&self.kv, &self.document, &self.identity, self.peer, signature);
+                        return match honoured {
+                            // The connection is closed when that is durable.
+                            Ok(()) => std::future::pending().await,
+                            Err(parting::Forged) => {
+                                End::Violation("a release that its author has not signed".to_owned())
+                            }
+                        };
                     }
                     KvMessage::ShuttingDown => {
                         if let Err(end) = self.take(std::mem::take(&mut intake)).await {
@@ -761,31 +794,4 @@ async fn flush(stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End>
     // What one burst needed is not kept for an idle connection.
     buffer.shrink_to(1024);
     Ok(())
-}
-
-/// Tells a machine that its manager has given it up; true when it knows.
-pub(crate) async fn tell_released(kv: &Arc<Kv>, identity: &Identity, connection: &Connection) -> bool {
-    let Standing::Releasing { .. } = identity.standing else { return true };
-    let telling = async {
-        let (mut send, _recv) = connection.open_bi().await?;
-        let hello = KvHello {
-            versions: KV_PROTOCOL_VERSIONS,
-            boot: kv.shared.boot,
-            document: *identity.namespace.as_bytes(),
-            wall_ms: (kv.wall_clock)(),
-            held: Held::default(),
-            extension: Extension::default(),
-        };
-        let mut buffer = Vec::new();
-        let encoded = encode_kv_frame(kv.max_value_bytes, &hello, &mut buffer)
-            .and_then(|()| encode_kv_frame(kv.max_value_bytes, &KvMessage::Released, &mut buffer));
-        if encoded.is_ok() && send.write_all(&buffer).await.is_ok() {
-            let _ = send.finish();
-        }
-        Ok::<_, ConnectionError>(connection.closed().await)
-    };
-    match timeout(RELEASE_TIMEOUT, telling).await {
-        Ok(Ok(error) | Err(error)) => KvCloseCode::NotPaired.is(&error),
-        Err(_) => false,
-    }
 }

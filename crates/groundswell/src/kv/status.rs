@@ -22,6 +22,13 @@ pub enum KvLink {
         /// [silence](crate::limits::IDLE_TIMEOUT) after which it is.
         since: Moment,
     },
+    /// It answers, and does not know this pair. It may have been started without its files, or they are lost, or it has
+    /// not stored the claim. The pair is kept, and the other side is asked again until it knows it, or the pairing
+    /// is released here.
+    NotKnown {
+        /// Since when.
+        since: Moment,
+    },
     /// It has ended the pairing.
     Released,
 }
@@ -64,8 +71,8 @@ impl LinkStatus {
     pub(crate) fn new(standing: &Standing) -> Self {
         let link = match standing {
             Standing::Unclaimed => KvLink::Unclaimed,
-            Standing::Paired { .. } | Standing::Releasing { .. } => KvLink::Connecting,
-            Standing::Released { .. } => KvLink::Released,
+            Standing::Paired { .. } => KvLink::Connecting,
+            Standing::Released { .. } | Standing::Releasing { .. } | Standing::Former { .. } => KvLink::Released,
         };
         Self {
             link,
@@ -99,11 +106,26 @@ impl LinkStatus {
         }
     }
 
-    /// The other side can't be reached since then any more, or not yet.
-    pub(crate) fn went_offline(&mut self, since: Moment) {
+    /// The other side answers that it does not know this pair.
+    pub(crate) fn is_not_known(&mut self, now: Moment) {
+        self.is_not_current(now);
+        if !self.distrusted {
+            self.problem = None;
+        }
+        if !matches!(self.link, KvLink::NotKnown { .. } | KvLink::Unclaimed | KvLink::Released) {
+            self.link = KvLink::NotKnown { since: now };
+        }
+    }
+
+    fn is_not_current(&mut self, since: Moment) {
         if std::mem::take(&mut self.current) {
             self.current_at = Some(since);
         }
+    }
+
+    /// The other side can't be reached since then any more, or not yet.
+    pub(crate) fn went_offline(&mut self, since: Moment) {
+        self.is_not_current(since);
         if !matches!(self.link, KvLink::Offline { .. } | KvLink::Unclaimed | KvLink::Released) {
             self.link = KvLink::Offline { since };
         }

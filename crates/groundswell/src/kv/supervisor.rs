@@ -1,25 +1,21 @@
 //! One supervisor a document: it keeps a connection to the other side for as long as the two are
-//! paired, and says in the status what it knows. Also what becomes of a document when the other
-//! side has ended the pairing.
+//! paired, and says in the status what it knows.
 
 use std::{sync::Arc, time::Instant};
 
 use futures_util::StreamExt;
 use iroh::{EndpointAddr, TransportAddr, endpoint::Connection};
 use tokio::time::timeout;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info_span};
 
 use super::{
     KV_ALPN, Kv, delivery,
     document::{Document, Identity},
-    error::KvError,
-    keeper::Command,
     session::{self, Active, End},
-    storage::{DocumentRow, Row, Standing},
 };
 use crate::{
     Moment, driver,
-    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT},
+    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT, KV_NOT_KNOWN_BACKOFF_LAST},
     moves::{NEXT_TRY, TRIED_FOR},
     peers::jittered,
     source::PeerId,
@@ -95,11 +91,8 @@ fn take_over(kv: &Arc<Kv>, document: &Arc<Document>, identity: Arc<Identity>, co
     let (task, document) = (kv.clone(), document.clone());
     let session = async move {
         tokio::select! {
-            end = session::dialled(&task, &document, &identity, connection) => {
-                if matches!(end, End::NotPaired) {
-                    left_by_peer(&task, &document, &identity);
-                }
-            }
+            // What it says of the other side, the supervisor finds too.
+            _ = session::dialled(&task, &document, &identity, connection) => {}
             () = task.closed.cancelled() => {}
         }
     };
@@ -125,7 +118,7 @@ async fn supervise(kv: &Arc<Kv>, document: &Arc<Document>) {
 
 async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>, peer: PeerId) {
     let mut session = document.session.subscribe();
-    let mut wait = BACKOFF_FIRST;
+    let (mut wait, mut last) = (BACKOFF_FIRST, KV_BACKOFF_LAST);
     while !kv.closing.is_cancelled() {
         if session.borrow_and_update().is_some() {
             // The other side came to us.
@@ -145,13 +138,14 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
                     End::Lost
                 }
             };
-            if matches!(end, End::NotPaired) {
-                left_by_peer(kv, document, identity);
-            }
+            last = if matches!(end, End::NotKnown) { KV_NOT_KNOWN_BACKOFF_LAST } else { KV_BACKOFF_LAST };
             document.status.send_if_modified(|status| {
                 let before = status.clone();
                 if document.session.borrow().is_none() {
-                    status.went_offline(Moment::now());
+                    match end {
+                        End::NotKnown => status.is_not_known(Moment::now()),
+                        _ => status.went_offline(Moment::now()),
+                    }
                     status.hindered_by(&end);
                 }
                 *status != before
@@ -162,7 +156,7 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(KV_BACKOFF_LAST),
+            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(last),
             _ = session.wait_for(Option::is_some) => wait = BACKOFF_FIRST,
             () = kv.closing.cancelled() => {}
         }
@@ -172,7 +166,7 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
 }
 
 /// Connects to a peer at the addresses that are remembered.
-async fn dial(kv: &Kv, peer: PeerId) -> Result<Connection, String> {
+pub(crate) async fn dial(kv: &Kv, peer: PeerId) -> Result<Connection, String> {
     let endpoint = kv.shared.endpoint().ok_or("the node is shut down")?;
     let known = kv.shared.store.peer(peer).ok().flatten();
     let addr = known.unwrap_or_else(|| EndpointAddr::new(peer));
@@ -197,87 +191,4 @@ pub(crate) async fn learn(kv: &Kv, addr: &EndpointAddr) {
     if before.is_none_or(|before| before.addrs != addr.addrs) {
         kv.shared.driver.tell(driver::Command::Peer { addr, wanted: true, reply: None }).await;
     }
-}
-
-/// The other side says that it does not share the document any more. A machine goes on by itself; a
-/// manager keeps what it has, for reading.
-pub(crate) fn left_by_peer(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>) {
-    if identity.replaced.is_cancelled() || kv.closing.is_cancelled() {
-        return;
-    }
-    let (task, document, identity) = (kv.clone(), document.clone(), identity.clone());
-    kv.tasks.spawn(async move {
-        let left = match task.ours {
-            groundswell_core::kv::KvAuthor::Machine => {
-                info!("the manager has released this machine");
-                renew(&task, &document, &identity).await
-            }
-            groundswell_core::kv::KvAuthor::Manager => {
-                info!("a machine has left");
-                mark_released(&task, &document, &identity).await
-            }
-        };
-        if let Err(error) = left {
-            warn!(%error, "the end of a pairing cannot be stored yet; it is tried again at the next connection");
-            document.close_session(session::KvCloseCode::Later);
-        }
-    });
-}
-
-/// A machine goes on with a new document that nobody else knows. What it had in the old one that was
-/// not deleted, it has in the new one.
-pub(crate) async fn renew(kv: &Arc<Kv>, document: &Arc<Document>, before: &Arc<Identity>) -> Result<(), KvError> {
-    let identity = kv.new_identity(Standing::Unclaimed);
-    let (renewed, before) = (document.clone(), before.clone());
-    kv.keeper.ask(|reply| Command::Renew { document: renewed, before, identity, reply }).await??;
-    kv.released.notify_one();
-    document.close_session(session::KvCloseCode::NotPaired);
-    Ok(())
-}
-
-async fn mark_released(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>) -> Result<(), KvError> {
-    let Some(peer) = identity.peer() else { return Ok(()) };
-    let row = DocumentRow { standing: Standing::Released { peer }, ..identity.row() };
-    match kv.keeper.restand(document, identity, kv.identity_again(identity.number, &row)).await {
-        // It was released here, or claimed again.
-        Err(KvError::NotClaimed) => return Ok(()),
-        result => result?,
-    }
-    kv.machines_changed.send_modify(|changes| *changes += 1);
-    Ok(())
-}
-
-/// Tells a machine that it was released, for as long as it takes; the row goes when it knows.
-pub(crate) fn tell_release(kv: &Arc<Kv>, identity: Arc<Identity>) {
-    let Standing::Releasing { peer } = identity.standing else { return };
-    let task = kv.clone();
-    let span = info_span!("release", peer = %peer.fmt_short());
-    kv.tasks.spawn(
-        async move {
-            let telling = async {
-                let mut wait = BACKOFF_FIRST;
-                loop {
-                    let told = match dial(&task, peer).await {
-                        Ok(connection) => session::tell_released(&task, &identity, &connection).await,
-                        Err(_) => false,
-                    };
-                    if told {
-                        break;
-                    }
-                    tokio::time::sleep(jittered(wait)).await;
-                    wait = (wait * 2).min(KV_BACKOFF_LAST);
-                }
-                if let Err(error) = task.keeper.rows(vec![Row::Drop { number: identity.number }]).await {
-                    warn!(%error, "that a machine knows of its release is not stored; it is told again");
-                }
-            };
-            tokio::select! {
-                () = telling => {}
-                // The machine was claimed again.
-                () = identity.replaced.cancelled() => {}
-                () = task.closing.cancelled() => {}
-            }
-        }
-        .instrument(span),
-    );
 }

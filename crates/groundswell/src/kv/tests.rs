@@ -1,6 +1,9 @@
 //! What can only be tried from inside: storage that fails, a docs engine that dies, values that are
 //! announced and missing. tests/it/kv tries everything else by the public interface.
 
+mod parting;
+mod starting;
+
 use std::{path::Path, time::Duration};
 
 use groundswell_core::kv::{KvAuthor, KvKey, SpaceName, document_key};
@@ -19,7 +22,7 @@ struct Pair {
     machine: Machine,
     manager: Manager,
     id: PeerId,
-    _machine_dir: TempDir,
+    machine_dir: TempDir,
     manager_dir: TempDir,
 }
 
@@ -27,19 +30,29 @@ async fn manager_at(dir: &Path) -> Manager {
     Manager::builder().data_dir(dir).offline().bind("127.0.0.1:0".parse().unwrap()).spawn().await.unwrap()
 }
 
+async fn machine_at(dir: &Path) -> Machine {
+    Machine::builder().data_dir(dir).offline().bind("127.0.0.1:0".parse().unwrap()).spawn().await.unwrap()
+}
+
+/// Claims a machine, with both persons saying yes, and waits until it is online.
+async fn claim(machine: &Machine, manager: &Manager) -> PeerId {
+    let ticket = machine.ticket();
+    let begun = async { manager.begin_claim(&ticket).await.unwrap() };
+    let (asked, claimed) = tokio::join!(machine.await_next_incoming_claim_request(), begun);
+    asked.unwrap().1.send(true).unwrap();
+    let id = claimed.answer(true).await.unwrap();
+    until("both sides to be online", || manager.machine_status(id).unwrap().link == KvLink::Online).await;
+    id
+}
+
 async fn pair() -> Pair {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let machine = Machine::builder().data_dir(machine_dir.path()).offline().bind("127.0.0.1:0".parse().unwrap());
-    let machine = machine.spawn().await.unwrap();
+    let machine = machine_at(machine_dir.path()).await;
     let manager = manager_at(manager_dir.path()).await;
-    let ticket = machine.ticket();
-    let (asked, claimed) = tokio::join!(machine.await_next_incoming_claim_request(), manager.begin_claim(&ticket));
-    asked.unwrap().1.send(true).unwrap();
-    let id = claimed.unwrap().answer(true).await.unwrap();
-    until("both sides to be online", || manager.machine_status(id).unwrap().link == KvLink::Online).await;
-    Pair { machine, manager, id, _machine_dir: machine_dir, manager_dir }
+    let id = claim(&machine, &manager).await;
+    Pair { machine, manager, id, machine_dir, manager_dir }
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -182,8 +195,8 @@ async fn a_pairing_that_is_ended_twice_at_once_resets_readers_once() {
     let mut watch = machine.watch_kv_key("key").await.unwrap();
     // Both have seen the pairing before either has ended it.
     let (one, other) = tokio::join!(
-        super::supervisor::renew(&kv, &document, &before),
-        super::supervisor::renew(&kv, &document, &before)
+        super::parting::renew(&kv, &document, &before, false),
+        super::parting::renew(&kv, &document, &before, true)
     );
     one.unwrap();
     other.unwrap();

@@ -249,6 +249,7 @@ async fn follow_link(mut link: watch::Receiver<LinkStatus>, number: usize, board
         let (word, away) = match link.borrow_and_update().link {
             KvLink::Online => ("online", false),
             KvLink::Offline { .. } => ("offline", true),
+            KvLink::NotKnown { .. } => ("not known", true),
             KvLink::Released => ("released", true),
             _ => ("connecting", true),
         };

@@ -151,6 +151,12 @@ fn pairing(pair: &Pair, now_ms: u64) -> Finding {
         "released" => {
             Finding::warn("pairing", said, "`groundswell release ID` deletes what is here; or claim it again")
         }
+        "not_known" => {
+            let todo = "start the other side with its own data directory, or restore its files kv.redb and kv.journal: it \
+                        is found again by itself; if they are lost, claim again, or end the pairing here with \
+                        `groundswell release`";
+            Finding::problem("pairing", said, todo)
+        }
         "online" if pair.undelivered_since_ms.is_some() => {
             let todo =
                 "see whether the other side hangs, or the line between the two: it should have it within a second";
@@ -388,11 +394,17 @@ mod tests {
         };
         assert_eq!(with(|_| {}), (State::Ok, State::Ok));
         assert_eq!(with(|pair| pair.duplicate = true), (State::Problem, State::Ok));
-        for link in ["unclaimed", "offline", "released", "connecting"] {
+        for (link, state) in [
+            ("unclaimed", State::Warn),
+            ("offline", State::Warn),
+            ("released", State::Warn),
+            ("connecting", State::Warn),
+            ("not_known", State::Problem),
+        ] {
             let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
             seen.machines = Some(vec![Pair { link: link.to_owned(), keys_limit: 100, ..Pair::default() }]);
             let found = &pairs(&seen, at(10))[0];
-            assert_eq!(found.state, State::Warn, "{link}");
+            assert_eq!(found.state, state, "{link}");
             let heals = found.todo.as_deref().is_some_and(|todo| todo.contains("again with a new ticket"));
             assert_eq!(heals, ["offline", "connecting"].contains(&link), "{link}: {found:?}");
         }

@@ -250,10 +250,13 @@ pub(crate) struct Pair {
     /// The manager, at its machine; not set where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) manager: Option<String>,
-    /// `unclaimed`, `connecting`, `online`, `offline` or `released`.
+    /// `unclaimed`, `connecting`, `online`, `offline`, `not_known` or `released`.
     pub(crate) link: String,
     /// Since when it is out of reach, in milliseconds since 1970 by this device's clock.
     pub(crate) offline_since_ms: Option<u64>,
+    /// Since when it answers and does not know the pair, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_known_since_ms: Option<u64>,
     /// Whether everything that the other side had is here, and what follows is live.
     pub(crate) current: bool,
     /// When it was last known to be so, likewise; not set while it is.
@@ -280,19 +283,21 @@ impl Pair {
             Some(Other::Manager(id)) => (None, Some(id)),
             None => (None, None),
         };
-        let (link, offline_since) = match status.link {
-            KvLink::Unclaimed => ("unclaimed", None),
-            KvLink::Connecting => ("connecting", None),
-            KvLink::Online => ("online", None),
-            KvLink::Offline { since } => ("offline", Some(since)),
-            KvLink::Released => ("released", None),
-            _ => ("other", None),
+        let (link, offline_since, not_known_since) = match status.link {
+            KvLink::Unclaimed => ("unclaimed", None, None),
+            KvLink::Connecting => ("connecting", None, None),
+            KvLink::Online => ("online", None, None),
+            KvLink::Offline { since } => ("offline", Some(since), None),
+            KvLink::NotKnown { since } => ("not_known", None, Some(since)),
+            KvLink::Released => ("released", None, None),
+            _ => ("other", None, None),
         };
         Self {
             machine,
             manager,
             link: link.to_owned(),
             offline_since_ms: offline_since.map(Moment::unix_ms),
+            not_known_since_ms: not_known_since.map(Moment::unix_ms),
             current: status.current,
             current_at_ms: status.current_at.map(Moment::unix_ms),
             undelivered_since_ms: status.undelivered_since.map(Moment::unix_ms),

@@ -62,10 +62,13 @@ pub(crate) enum Standing {
     Unclaimed,
     /// Shared with a peer, whose entries this author signs.
     Paired { peer: PeerId, author: [u8; 32] },
-    /// The manager has given the machine up, and it is still to be told.
+    /// As [`Self::Former`] and not told, by a version that did not keep the author.
     Releasing { peer: PeerId },
     /// The machine has left; what is here can still be read.
     Released { peer: PeerId },
+    /// Given up here. The peer whose entries this author signed has said that it has given the document up too, or is
+    /// still to be told.
+    Former { peer: PeerId, author: Option<[u8; 32]>, told: bool },
 }
 
 /// What is stored of a document besides its entries.

@@ -77,6 +77,8 @@ fn rows_are_what_they_were() {
     let standing = Standing::Paired { peer, author: [3; 32] };
     golden("kv_unclaimed", &DocumentRow { secret: [1; 32], standing: Standing::Unclaimed });
     golden("kv_releasing", &DocumentRow { secret: [1; 32], standing: Standing::Releasing { peer } });
+    let former = Standing::Former { peer, author: Some([3; 32]), told: true };
+    golden("kv_former", &DocumentRow { secret: [1; 32], standing: former });
     golden("kv_released", &DocumentRow { secret: [1; 32], standing: Standing::Released { peer } });
     golden(
         "kv_journal",

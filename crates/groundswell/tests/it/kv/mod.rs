@@ -12,6 +12,7 @@ mod errors;
 mod hostile;
 mod key_watch;
 mod keys;
+mod not_known;
 mod pairing;
 mod raw;
 mod reconciling;

@@ -26,6 +26,9 @@ pub const CLAIM_ALPN: &[u8] = b"groundswell/claim";
 /// The code with which a connection is closed whose peer shares no such document.
 pub const NOT_PAIRED: u64 = 6;
 
+/// The code with which one is closed whose document was given up.
+pub const RELEASED: u64 = 8;
+
 /// An endpoint on loopback, with this identity or a new one.
 pub async fn endpoint(key: Option<SecretKey>) -> Endpoint {
     endpoint_at(key, "127.0.0.1:0".parse().unwrap()).await

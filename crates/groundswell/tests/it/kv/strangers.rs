@@ -2,12 +2,18 @@
 //! document, and former sides. They hold whatever could help them, and speak the protocol by hand.
 
 use groundswell::{KvKey, Machine, Manager, PeerId};
-use groundswell_core::kv::{KvAuthor, SpaceName, document_key, wire::KvMessage};
+use groundswell_core::{
+    encoding::decode,
+    kv::{
+        KvAuthor, SpaceName, document_key,
+        wire::{Held, KvMessage},
+    },
+};
 use tempfile::TempDir;
 
 use crate::kv::{
     common::{Pair, pair, spawn_machine, spawn_manager, until_put, within},
-    raw::{NOT_PAIRED, Stored, address, closed, endpoint, hear, knock, say, shut_out},
+    raw::{NOT_PAIRED, RELEASED, Stored, address, closed, endpoint, hear, knock, say, shut_out},
 };
 
 /// What other protocols of iroh-docs are called, by which entries and contents could be asked for.
@@ -92,6 +98,16 @@ async fn write(machine: &Machine, manager: &Manager, id: PeerId, value: &str) {
     until_put(&mut manager.watch_kv_key(id, "key").await.unwrap(), "key", value).await;
 }
 
+/// One that asks for a document that was released is told so, and nothing else.
+async fn assert_only_told(from: &iroh::Endpoint, to: &iroh::EndpointAddr, document: [u8; 32]) {
+    let mut knock = knock(from, to.clone(), document).await.unwrap();
+    assert_eq!(knock.hello.map(|hello| hello.held), Some(Held::default()), "not how much there is");
+    let said = within("the release", hear(&mut knock.recv)).await.unwrap();
+    assert!(matches!(decode(&said), Ok(KvMessage::Released { .. })));
+    knock.connection.close(0u32.into(), b"");
+    assert_eq!(within("the end", hear(&mut knock.recv)).await, None);
+}
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -117,15 +133,14 @@ async fn after_a_release_by_the_machine_the_former_manager_gets_nothing_new() {
         rest.extend(body);
     }
     assert!(!contains(&rest, b"after the release"));
-    assert_eq!(closed(&live.connection).await, NOT_PAIRED);
-    assert_eq!(shut_out(&spy, &at_machine, former.documents()[0]).await, NOT_PAIRED);
+    assert_eq!(closed(&live.connection).await, RELEASED);
+    assert_only_told(&spy, &at_machine, former.documents()[0]).await;
     machine.shutdown().await.unwrap();
-    let new = Stored::read(machine_dir.path()).documents();
-    assert!(!new.contains(&former.documents()[0]), "the machine goes on with another document");
+    let mut new = Stored::read(machine_dir.path()).documents();
+    new.retain(|document| *document != former.documents()[0]);
+    assert_eq!(new.len(), 1, "the machine goes on with another document");
     let machine = spawn_machine(machine_dir.path()).await;
-    for document in new {
-        assert_eq!(shut_out(&spy, &address(&machine.ticket()), document).await, NOT_PAIRED);
-    }
+    assert_eq!(shut_out_of(&spy, &address(&machine.ticket()), new[0]).await, NOT_PAIRED);
     machine.shutdown().await.unwrap();
 }
 
@@ -155,7 +170,7 @@ async fn after_a_release_by_the_manager_the_former_machine_gets_nothing_new() {
     })
     .await;
     assert!(!contains(&rest, b"key"), "no entry follows");
-    assert_eq!(closed(&live.connection).await, NOT_PAIRED);
-    assert_eq!(shut_out(&spy, &at_manager, former.documents()[0]).await, NOT_PAIRED);
+    assert_eq!(closed(&live.connection).await, RELEASED);
+    assert_only_told(&spy, &at_manager, former.documents()[0]).await;
     manager.shutdown().await.unwrap();
 }

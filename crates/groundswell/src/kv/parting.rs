@@ -1,0 +1,422 @@
+//! The end of a pairing.
+//!
+//! A side gives a document up for one of two reasons: a person releases it here, or the other side proves by a signed
+//! [`Release`] that it has done so there. Neither a close code nor silence is such a proof.
+//!
+//! A document that was given up stays in the list of [`Former`] ones. At first the other side is told, at each connection
+//! and across restarts, until it says that it has given the document up too. After that the row stays for a while, so that
+//! a side which has missed the answer, or was restored from a backup, is answered again. All rows of a peer go when
+//! it says hello for the document of a later pairing.
+
+use std::sync::{Arc, Mutex};
+
+use groundswell_core::{
+    kv::{
+        KvAuthor, Release, ReleaseSignature,
+        pairing::PeerKey,
+        wire::{
+            Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
+        },
+    },
+    wire::Extension,
+};
+use iroh::{
+    Signature,
+    endpoint::{Connection, ConnectionError, SendStream},
+};
+use iroh_docs::NamespaceId;
+use tokio::time::timeout;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::{
+    Kv,
+    document::{Document, Identity},
+    error::{KvEnded, KvError},
+    keeper::Command,
+    session::KvCloseCode,
+    storage::{DocumentRow, Row, Standing, index},
+    supervisor,
+};
+use crate::{
+    frames::FrameReader,
+    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_NOT_KNOWN_BACKOFF_LAST, KV_RELEASE_TIMEOUT, MAX_FORMER_DOCUMENTS},
+    peers::jittered,
+    source::PeerId,
+    sync::lock,
+};
+
+/// The documents that this side has given up, in the order in which it did.
+#[derive(Default)]
+pub(crate) struct Former(Mutex<Vec<Arc<Identity>>>);
+
+impl Former {
+    pub(crate) fn add(&self, identity: Arc<Identity>) {
+        lock(&self.0).push(identity);
+    }
+
+    /// Whether there is one that was shared with this peer.
+    pub(crate) fn is_with(&self, peer: PeerId) -> bool {
+        lock(&self.0).iter().any(|one| one.former().is_some_and(|(with, _)| with == peer))
+    }
+
+    /// The document of this id that was shared with this peer.
+    pub(crate) fn find(&self, peer: PeerId, document: &[u8; 32]) -> Option<Arc<Identity>> {
+        let is_it = |one: &&Arc<Identity>| {
+            one.former().is_some_and(|(with, _)| with == peer) && one.namespace.as_bytes() == document
+        };
+        lock(&self.0).iter().find(is_it).cloned()
+    }
+
+    /// Those that their other side does not know of yet.
+    pub(crate) fn untold(&self) -> Vec<Arc<Identity>> {
+        let is_untold = |one: &&Arc<Identity>| one.former().is_some_and(|(_, told)| !told);
+        lock(&self.0).iter().filter(is_untold).cloned().collect()
+    }
+
+    /// Takes out the one that can be missed first, if there is no room for another.
+    fn make_room(&self) -> Option<Arc<Identity>> {
+        let mut list = lock(&self.0);
+        if list.len() < MAX_FORMER_DOCUMENTS {
+            return None;
+        }
+        let told = list.iter().position(|one| one.former().is_some_and(|(_, told)| told));
+        let missed = list.remove(told.unwrap_or(0));
+        missed.replaced.cancel();
+        Some(missed)
+    }
+
+    /// Takes out all others that were shared with this peer.
+    fn take_others(&self, peer: PeerId, than: NamespaceId) -> Vec<Arc<Identity>> {
+        let is_earlier =
+            |one: &mut Arc<Identity>| one.namespace != than && one.former().is_some_and(|(with, _)| with == peer);
+        lock(&self.0).extract_if(.., is_earlier).collect()
+    }
+
+    /// Puts one that was told in the place of the same one that was not; whether it was still there.
+    fn put(&self, told: Arc<Identity>) -> bool {
+        let mut list = lock(&self.0);
+        let place = list.iter_mut().find(|one| one.number == told.number);
+        place.map(|place| *place = told).is_some()
+    }
+}
+
+/// What becomes of a document that is given up: its place among the former ones, and the rows that store it there.
+fn become_former(kv: &Kv, identity: &Identity, peer: PeerId, told: bool) -> (Arc<Identity>, Vec<Row>) {
+    let author = identity.author(other(kv.ours)).map(|author| author.to_bytes());
+    let row = DocumentRow { standing: Standing::Former { peer, author, told }, ..identity.row() };
+    let former = kv.identity_of(row.clone());
+    let mut rows = Row::begin(former.number, row).to_vec();
+    if let Some(missed) = kv.former.make_room() {
+        if let Some((peer, false)) = missed.former() {
+            warn!(peer = %peer.fmt_short(), "a release is forgotten before the other side was told: there are too many");
+        }
+        rows.push(Row::Drop { number: missed.number });
+    }
+    (former, rows)
+}
+
+fn other(ours: KvAuthor) -> KvAuthor {
+    match ours {
+        KvAuthor::Machine => KvAuthor::Manager,
+        KvAuthor::Manager => KvAuthor::Machine,
+    }
+}
+
+/// A statement that its author has not signed.
+#[derive(Debug)]
+pub(crate) struct Forged;
+
+/// Signs that this side has given up a document that was shared with this peer.
+pub(super) fn sign(kv: &Kv, identity: &Identity, peer: PeerId) -> ReleaseSignature {
+    let (by, to) = (PeerKey(*kv.shared.id.as_bytes()), PeerKey(*peer.as_bytes()));
+    let release = Release { document: *identity.namespace.as_bytes(), by, to };
+    kv.signer.sign(&release.to_bytes()).to_bytes().into()
+}
+
+/// Whether the author of the other side has signed that it has given this document up. `None` where the author is not
+/// known any more, as of a document that has ended.
+fn verify(kv: &Kv, identity: &Identity, peer: PeerId, signature: ReleaseSignature) -> Option<Result<(), Forged>> {
+    let author = identity.author(other(kv.ours))?;
+    let (by, to) = (PeerKey(*peer.as_bytes()), PeerKey(*kv.shared.id.as_bytes()));
+    let release = Release { document: *identity.namespace.as_bytes(), by, to };
+    let signature = Signature::from_bytes(&signature.into());
+    let key = author.into_public_key().map_err(|_| Forged);
+    Some(key.and_then(|key| key.verify(&release.to_bytes(), &signature).map_err(|_| Forged)))
+}
+
+/// The other side says that it has given the document up. If it has signed that, this side does so too: a machine goes on
+/// by itself, and a manager keeps what it has, for reading. The session is closed when that is durable.
+pub(crate) fn honour(
+    kv: &Arc<Kv>,
+    document: &Arc<Document>,
+    identity: &Arc<Identity>,
+    peer: PeerId,
+    signature: ReleaseSignature,
+) -> Result<(), Forged> {
+    verify(kv, identity, peer, signature).unwrap_or(Err(Forged))?;
+    let (task, document, identity) = (kv.clone(), document.clone(), identity.clone());
+    // In a task of its own: the session ends as soon as the document has another standing.
+    kv.tasks.spawn(async move {
+        let honoured = match task.ours {
+            KvAuthor::Machine => {
+                info!("the manager has released this machine");
+                renew(&task, &document, &identity, true).await
+            }
+            KvAuthor::Manager => {
+                info!("a machine has released itself");
+                mark_released(&task, &document, &identity, peer).await
+            }
+        };
+        if let Err(error) = honoured {
+            warn!(%error, "a release cannot be stored yet; the other side says it again");
+            document.close_session(KvCloseCode::Later);
+        }
+    });
+    Ok(())
+}
+
+/// The machine's person ends the pairing.
+pub(crate) async fn release_own(kv: &Arc<Kv>, document: &Arc<Document>) -> Result<(), KvError> {
+    let identity = document.identity();
+    identity.peer().ok_or(KvError::NotClaimed)?;
+    renew(kv, document, &identity, false).await
+}
+
+/// A machine goes on with a new document that nobody else knows. What it had in the old one that was not deleted, it has
+/// in the new one. The old one is former, and its other side is told of that, unless it knows.
+pub(crate) async fn renew(
+    kv: &Arc<Kv>,
+    document: &Arc<Document>,
+    before: &Arc<Identity>,
+    told: bool,
+) -> Result<(), KvError> {
+    let identity = kv.new_identity(Standing::Unclaimed);
+    let (former, along) = match before.peer() {
+        Some(peer) => {
+            let (former, rows) = become_former(kv, before, peer, told);
+            (Some(former), rows)
+        }
+        None => (None, Vec::new()),
+    };
+    let (renewed, before) = (document.clone(), before.clone());
+    let asked = kv.keeper.ask(|reply| Command::Renew { document: renewed, before, identity, along, reply }).await;
+    // Both sides may end a pairing at once.
+    if asked?? && let Some(former) = former {
+        kv.former.add(former.clone());
+        spawn_telling(kv, former);
+    }
+    kv.released.notify_one();
+    Ok(())
+}
+
+async fn mark_released(
+    kv: &Arc<Kv>,
+    document: &Arc<Document>,
+    identity: &Arc<Identity>,
+    peer: PeerId,
+) -> Result<(), KvError> {
+    let row = DocumentRow { standing: Standing::Released { peer }, ..identity.row() };
+    match kv.keeper.restand(document, identity, kv.identity_again(identity.number, &row)).await {
+        // It was released here, or claimed again.
+        Err(KvError::NotClaimed) => return Ok(()),
+        result => result?,
+    }
+    kv.machines_changed.send_modify(|changes| *changes += 1);
+    Ok(())
+}
+
+/// A manager gives a machine up: what it has of it goes, and the machine is told.
+pub(crate) async fn release_machine(kv: &Arc<Kv>, machine: PeerId) -> Result<(), KvError> {
+    let document = kv.of_peer(machine).ok_or(KvError::UnknownMachine(machine))?;
+    let identity = document.identity();
+    // A machine that has left knows, and may still want to hear that its manager does.
+    let told = identity.peer().is_none();
+    let (former, mut rows) = become_former(kv, &identity, machine, told);
+    rows.push(Row::Drop { number: identity.number });
+    kv.keeper.rows(rows).await?;
+    kv.former.add(former.clone());
+    kv.remove_machine(machine, &document);
+    identity.replaced.cancel();
+    document.end(KvEnded::Released);
+    kv.close_document(&identity).await;
+    spawn_telling(kv, former);
+    Ok(())
+}
+
+/// The peer has said hello for this document: it has no earlier one. This one may have been given up in this moment.
+pub(crate) async fn forget_earlier(kv: &Kv, peer: PeerId, document: NamespaceId) {
+    let forgotten = kv.former.take_others(peer, document);
+    if forgotten.is_empty() {
+        return;
+    }
+    let rows = forgotten.iter().map(|identity| {
+        identity.replaced.cancel();
+        Row::Drop { number: identity.number }
+    });
+    if let Err(error) = kv.keeper.rows(rows.collect()).await {
+        debug!(%error, "a former document stays stored until the next start");
+    }
+}
+
+/// Whether the other side knows that a document was given up here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It has given the document up too.
+    Yes,
+    /// It answers, and does not know the document.
+    NotKnown,
+    /// It can't be reached, or has not answered.
+    No,
+}
+
+/// Tells the other side of a former document, for as long as it takes.
+pub(crate) fn spawn_telling(kv: &Arc<Kv>, former: Arc<Identity>) {
+    let Some((peer, false)) = former.former() else { return };
+    let task = kv.clone();
+    let span = info_span!("release", peer = %peer.fmt_short());
+    kv.tasks.spawn(
+        async move {
+            let telling = async {
+                let mut wait = BACKOFF_FIRST;
+                loop {
+                    let told = match supervisor::dial(&task, peer).await {
+                        Ok(connection) => tell(&task, &former, &connection).await,
+                        Err(_) => Told::No,
+                    };
+                    let last = match told {
+                        Told::Yes => return,
+                        Told::NotKnown => KV_NOT_KNOWN_BACKOFF_LAST,
+                        Told::No => KV_BACKOFF_LAST,
+                    };
+                    tokio::time::sleep(jittered(wait)).await;
+                    wait = (wait * 2).min(last);
+                }
+            };
+            tokio::select! {
+                () = telling => {}
+                // It was told by another connection, or need not be told any more.
+                () = former.replaced.cancelled() => {}
+                () = task.closing.cancelled() => {}
+            }
+        }
+        .instrument(span),
+    );
+}
+
+/// Tells the other side of a former document on a connection that was made for that.
+pub(crate) async fn tell(kv: &Kv, former: &Arc<Identity>, connection: &Connection) -> Told {
+    let opened = match timeout(KV_RELEASE_TIMEOUT, connection.open_bi()).await {
+        Ok(Ok((send, recv))) => Ok((send, FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes)))),
+        Ok(Err(error)) => Err(told_by(&error)),
+        Err(_) => Err(Told::No),
+    };
+    match opened {
+        Ok((send, reader)) => exchange(kv, former, connection, send, reader, true).await,
+        Err(told) => told,
+    }
+}
+
+/// Says that this side has given a document up, on a connection where both know which one is meant, and hears what the
+/// other has to say to that. The hello of the side that has accepted the connection is still to come.
+pub(crate) async fn exchange(
+    kv: &Kv,
+    former: &Arc<Identity>,
+    connection: &Connection,
+    mut send: SendStream,
+    mut reader: FrameReader,
+    hello_follows: bool,
+) -> Told {
+    let peer = connection.remote_id();
+    let Some(words) = words(kv, former, peer) else { return Told::No };
+    let hearing = async {
+        // Where it fails, the connection says why.
+        let _ = send.write_all(&words).await;
+        if hello_follows {
+            let _ = reader.next().await;
+        }
+        // A side that shares the document still may send entries before it has read the statement.
+        while let Ok(body) = reader.next().await {
+            if let Ok(KvMessage::Released { signature }) = decode_kv_message(kv.max_value_bytes, &body) {
+                return Some(verify(kv, former, peer, signature));
+            }
+        }
+        None
+    };
+    let spoken = tokio::select! {
+        heard = timeout(KV_RELEASE_TIMEOUT, hearing) => heard,
+        error = connection.closed() => return settled(kv, former, told_by(&error)).await,
+    };
+    match spoken {
+        // Both have given it up, and the other side learns from the code that this one has.
+        Ok(Some(Some(Ok(())))) => {
+            KvCloseCode::Released.close(connection);
+            settled(kv, former, Told::Yes).await
+        }
+        // Who has signed can't be checked any more. That this side has given the document up is true in any case.
+        Ok(Some(None)) => {
+            KvCloseCode::Released.close(connection);
+            Told::No
+        }
+        Ok(Some(Some(Err(Forged)))) => {
+            kv.shared.metrics.violations.add(1);
+            warn!("a release that its author has not signed");
+            KvCloseCode::Violation.close(connection);
+            Told::No
+        }
+        // Nothing more comes: the connection says why.
+        Ok(None) => {
+            let closed = timeout(KV_RELEASE_TIMEOUT, connection.closed()).await;
+            KvCloseCode::Later.close(connection);
+            settled(kv, former, closed.map_or(Told::No, |error| told_by(&error))).await
+        }
+        Err(_) => {
+            KvCloseCode::Later.close(connection);
+            Told::No
+        }
+    }
+}
+
+/// A hello for the document and the statement, as frames.
+fn words(kv: &Kv, former: &Identity, peer: PeerId) -> Option<Vec<u8>> {
+    let hello = KvHello {
+        versions: KV_PROTOCOL_VERSIONS,
+        boot: kv.shared.boot,
+        document: *former.namespace.as_bytes(),
+        wall_ms: (kv.wall_clock)(),
+        held: Held::default(),
+        extension: Extension::default(),
+    };
+    let mut words = Vec::new();
+    encode_kv_frame(kv.max_value_bytes, &hello, &mut words).ok()?;
+    let released = KvMessage::Released { signature: sign(kv, former, peer) };
+    encode_kv_frame(kv.max_value_bytes, &released, &mut words).ok()?;
+    Some(words)
+}
+
+fn told_by(error: &ConnectionError) -> Told {
+    match error {
+        error if KvCloseCode::Released.is(error) => Told::Yes,
+        error if KvCloseCode::NotPaired.is(error) => Told::NotKnown,
+        _ => Told::No,
+    }
+}
+
+/// Stores that the other side knows, if it does.
+async fn settled(kv: &Kv, former: &Arc<Identity>, told: Told) -> Told {
+    let Some((peer, false)) = former.former() else { return told };
+    if told != Told::Yes {
+        return told;
+    }
+    let author = former.authors[index(other(kv.ours))].map(|author| author.to_bytes());
+    let row = DocumentRow { standing: Standing::Former { peer, author, told: true }, ..former.row() };
+    let number = former.number;
+    if let Err(error) = kv.keeper.rows(vec![Row::Document { number, row: row.clone() }]).await {
+        warn!(%error, "that the other side knows of a release is not stored; it is told again after the next start");
+    }
+    if !kv.former.put(kv.identity_again(number, &row)) {
+        // It was forgotten meanwhile.
+        let _ = kv.keeper.rows(vec![Row::Drop { number }]).await;
+    }
+    former.replaced.cancel();
+    told
+}
