@@ -33,6 +33,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     start_log();
     let json = args.json;
+    if matches!(args.command, args::Command::Up(_) | args::Command::Demo(_) | args::Command::Doctor(_)) {
+        // Whatever a part of the node or a library makes in the data directory is for this user alone.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads our output has had enough: that is no error.

@@ -11,6 +11,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
     KV_ALPN, Kv, delivery,
+    dialling::Backoff,
     document::{Document, Identity},
     error::KvError,
     keeper::Command,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     Moment, driver,
-    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT},
+    limits::KV_DIAL_TIMEOUT,
     moves::{NEXT_TRY, TRIED_FOR},
     peers::jittered,
     source::PeerId,
@@ -125,21 +126,27 @@ async fn supervise(kv: &Arc<Kv>, document: &Arc<Document>) {
 
 async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>, peer: PeerId) {
     let mut session = document.session.subscribe();
-    let mut wait = BACKOFF_FIRST;
+    let mut moves = kv.shared.moves.subscribe();
+    let mut backoff = Backoff::new();
     while !kv.closing.is_cancelled() {
         if session.borrow_and_update().is_some() {
             // The other side came to us.
-            let _ = session.wait_for(Option::is_none).await;
-            wait = BACKOFF_FIRST;
-        } else {
             let begun = Instant::now();
+            let _ = session.wait_for(Option::is_none).await;
+            backoff.connected(begun.elapsed());
+        } else {
             let connected = tokio::select! {
-                connected = dial(kv, peer) => connected,
+                connected = kv.dials.in_turn(backoff.is_absent(), dial(kv, peer)) => connected,
                 _ = session.wait_for(Option::is_some) => continue,
                 () = kv.closing.cancelled() => return,
             };
             let end = match connected {
-                Ok(connection) => session::dialled(kv, document, identity, connection).await,
+                Ok(connection) => {
+                    let begun = Instant::now();
+                    let end = session::dialled(kv, document, identity, connection).await;
+                    backoff.connected(begun.elapsed());
+                    end
+                }
                 Err(error) => {
                     debug!(error, "the other side cannot be reached");
                     End::Lost
@@ -156,14 +163,12 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
                 }
                 *status != before
             });
-            // A connection that held for long was a good one.
-            if begun.elapsed() > KV_BACKOFF_LAST {
-                wait = BACKOFF_FIRST;
-            }
         }
         tokio::select! {
-            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(KV_BACKOFF_LAST),
-            _ = session.wait_for(Option::is_some) => wait = BACKOFF_FIRST,
+            () = tokio::time::sleep(backoff.next()) => {}
+            _ = session.wait_for(Option::is_some) => {}
+            // This side has moved: it is for this side to be found again.
+            Ok(()) = moves.changed() => backoff = Backoff::new(),
             () = kv.closing.cancelled() => {}
         }
     }
@@ -255,17 +260,16 @@ pub(crate) fn tell_release(kv: &Arc<Kv>, identity: Arc<Identity>) {
     kv.tasks.spawn(
         async move {
             let telling = async {
-                let mut wait = BACKOFF_FIRST;
+                let mut backoff = Backoff::new();
                 loop {
-                    let told = match dial(&task, peer).await {
+                    let told = match task.dials.in_turn(backoff.is_absent(), dial(&task, peer)).await {
                         Ok(connection) => session::tell_released(&task, &identity, &connection).await,
                         Err(_) => false,
                     };
                     if told {
                         break;
                     }
-                    tokio::time::sleep(jittered(wait)).await;
-                    wait = (wait * 2).min(KV_BACKOFF_LAST);
+                    tokio::time::sleep(backoff.next()).await;
                 }
                 if let Err(error) = task.keeper.rows(vec![Row::Drop { number: identity.number }]).await {
                     warn!(%error, "that a machine knows of its release is not stored; it is told again");

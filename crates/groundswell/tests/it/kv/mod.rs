@@ -11,6 +11,7 @@ mod errors;
 mod hostile;
 mod key_watch;
 mod keys;
+mod oversized;
 mod pairing;
 mod raw;
 mod reconciling;
