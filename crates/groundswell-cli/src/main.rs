@@ -45,6 +45,10 @@ fn main() -> ExitCode {
         }
         Err(wrong) => return say_usage(wrong, &line, json),
     };
+    if matches!(args.command, args::Command::Up(_) | args::Command::Demo(_) | args::Command::Doctor(_)) {
+        // Whatever a part of the node or a library makes in the data directory is for this user alone.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads our output has had enough: that is no error.

@@ -23,6 +23,16 @@ pub enum OpenError {
         /// Who holds it, as far as it can be told.
         holder: String,
     },
+    /// Anybody may write into the data directory.
+    #[error(
+        "anybody may write into the data directory {dir} (mode {mode:o}), and so put files of theirs in the place of yours: chmod o-w, or choose another directory"
+    )]
+    OpenToAll {
+        /// The directory.
+        dir: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// A file or directory can't be read or written.
     #[error("cannot use {path}: {source}; it has to be a directory (or in one) that this user may read and write")]
     Io {

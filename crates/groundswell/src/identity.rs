@@ -9,7 +9,10 @@ use std::{
 
 use iroh::SecretKey;
 
-use crate::error::OpenError;
+use crate::{
+    error::OpenError,
+    files::{close_to_others, create_private_dir, private},
+};
 
 const KEY_FILE: &str = "secret.key";
 const LOCK_FILE: &str = "node.lock";
@@ -60,7 +63,11 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
         }
-        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(io(&lock_path))?;
+        close_to_others(path)?;
+        // A courtesy too, for which a full disk may have no room.
+        if let Err(error) = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())) {
+            tracing::debug!(%error, "the lock does not say which process holds it");
+        }
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -97,22 +104,4 @@ impl DataDir {
             Err(error) => Err(io(error)),
         }
     }
-}
-
-/// Files that no other user may read.
-pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
-fn create_private_dir(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

@@ -3,7 +3,9 @@
 //! [`Kv`] holds the documents of one node and what they share: storage, the keeper that writes it,
 //! the docs engine, and the tasks. docs/kv.md tells how a write travels.
 
+mod complaints;
 mod delivery;
+mod dialling;
 mod document;
 mod engine;
 mod error;
@@ -56,19 +58,25 @@ pub use subscription::{KvSubscription, KvWatch};
 pub(crate) use supervisor::learn;
 
 use crate::{
-    error::OpenError,
+    error::{OpenError, StorageError},
+    files,
     ids::Ids,
-    limits::{KV_RECONCILES_AT_ONCE, MAX_KV_WRITE_IDS},
+    limits::{KV_RECONCILES_AT_ONCE, KV_RESERVE_BYTES, MAX_KV_WRITE_IDS},
     moment::milliseconds,
     node::within,
     shared::Shared,
     source::PeerId,
     sync::{lock, read, write},
 };
+use complaints::Complaints;
+use dialling::Dials;
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
 use slot::fault_point;
 use storage::{Outcome, Storage, index};
+
+/// What keeps some room on the disk for the documents' next start.
+const RESERVE_FILE: &str = "kv.reserve";
 
 /// The protocol of the two sides of a document.
 pub(crate) const KV_ALPN: &[u8] = b"groundswell/kv";
@@ -101,6 +109,8 @@ pub(crate) struct Kv {
     engine_runs: watch::Sender<u64>,
     /// Told when the engine fails somebody.
     engine_failed: Notify,
+    engine_complaints: Complaints,
+    dials: Dials,
     /// The reconciliations that a manager has begun.
     reconciling: Semaphore,
     pub(crate) wall_clock: WallClock,
@@ -144,19 +154,22 @@ impl Kv {
         let place = slot::Reserved::reserve(&shared).ok_or(KvOpenError::RoleTaken)?;
         let dir = shared.dir.clone();
         // Opening may repair the storage after a crash, and reads every entry.
-        let load = move || {
+        let open = move || {
             let storage = Storage::open(&dir.join("kv.redb"), role)?;
             let loaded = load_all(&storage, ours, signer_id)
                 .map_err(|reason| OpenError::Damaged { path: dir.join("kv.redb"), reason })?;
             let identities: Vec<_> = loaded.iter().map(|one| one.identity.clone()).collect();
-            let engine = Engine::open(&dir.join("docs.redb"), &storage, &identities);
-            Ok::<_, OpenError>((Arc::new(storage), loaded, engine))
+            let docs = dir.join("docs.redb");
+            let engine = Engine::open(&docs, &storage, &identities)
+                .map_err(|error| OpenError::of_storage(&docs, StorageError::of_disk(error)))?;
+            Ok((Arc::new(storage), loaded, engine))
         };
+        let dir = shared.dir.clone();
+        let load = move || files::with_room(&dir, RESERVE_FILE, open);
         fault_point!(shared.kv, "loading");
         let joined = tokio::task::spawn_blocking(load).await;
         fault_point!(shared.kv, "loaded");
         let (storage, loaded, engine) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
-        let engine = engine.map_err(|error| KvOpenError::Documents(error.to_string()))?;
         let gone = CancellationToken::new();
         let clock = wall_clock.clone();
         let started = Keeper::start(storage.clone(), signer.clone(), clock, max_value_bytes, gone.clone());
@@ -172,6 +185,8 @@ impl Kv {
             engine,
             engine_runs: watch::Sender::new(0),
             engine_failed: Notify::new(),
+            engine_complaints: Complaints::new("the docs engine"),
+            dials: Dials::default(),
             reconciling: Semaphore::new(KV_RECONCILES_AT_ONCE),
             wall_clock,
             max_value_bytes,
@@ -218,6 +233,8 @@ impl Kv {
         for document in kv.documents() {
             kv.work(&document);
         }
+        let dir = shared.dir.clone();
+        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, KV_RESERVE_BYTES)).await;
         for former in kv.former.untold() {
             parting::spawn_telling(&kv, former);
         }

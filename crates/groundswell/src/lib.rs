@@ -16,6 +16,7 @@ mod cell;
 mod changes;
 mod driver;
 mod error;
+mod files;
 mod fold;
 mod follow;
 mod frames;

@@ -127,6 +127,14 @@ pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// already.
 pub const KV_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
+/// How many bytes of the disk a node keeps for its own start (1 MiB): on a full disk they are given up, so that the marks of
+/// a run can be written and the node can be read.
+pub const RESERVE_BYTES: u64 = 1024 * 1024;
+
+/// How many bytes of the disk a machine or a manager keeps for its own start besides (20 MiB): all that the journal can hold
+/// and the tables do not, and some.
+pub const KV_RESERVE_BYTES: u64 = 20 * 1024 * 1024;
+
 /// How many bytes of entries are read from storage at once, or one entry (256 KiB).
 pub const READ_ENTRIES_BYTES: usize = 256 * 1024;
 
@@ -205,6 +213,21 @@ pub const KV_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many documents that it has given up a side remembers, to tell the other sides so or to answer them again (1,024
 /// rows of about 150 bytes). Beyond it the oldest that was told is forgotten, then the oldest that was not.
 pub const MAX_FORMER_DOCUMENTS: usize = 1_024;
+
+/// How long the other side of a document is away before it is dialled more rarely (2 minutes): longer than a restart or an
+/// update of a device. Who comes back dials at once itself, at most [`KV_BACKOFF_LAST`] after it can.
+pub const KV_ABSENT_AFTER: Duration = Duration::from_secs(120);
+
+/// The longest wait before a side is dialled again that is away for so long (60 s): it matters only for one that cannot
+/// dial itself, as behind a firewall.
+pub const KV_BACKOFF_ABSENT: Duration = Duration::from_secs(60);
+
+/// How many sides a node dials at a time that were reached a short while ago (64): a fleet that is there is reached in
+/// a second or two after a start, and one that is off costs 13 dials a second.
+pub const KV_DIALS_AT_ONCE: usize = 64;
+
+/// How many sides a node dials at a time that are away for [`KV_ABSENT_AFTER`] (16): 3 dials a second, however many are away.
+pub const KV_ABSENT_DIALS_AT_ONCE: usize = 16;
 
 /// How long dialling the other side of a document may take before it counts as failed (5 s).
 pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -22,10 +22,11 @@ use crate::{
     catalog::Catalog,
     driver::{Command, Driver},
     error::{OpenError, StorageError, WriteError},
+    files,
     freshness::{Ended, FreshnessKind},
     identity::DataDir,
     kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
-    limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, SHUTDOWN_DEADLINE},
+    limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, RESERVE_BYTES, SHUTDOWN_DEADLINE},
     metrics::{Metrics, MetricsSnapshot},
     moves,
     network::{self, ALPN, NetworkConfig},
@@ -38,6 +39,9 @@ use crate::{
 
 /// Where a machine or a manager keeps its documents, in the data directory.
 const KV_STORAGE_FILE: &str = "kv.redb";
+
+/// What keeps some room on the disk for the next start.
+const RESERVE_FILE: &str = "node.reserve";
 
 /// How a node is to be: see [`Node::builder`].
 #[derive(Debug, Clone)]
@@ -116,10 +120,12 @@ impl NodeBuilder {
             let (path, metrics) = (self.data_dir.clone(), metrics.clone());
             // Opening may repair the storage after a crash, which takes its time.
             let open = move || {
-                let dir = DataDir::open(&path)?;
-                let key = dir.secret_key()?;
-                let store = Store::open(dir, metrics)?;
-                Ok::<_, OpenError>((key, Arc::new(store)))
+                files::with_room(&path, RESERVE_FILE, || {
+                    let dir = DataDir::open(&path)?;
+                    let key = dir.secret_key()?;
+                    let store = Store::open(dir, metrics.clone())?;
+                    Ok((key, Arc::new(store)))
+                })
             };
             let joined = tokio::task::spawn_blocking(open).await;
             joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?
@@ -130,8 +136,10 @@ impl NodeBuilder {
         let endpoint = network::bind(&self.network, key, last_port).await?;
         let port = endpoint.bound_sockets().first().map(SocketAddr::port);
         if let Some(port) = port.filter(|port| Some(*port) != last_port) {
-            let written = store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]);
-            written.map_err(|error| OpenError::of_write(&self.data_dir, error))?;
+            // Without it the next start may take another port, which peers find out.
+            if let Err(error) = store.write(&[Write::Meta { key: META_PORT, value: &port.to_le_bytes() }]) {
+                warn!(%error, "the port is not remembered");
+            }
         }
         let catalog = Arc::<Catalog>::default();
         let started =
@@ -172,6 +180,9 @@ impl NodeBuilder {
             let told = peers::announce(shared.clone(), addr);
             shared.tasks.spawn(told);
         }
+        let dir = shared.dir.clone();
+        // On a full disk it waits for what is flushed.
+        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, RESERVE_BYTES)).await;
         info!(id = %shared.id, "the node is up");
         let running = Running {
             shared,

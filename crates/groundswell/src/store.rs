@@ -42,7 +42,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{OpenError, OutcomeUnknown, StorageError, WriteError, panic_message},
-    identity::{DataDir, private},
+    files::private,
+    identity::DataDir,
     ids::{Done, WriteId},
     limits::STORE_CACHE_BYTES,
     metrics::Metrics,

@@ -11,6 +11,7 @@ mod clock;
 mod common;
 mod contract;
 mod crash;
+mod data_files;
 mod demo;
 mod doctor;
 mod ending;

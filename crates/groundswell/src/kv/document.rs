@@ -153,6 +153,8 @@ pub(crate) struct Document {
     pub(crate) session: watch::Sender<Option<Arc<Active>>>,
     /// The runs of the other side that were met, the newest last.
     boots: Mutex<VecDeque<BootId>>,
+    /// Whether the end of the newest session was told in the log as the fault of somebody.
+    complained: AtomicBool,
     /// No reconciliation before then, since the other side broke the protocol in one.
     reconciles_after: Mutex<Option<Instant>>,
     ended: RwLock<Option<KvEnded>>,
@@ -177,6 +179,7 @@ impl Document {
             missing: Notify::new(),
             session: watch::Sender::new(None),
             boots: Mutex::default(),
+            complained: AtomicBool::new(false),
             reconciles_after: Mutex::default(),
             ended: RwLock::new(None),
         })
@@ -334,6 +337,22 @@ impl Document {
         if boots.len() > REMEMBERED_BOOTS {
             boots.pop_front();
         }
+    }
+
+    /// Whether the end of a session is to be told in the log: the first of several that fail one after another. Who
+    /// connects again and again is not to fill it.
+    pub(crate) fn complains(&self, failed: bool) -> bool {
+        !self.complained.swap(failed, Ordering::SeqCst) && failed
+    }
+
+    /// A value is left out, since one of the sides does not take any so large: which, in words.
+    pub(crate) fn too_large(&self, what: String) {
+        self.status.send_if_modified(|status| status.leaves_out(what));
+    }
+
+    /// A reconciliation has found no such value.
+    pub(crate) fn nothing_too_large(&self) {
+        self.status.send_if_modified(LinkStatus::leaves_out_nothing);
     }
 
     /// A reconciliation has found both sides alike.

@@ -23,7 +23,7 @@ use super::{
     storage::{AUTHORS, Storage},
 };
 use crate::{
-    identity::private,
+    files::private,
     source::PeerId,
     sync::{read, write},
 };
@@ -54,8 +54,9 @@ impl EngineError {
 }
 
 /// An error of the engine, with all its causes.
-fn engine(error: impl std::fmt::Debug) -> EngineError {
-    EngineError(format!("{error:?}"))
+fn engine(error: impl std::fmt::Display) -> EngineError {
+    // In one line: the other form has the addresses of a backtrace in it.
+    EngineError(format!("{error:#}"))
 }
 
 /// What became of an entry.
@@ -186,15 +187,27 @@ impl Engine {
 
 /// Opens the store's file, or makes it, for this user alone: it holds the documents' secrets.
 fn open_store(path: &Path) -> Result<DocsStore, EngineError> {
-    let open = || {
-        private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path).map_err(engine)?;
-        DocsStore::persistent(path).map_err(engine)
-    };
-    open().or_else(|error| {
+    open_file(path).or_else(|(full, error)| {
+        if full {
+            return Err(error);
+        }
         // What it holds is derived from our own storage, which fills it again.
         warn!(%error, "the docs store is unusable: it is put aside, and filled again from storage");
         std::fs::rename(path, path.with_extension("damaged")).map_err(engine)?;
-        open()
+        open_file(path).map_err(|(_, error)| error)
+    })
+}
+
+/// On an error, whether it is that of a full disk.
+fn open_file(path: &Path) -> Result<DocsStore, (bool, EngineError)> {
+    private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
+        .open(path)
+        .map_err(|error| (false, engine(error)))?;
+    DocsStore::persistent(path).map_err(|error| {
+        // The causes are of many types, and not all of them tell what theirs is.
+        let kinds = format!("{error:?}");
+        let full = ["StorageFull", "QuotaExceeded", "FileTooLarge"].iter().any(|kind| kinds.contains(kind));
+        (full, engine(error))
     })
 }
 

@@ -65,9 +65,9 @@ async fn watch_over(kv: &Arc<Kv>) {
             pause = REBUILD_PAUSE;
             continue;
         }
-        warn!("the docs engine does not answer and is rebuilt; nothing that was acknowledged depends on it");
+        kv.engine_complaints.fails(&"it does not answer, and is rebuilt");
         if let Err(error) = kv.engine.rebuild().await {
-            warn!(%error, "the docs engine cannot be rebuilt yet");
+            kv.engine_complaints.fails(&error);
             kv.engine_failed.notify_one();
         }
         kv.engine_runs.send_modify(|runs| *runs += 1);
@@ -112,7 +112,7 @@ async fn feed(kv: &Arc<Kv>, document: &Arc<Document>) {
         };
         if let Err(error) = ended {
             document.set_open_in_engine(false);
-            warn!(%error, "the docs engine failed; the entries are safe in storage");
+            kv.engine_complaints.fails(&error);
             kv.engine_failed.notify_one();
             tokio::time::sleep(jittered(REBUILD_PAUSE)).await;
         }
@@ -174,6 +174,7 @@ async fn feed_some(
         }
     }
     kv.engine.flush().await?;
+    kv.engine_complaints.works();
     let row = Row::Mark { number, author, mark: Mark::Fed, counter: upto };
     kv.keeper.rows(vec![row]).await.map_err(|error| EngineError::of(&error))?;
     Ok(upto)

@@ -30,6 +30,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
     Kv,
+    dialling::Backoff,
     document::{Document, Identity},
     error::{KvEnded, KvError},
     keeper::Command,
@@ -39,8 +40,7 @@ use super::{
 };
 use crate::{
     frames::FrameReader,
-    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_NOT_KNOWN_BACKOFF_LAST, KV_RELEASE_TIMEOUT, MAX_FORMER_DOCUMENTS},
-    peers::jittered,
+    limits::{KV_RELEASE_TIMEOUT, MAX_FORMER_DOCUMENTS},
     source::PeerId,
     sync::lock,
 };
@@ -277,19 +277,17 @@ pub(crate) fn spawn_telling(kv: &Arc<Kv>, former: Arc<Identity>) {
     kv.tasks.spawn(
         async move {
             let telling = async {
-                let mut wait = BACKOFF_FIRST;
+                let mut backoff = Backoff::new();
                 loop {
-                    let told = match supervisor::dial(&task, peer).await {
+                    let told = match task.dials.in_turn(backoff.is_absent(), supervisor::dial(&task, peer)).await {
                         Ok(connection) => tell(&task, &former, &connection).await,
                         Err(_) => Told::No,
                     };
-                    let last = match told {
-                        Told::Yes => return,
-                        Told::NotKnown => KV_NOT_KNOWN_BACKOFF_LAST,
-                        Told::No => KV_BACKOFF_LAST,
-                    };
-                    tokio::time::sleep(jittered(wait)).await;
-                    wait = (wait * 2).min(last);
+                    if told == Told::Yes {
+                        return;
+                    }
+                    backoff.answered(told != Told::NotKnown);
+                    tokio::time::sleep(backoff.next()).await;
                 }
             };
             tokio::select! {

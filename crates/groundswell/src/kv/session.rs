@@ -5,6 +5,7 @@
 //! that it stands, and waits for more. Catching up and pushing are the same. The side that
 //! receives verifies, has the keeper make it durable and show it, and acknowledges.
 
+mod oversized;
 mod reconcile;
 
 use std::{
@@ -22,7 +23,7 @@ use groundswell_core::{
             Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
         },
     },
-    wire::{BootId, Extension, HelloError, VersionMismatch, decode_hello},
+    wire::{BootId, HelloError, VersionMismatch, decode_hello},
 };
 use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream, VarInt};
 use tokio::{sync::Notify, time::timeout};
@@ -45,7 +46,7 @@ use crate::{
     Moment,
     error::{StorageError, WriteError},
     frames::{FrameReader, ReadFrameError},
-    limits::{BOTH_DIALLED, HELLO_TIMEOUT, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
+    limits::{BOTH_DIALLED, HELLO_TIMEOUT, KV_BACKOFF_LAST, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
     network::lost_at,
     source::PeerId,
     sync::lock,
@@ -265,7 +266,7 @@ async fn say_hello(kv: &Kv, document: &Document, identity: &Identity, send: &mut
         document: *identity.namespace.as_bytes(),
         wall_ms: (kv.wall_clock)(),
         held: held(document),
-        extension: Extension::default(),
+        extension: oversized::extension(kv.max_value_bytes),
     };
     let mut frame = Vec::new();
     encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|_| Unheard::Hello)?;
@@ -342,7 +343,7 @@ async fn run(
         }
         status.link = KvLink::Online;
         status.skew_ms = Some(skew);
-        if !status.distrusted {
+        if !status.distrusted && !status.left_out {
             status.problem = None;
         }
     });
@@ -354,11 +355,13 @@ async fn run(
         identity: identity.clone(),
         peer,
         sent: hello.held_counters(),
+        takes: oversized::taken(&hello.extension),
         wanted: Notify::new(),
         wants: std::sync::Mutex::default(),
         answers: AtomicU32::new(0),
         answered: Notify::new(),
     };
+    let begun = Instant::now();
     let end = tokio::select! {
         end = session.receive(reader) => end,
         end = session.send(send) => end,
@@ -376,14 +379,22 @@ async fn run(
         }
         _ => end,
     };
+    // One that held was a good one.
+    if matches!(why, End::Lost) && begun.elapsed() > KV_BACKOFF_LAST {
+        document.complains(false);
+    }
     match &why {
         End::Violation(problem) => {
             kv.shared.metrics.violations.add(1);
-            warn!(problem, "the session ends: the other side broke the protocol");
+            if document.complains(true) {
+                warn!(problem, "the session ends: the other side broke the protocol");
+            }
             KvCloseCode::Violation.close(connection);
         }
         End::Failed(problem) | End::Refused(problem) => {
-            warn!(problem, "the session ends");
+            if document.complains(true) {
+                warn!(problem, "the session ends");
+            }
             KvCloseCode::Later.close(connection);
         }
         _ if is_given_up(document, identity) => KvCloseCode::Released.close(connection),
@@ -458,6 +469,8 @@ struct Session {
     peer: PeerId,
     /// Up to where the other side has each author's entries, by its word or because they were sent.
     sent: [AtomicU64; 2],
+    /// The most bytes of a value that the other side takes.
+    takes: usize,
     /// Told when the other side wants single entries.
     wanted: Notify,
     wants: std::sync::Mutex<Vec<MissingKey>>,
@@ -589,12 +602,17 @@ impl Session {
     }
 
     fn push_entry(&self, entry: &Sealed, buffer: &mut Vec<u8>) -> Result<(), End> {
+        if self.is_too_large(entry) {
+            return Ok(());
+        }
         let signed = entry.to_sent();
         self.push(&KvMessage::Entry { signed: (&signed[..]).into(), envelope: (&entry.envelope[..]).into() }, buffer)
     }
 
     fn push(&self, message: &KvMessage<'_>, buffer: &mut Vec<u8>) -> Result<(), End> {
-        encode_kv_frame(self.kv.max_value_bytes, message, buffer).map_err(|error| End::Failed(error.to_string()))
+        // An entry may be from a time when this side's own limit was higher.
+        encode_kv_frame(self.kv.max_value_bytes.max(self.takes), message, buffer)
+            .map_err(|error| End::Failed(error.to_string()))
     }
 
     /// Asks for some of the entries whose values reconciliation has found missing here.

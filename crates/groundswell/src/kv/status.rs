@@ -61,6 +61,9 @@ pub struct LinkStatus {
     /// nothing to object to is.
     #[serde(skip)]
     pub(crate) distrusted: bool,
+    /// The problem is a value that is left out.
+    #[serde(skip)]
+    pub(crate) left_out: bool,
 }
 
 impl LinkStatus {
@@ -84,6 +87,7 @@ impl LinkStatus {
             problem: None,
             reconciled: 0,
             distrusted: false,
+            left_out: false,
         }
     }
 
@@ -98,9 +102,29 @@ impl LinkStatus {
         self.distrusted |= violation;
     }
 
+    /// A value is left out, which matters less than a side that broke the protocol; whether that is new.
+    pub(crate) fn leaves_out(&mut self, what: String) -> bool {
+        if self.distrusted || self.problem.as_ref() == Some(&what) {
+            return false;
+        }
+        self.left_out = true;
+        self.problem = Some(what);
+        true
+    }
+
+    /// No value is left out any more; whether that is new.
+    pub(crate) fn leaves_out_nothing(&mut self) -> bool {
+        let was = std::mem::take(&mut self.left_out);
+        if was && !self.distrusted {
+            self.problem = None;
+        }
+        was
+    }
+
     /// A reconciliation has found both sides alike.
     pub(crate) fn found_alike(&mut self) {
         self.reconciled += 1;
+        self.leaves_out_nothing();
         if std::mem::take(&mut self.distrusted) {
             self.problem = None;
         }

@@ -144,8 +144,11 @@ impl Storage {
             return Err(StorageError::new("made to fail by a test").into());
         }
         let result = self.try_write(rows);
-        if let Err(error) = &result {
-            tracing::error!(%error, "storage failed; what was acknowledged stands");
+        match &result {
+            Ok(()) => {
+                self.applier.complaints().works();
+            }
+            Err(error) => self.applier.complaints().fails(error),
         }
         result
     }

@@ -10,12 +10,13 @@ use tracing::{Instrument, debug, info_span};
 
 use super::{
     KV_ALPN, Kv, delivery,
+    dialling::Backoff,
     document::{Document, Identity},
     session::{self, Active, End},
 };
 use crate::{
     Moment, driver,
-    limits::{BACKOFF_FIRST, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT, KV_NOT_KNOWN_BACKOFF_LAST},
+    limits::KV_DIAL_TIMEOUT,
     moves::{NEXT_TRY, TRIED_FOR},
     peers::jittered,
     source::PeerId,
@@ -118,27 +119,33 @@ async fn supervise(kv: &Arc<Kv>, document: &Arc<Document>) {
 
 async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>, peer: PeerId) {
     let mut session = document.session.subscribe();
-    let (mut wait, mut last) = (BACKOFF_FIRST, KV_BACKOFF_LAST);
+    let mut moves = kv.shared.moves.subscribe();
+    let mut backoff = Backoff::new();
     while !kv.closing.is_cancelled() {
         if session.borrow_and_update().is_some() {
             // The other side came to us.
-            let _ = session.wait_for(Option::is_none).await;
-            wait = BACKOFF_FIRST;
-        } else {
             let begun = Instant::now();
+            let _ = session.wait_for(Option::is_none).await;
+            backoff.connected(begun.elapsed());
+        } else {
             let connected = tokio::select! {
-                connected = dial(kv, peer) => connected,
+                connected = kv.dials.in_turn(backoff.is_absent(), dial(kv, peer)) => connected,
                 _ = session.wait_for(Option::is_some) => continue,
                 () = kv.closing.cancelled() => return,
             };
             let end = match connected {
-                Ok(connection) => session::dialled(kv, document, identity, connection).await,
+                Ok(connection) => {
+                    let begun = Instant::now();
+                    let end = session::dialled(kv, document, identity, connection).await;
+                    backoff.connected(begun.elapsed());
+                    end
+                }
                 Err(error) => {
                     debug!(error, "the other side cannot be reached");
                     End::Lost
                 }
             };
-            last = if matches!(end, End::NotKnown) { KV_NOT_KNOWN_BACKOFF_LAST } else { KV_BACKOFF_LAST };
+            backoff.answered(!matches!(end, End::NotKnown));
             document.status.send_if_modified(|status| {
                 let before = status.clone();
                 if document.session.borrow().is_none() {
@@ -150,14 +157,12 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
                 }
                 *status != before
             });
-            // A connection that held for long was a good one.
-            if begun.elapsed() > KV_BACKOFF_LAST {
-                wait = BACKOFF_FIRST;
-            }
         }
         tokio::select! {
-            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(last),
-            _ = session.wait_for(Option::is_some) => wait = BACKOFF_FIRST,
+            () = tokio::time::sleep(backoff.next()) => {}
+            _ = session.wait_for(Option::is_some) => {}
+            // This side has moved: it is for this side to be found again.
+            Ok(()) = moves.changed() => backoff = Backoff::new(),
             () = kv.closing.cancelled() => {}
         }
     }

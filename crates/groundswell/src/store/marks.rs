@@ -8,12 +8,12 @@
 //! a reader that is ahead of a publication gives it away.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{ErrorKind, Write as _},
     path::Path,
 };
 
-use crate::error::OpenError;
+use crate::{error::OpenError, files::private};
 
 const MARKS_FILE: &str = "node.run";
 const MARK_BYTES: usize = 16;
@@ -64,7 +64,7 @@ impl RunMarks {
         let path = dir.join(MARKS_FILE);
         let io = |source| OpenError::of_file(&path, source);
         let draft = path.with_extension("run.new");
-        let mut file = File::create(&draft).map_err(io)?;
+        let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&draft).map_err(io)?;
         file.write_all(&self.file_number).and_then(|()| file.write_all(&self.marks)).map_err(io)?;
         file.sync_all().map_err(io)?;
         fs::rename(&draft, &path).map_err(io)?;

@@ -10,7 +10,7 @@ use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::{End, Session};
+use super::{End, Session, oversized};
 use crate::{
     frames::{FrameReader, ReadFrameError},
     kv::{
@@ -56,6 +56,8 @@ impl From<EngineError> for Unfinished {
 struct Moved {
     sent: usize,
     received: usize,
+    /// Whether some were too large for one of the sides.
+    too_large: bool,
 }
 
 /// What was found out about the entries of a message.
@@ -64,6 +66,8 @@ struct Looked {
     /// For each entry, whether our storage has it or a newer one.
     held: Vec<bool>,
     missing: Vec<Row>,
+    /// Those of which this side may take none so large.
+    too_large: Vec<Offered>,
 }
 
 impl Session {
@@ -89,11 +93,14 @@ impl Session {
             // Where it is not finished, the other side is not to take it for the end.
             let _ = if result.is_ok() { send.finish() } else { send.reset(UNFINISHED) };
             match result {
-                Ok(Moved { sent: 0, received: 0 }) => {
+                Ok(Moved { sent: 0, received: 0, .. }) => {
                     self.document.reconciled();
                     wait = KV_RECONCILE_PERIOD;
                 }
-                Ok(Moved { sent, received }) => {
+                Ok(Moved { sent, received, too_large }) => {
+                    if !too_large {
+                        self.document.nothing_too_large();
+                    }
                     debug!(sent, received, "a reconciliation has found differences");
                     // One has a bound, so that there can be more to find.
                     wait = (2 * wait).min(KV_RECONCILE_PERIOD);
@@ -149,6 +156,16 @@ impl Session {
                 encode_frame_within(MAX_RECONCILE_BYTES, &message, &mut frame).map_err(EngineError::of_encoding)?;
                 left = left.saturating_sub(frame.len());
                 moved.sent += message.value_count();
+                for entry in message.offered(&self.identity)? {
+                    if entry.bytes > self.takes as u64 {
+                        let (number, author, key) = (self.identity.number, entry.author, entry.key);
+                        let storage = self.kv.storage.clone();
+                        let read = tokio::task::spawn_blocking(move || storage.entry(number, author, key)).await;
+                        let found = read.map_err(|error| EngineError::of(&error))?;
+                        let found = found.map_err(|error| EngineError::of(&error))?;
+                        moved.too_large |= found.is_some_and(|entry| self.is_too_large(&entry));
+                    }
+                }
                 budget.wait(send.write_all(&frame)).await?.map_err(|_| Unfinished::Lost)?;
             }
             let body = match budget.wait(reader.next()).await? {
@@ -158,8 +175,11 @@ impl Session {
                 Err(ReadFrameError::Stream(_) | ReadFrameError::Cut) => return Err(Unfinished::Lost),
             };
             budget.message(body.len())?;
-            let Looked { mut message, held, missing } = self.look_at(body).await?;
+            let Looked { mut message, held, missing, too_large } = self.look_at(body).await?;
             moved.received += message.value_count();
+            for entry in too_large {
+                moved.too_large |= !self.takes(&entry);
+            }
             if !missing.is_empty() {
                 self.kv.keeper.rows(missing).await.map_err(|error| EngineError::of(&error))?;
                 self.document.missing.notify_one();
@@ -182,13 +202,15 @@ impl Session {
     /// Checks a message, and looks which of its entries are here.
     async fn look_at(&self, body: Vec<u8>) -> Result<Looked, Unfinished> {
         let (document, identity, storage) = (self.document.clone(), self.identity.clone(), self.kv.storage.clone());
+        let most = oversized::most(self.kv.max_value_bytes);
         // It verifies signatures and reads storage, both of which take their time.
         let looking = tokio::task::spawn_blocking(move || {
             let message = Message::decode(&body, &identity)?;
             message.verify(&identity.keys)?;
             let offered = message.offered(&identity)?;
-            let (held, missing) = compare(&storage, &document, identity.number, &offered)?;
-            Ok(Looked { message, held, missing })
+            let too_large: Vec<Offered> = offered.iter().filter(|entry| entry.bytes > most).copied().collect();
+            let (held, missing) = compare(&storage, &document, identity.number, &offered, most)?;
+            Ok(Looked { message, held, missing, too_large })
         });
         looking.await.map_err(|error| EngineError::of(&error))?
     }
@@ -200,6 +222,7 @@ fn compare(
     document: &Document,
     number: u64,
     offered: &[Offered],
+    most: u64,
 ) -> Result<(Vec<bool>, Vec<Row>), Unfinished> {
     if offered.is_empty() {
         return Ok((Vec::new(), Vec::new()));
@@ -215,7 +238,8 @@ fn compare(
     if document.with_view(groundswell_core::kv::KvView::keys_used) + unknown > 2 * MAX_VIEW_KEYS {
         return Err(Violation::TooManyKeys { limit: MAX_VIEW_KEYS }.into());
     }
-    let lacking = offered.iter().zip(&held).filter(|(_, held)| !**held).map(|(entry, _)| *entry);
+    let lacking = offered.iter().zip(&held).filter(|(entry, held)| !**held && entry.bytes <= most);
+    let lacking = lacking.map(|(entry, _)| *entry);
     let missing: Vec<Row> = lacking
         .map(|Offered { author, key, counter, .. }| Row::Missing { number, author, key, counter })
         .take(MAX_KV_MISSING - noted.len())

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     error::{OutcomeUnknown, StorageError, WriteError, panic_message},
+    kv::complaints::Complaints,
     store::{failed, guarded},
     sync::{lock, read, write},
 };
@@ -78,6 +79,7 @@ struct Tables {
     hurried: Condvar,
     /// The newest record that the applier was told of: with those before it, what was acknowledged.
     told: AtomicU64,
+    complaints: Complaints,
     #[cfg(test)]
     panicking: std::sync::atomic::AtomicBool,
     #[cfg(test)]
@@ -153,6 +155,7 @@ impl Applier {
             changed: Condvar::new(),
             hurried: Condvar::new(),
             told: AtomicU64::new(applied),
+            complaints: Complaints::new("the storage of documents"),
             #[cfg(test)]
             failing: std::sync::atomic::AtomicBool::new(false),
             #[cfg(test)]
@@ -220,6 +223,11 @@ impl Applier {
         let applied = lock(&self.tables.progress).applied;
         self.tables.told.fetch_max(applied, Ordering::SeqCst);
         Ok(applied)
+    }
+
+    /// What the log is told of failures.
+    pub(super) fn complaints(&self) -> &Complaints {
+        &self.tables.complaints
     }
 
     fn ask(&self, task: impl FnOnce(SyncSender<Result<()>>) -> Task) -> Result<()> {
@@ -418,7 +426,7 @@ impl Tables {
         progress.failed = None;
         drop(progress);
         self.changed.notify_all();
-        tracing::info!("the tables are well again");
+        tracing::debug!("the tables were opened again");
         Ok(())
     }
 
@@ -426,7 +434,7 @@ impl Tables {
         if let Err(error) = result {
             let mut progress = lock(&self.progress);
             if progress.failed.is_none() {
-                tracing::error!(%error, "the tables cannot be written; the journal has what was acknowledged");
+                self.complaints.fails(error);
                 progress.failed = Some(error.clone());
             }
         }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::Result;
-use crate::{error::StorageError, identity::private};
+use crate::{error::StorageError, files::private};
 
 /// The bytes of a half (8 MiB): two thousand small records between two flushes of the tables, which disturb
 /// those of the journal the less the rarer they are.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Result, number_of};
 use crate::{
     error::StorageError,
-    identity::private,
+    files::private,
     ids::{Done, WriteId},
     kv::sealed::Sealed,
     limits::KV_CACHE_BYTES,

@@ -13,6 +13,7 @@ mod hostile;
 mod key_watch;
 mod keys;
 mod not_known;
+mod oversized;
 mod pairing;
 mod raw;
 mod reconciling;

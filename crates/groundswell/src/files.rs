@@ -1,0 +1,133 @@
+//! The files of a data directory: for this user alone, and with some room in reserve.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    path::Path,
+};
+
+use tracing::warn;
+
+use crate::error::OpenError;
+
+/// Files that no other user may read.
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+/// Makes a directory, with those above it, where it is missing. What it holds is for this user alone, and each name is
+/// durable: else a power cut could take the whole directory with what was acknowledged in it.
+pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        create_private_dir(above)?;
+    }
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    #[cfg(unix)]
+    File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
+}
+
+/// The file that the HTTP interface looks after itself: one that others could read is refused there, since somebody may
+/// know what it holds, and a new one can be made.
+const TOKEN_FILE: &str = "http-token";
+
+/// Looks at a data directory that was found. One into which anybody may write is refused: they could put a key of their own
+/// there. Files that others may read were made by an earlier version, or copied, and are closed to them.
+#[cfg(unix)]
+pub(crate) fn close_to_others(dir: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let io = |source| OpenError::of_file(dir, source);
+    let found = fs::metadata(dir).map_err(io)?;
+    let mode = found.mode() & 0o7777;
+    if mode & 0o002 != 0 {
+        return Err(OpenError::OpenToAll { dir: dir.to_owned(), mode });
+    }
+    if mode & 0o020 != 0 {
+        warn!(dir = %dir.display(), "the group of the data directory may write into it: chmod g-w, unless that is meant");
+    }
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        // Of the file itself, not of what a link points to.
+        let file = entry.metadata().map_err(io)?;
+        let open = file.mode() & 0o077 != 0;
+        if !file.is_file() || !open || file.uid() != found.uid() || entry.file_name() == TOKEN_FILE {
+            continue;
+        }
+        let path = entry.path();
+        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode() & 0o700))
+            .map_err(|source| OpenError::of_file(&path, source))?;
+        warn!(file = %path.display(), mode = format!("{:o}", file.mode() & 0o7777), "others could use a file: it is closed to them now");
+    }
+    Ok(())
+}
+
+/// Where files have no modes, the directory's own rights are what there is.
+#[cfg(not(unix))]
+pub(crate) fn close_to_others(_dir: &Path) -> Result<(), OpenError> {
+    Ok(())
+}
+
+/// Opens something in a data directory. Where the disk is full, the room that a file of this name has kept is given up for
+/// it, so that a node comes up and can be read.
+pub(crate) fn with_room<T>(dir: &Path, name: &str, open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    match open() {
+        Err(OpenError::Storage { path, source }) => {
+            if fs::remove_file(dir.join(name)).is_err() {
+                return Err(OpenError::Storage { path, source });
+            }
+            warn!(error = %source, "storage does not open: the disk may be full. The room kept for that is used now");
+            let opened = open()?;
+            warn!(
+                dir = %dir.display(),
+                "the node is up without room on its disk: it can be read, and writes fail until there is room"
+            );
+            Ok(opened)
+        }
+        opened => opened,
+    }
+}
+
+/// Keeps so many bytes of the disk under this name, or what there is of them. A disk without room is no error: the node is
+/// up, and says so elsewhere.
+pub(crate) fn keep_room(dir: &Path, name: &str, bytes: u64) {
+    let path = dir.join(name);
+    if fs::metadata(&path).is_ok_and(|found| found.len() >= bytes) {
+        return;
+    }
+    let kept = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&path);
+    let kept = kept.and_then(|file| allocate(&file, bytes));
+    if let Err(error) = kept {
+        tracing::debug!(%error, "no room is kept on the disk");
+        // Less than is needed may be just what somebody else needs.
+        let _ = fs::remove_file(&path);
+    }
+}
+
+/// Takes the blocks of a file without writing them.
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes).map_err(io::Error::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
+    // Zeros could be kept as a hole.
+    let block: Vec<u8> = (0..64 * 1024).map(|_| rand::random()).collect();
+    for _ in 0..bytes / block.len() as u64 {
+        io::Write::write_all(&mut file, &block)?;
+    }
+    Ok(())
+}

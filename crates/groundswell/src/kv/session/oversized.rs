@@ -1,0 +1,89 @@
+//! Values that are larger than what the other side takes. Each side says its limit in its hello. Such a value is left out,
+//! and named in the status; the rest of the document goes on. A reconciliation after the limit was raised finds it.
+
+use groundswell_core::{
+    kv::{Change, Envelope},
+    wire::Extension,
+};
+
+use super::Session;
+use crate::{
+    kv::{gate::Offered, sealed::Sealed},
+    limits::{MAX_KV_VALUE_BYTES, MAX_KV_VALUE_LIMIT_BYTES},
+};
+
+/// The extension of a hello that says the limit for values: this byte, and the limit in 8 bytes, little-endian.
+const LIMIT: u8 = 1;
+
+/// How many bytes an envelope has at most besides its value: key, space and some numbers.
+const ENVELOPE_BYTES: u64 = 4_096;
+
+/// What a hello says of this side's limit.
+pub(super) fn extension(max_value_bytes: usize) -> Extension {
+    let mut bytes = vec![LIMIT];
+    bytes.extend((max_value_bytes as u64).to_le_bytes());
+    // It is far below the bound of an extension.
+    Extension::new(&bytes).unwrap_or_default()
+}
+
+/// The limit that the other side's hello says; the usual one, where it says none.
+pub(super) fn taken(extension: &Extension) -> usize {
+    let said = extension.as_bytes().strip_prefix(&[LIMIT]).and_then(|rest| rest.first_chunk());
+    let said = said.map(|bytes| usize::try_from(u64::from_le_bytes(*bytes)).unwrap_or(usize::MAX));
+    said.map_or(MAX_KV_VALUE_BYTES, |said| said.min(MAX_KV_VALUE_LIMIT_BYTES))
+}
+
+/// The most bytes of an envelope that a side with this limit may take.
+pub(super) fn most(max_value_bytes: usize) -> u64 {
+    (max_value_bytes as u64).saturating_add(ENVELOPE_BYTES)
+}
+
+impl Session {
+    /// Whether the other side does not take this entry, which is then named.
+    pub(super) fn is_too_large(&self, entry: &Sealed) -> bool {
+        if entry.envelope.len() <= self.takes {
+            return false;
+        }
+        let Ok(envelope) = Envelope::decode(&entry.key, &entry.envelope, usize::MAX) else { return false };
+        let Change::Put(value) = &envelope.change else { return false };
+        let too_large = value.len() > self.takes;
+        if too_large {
+            let (key, bytes, takes) = (&envelope.key, value.len(), self.takes);
+            self.document.too_large(format!(
+                "the value of {key} has {bytes} bytes, and the other side takes at most {takes}: it is left out. Raise the \
+                 limit there, or write a smaller value"
+            ));
+        }
+        too_large
+    }
+
+    /// Whether this side does not take an entry that the other one offers, which is then named as far as it is known.
+    pub(super) fn takes(&self, offered: &Offered) -> bool {
+        let takes = self.kv.max_value_bytes;
+        let fits = offered.bytes <= most(takes);
+        if !fits {
+            let bytes = offered.bytes;
+            self.document.too_large(format!(
+                "an entry of the other side has {bytes} bytes, and this side takes values of at most {takes}: it is left \
+                 out. Raise the limit here, or have a smaller value written there"
+            ));
+        }
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_what_was_said() {
+        for limit in [0, 1, 255, 65_536, MAX_KV_VALUE_LIMIT_BYTES] {
+            assert_eq!(taken(&extension(limit)), limit);
+        }
+        assert_eq!(taken(&extension(usize::MAX)), MAX_KV_VALUE_LIMIT_BYTES);
+        for unknown in [&b""[..], b"\x01", b"\x01\x00\x00", b"of a later version"] {
+            assert_eq!(taken(&Extension::new(unknown).unwrap()), MAX_KV_VALUE_BYTES);
+        }
+    }
+}
