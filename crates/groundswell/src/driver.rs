@@ -276,7 +276,7 @@ pub(crate) struct Driver {
     default_access: Access<PeerId>,
     /// What was killed: publications of this node, and sources of its replicas.
     tombstones: HashMap<TideKey, Tombstone>,
-    /// The peers that are remembered, and when each was seen last, in seconds since 1970.
+    /// The peers that are remembered, and the number of the last meeting with each.
     peers: HashMap<PeerId, u64>,
     /// The ids of writes that are remembered, by agent.
     ids: HashMap<Name, Ids<Aeon>>,

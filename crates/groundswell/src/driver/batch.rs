@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
-    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -25,7 +24,6 @@ use crate::{
     ids::{self, Done, Ids, WriteId},
     limits::{MAX_REMEMBERED_PEERS, MAX_WRITE_IDS},
     metrics::Metrics,
-    moment::milliseconds,
     source::Source,
     store::{Fail, TideKey, TideRow, Write},
 };
@@ -62,6 +60,12 @@ impl Batch {
             }));
         });
     }
+}
+
+/// The number of the next meeting with a peer: higher than those of all that are remembered. Earlier releases stored
+/// seconds since 1970, from which the numbers go on.
+fn next_meeting<'a>(meetings: impl Iterator<Item = &'a u64>) -> u64 {
+    meetings.max().map_or(0, |last| last.saturating_add(1))
 }
 
 impl Driver {
@@ -256,7 +260,8 @@ impl Driver {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), WriteError> {
-        let seen = milliseconds(SystemTime::now()) / 1_000;
+        // In the order in which they were met, whatever a clock shows.
+        let seen = next_meeting(self.peers.values());
         let mut writes: Vec<Write<'_>> = batch.peers.iter().map(|addr| Write::Peer { addr, seen }).collect();
         let fails = batch.fails.iter();
         writes.extend(fails.map(|(agent, source, fail)| Write::Fail { agent, source, fail: fail.as_ref() }));
@@ -454,4 +459,20 @@ fn give(entry: &mut Entry, staged: &mut Staged, waves: &[Bytes], metrics: &Metri
     }
     staged.kept = true;
     Ok(staged.changes.head())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_met_now_is_forgotten_last_whatever_clock_the_others_were_met_by() {
+        let mut meetings = vec![3, 1_795_975_636, 7];
+        for _ in 0..3 {
+            let next = next_meeting(meetings.iter());
+            assert!(meetings.iter().all(|before| *before < next));
+            meetings.push(next);
+        }
+        assert_eq!(next_meeting([].iter()), 0);
+    }
 }
