@@ -108,6 +108,7 @@ Examples:
   groundswell up --data ./shop --offline
   groundswell up --data ./machine --role machine
   groundswell up --secret
+  groundswell up --private
   groundswell up --http 127.0.0.1:8080
   groundswell up --http 192.168.1.5:8080 --http-public kiosk.lan
   groundswell up --bind 127.0.0.1:0 --offline --json | head -1")]
@@ -124,6 +125,15 @@ pub(crate) struct Up {
     /// Bind this address alone instead of every interface; port 0, or none, takes the last one that was free.
     #[arg(long, value_name = "ADDR", value_parser = bind_address)]
     pub(crate) bind: Option<SocketAddr>,
+
+    /// Take only peers that the node knows: those that it follows, those that a path is open to by name, and its manager or its
+    /// machines. The data directory remembers it [default: what it remembers; otherwise so with --role machine].
+    #[arg(long)]
+    pub(crate) private: bool,
+
+    /// Take whoever comes, whatever the data directory remembers.
+    #[arg(long, conflicts_with = "private")]
+    pub(crate) no_private: bool,
 
     /// What is published from here on is secret until it is made public, or peers are allowed.
     #[arg(long)]
@@ -148,6 +158,11 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// Whether the node is to be private, where that is said.
+    pub(crate) fn said_private(&self) -> Option<bool> {
+        (self.private || self.no_private).then_some(self.private)
+    }
+
     /// Where the HTTP interface is to be, if there is to be one.
     pub(crate) fn listen(&self) -> Option<Listen> {
         let default = Listen::default();

@@ -497,7 +497,7 @@ impl<L: Lake> Subscriptions<L> {
     }
 
     fn learn_stored(&self, source: &Source) -> Result<(), SurfError> {
-        match self.shared.store.peer(source.peer)? {
+        match self.shared.store.peer(source.peer)?.or_else(|| self.shared.followers.find(source.peer)) {
             Some(addr) if !addr.is_empty() => {
                 self.shared.peers.learn(&addr);
                 Ok(())

@@ -1,11 +1,11 @@
 //! The catalog: which cell stands for which path or source, and what agents have declared.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex},
 };
 
-use groundswell_core::{Name, Pattern};
+use groundswell_core::{Access, Name, Pattern};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use crate::{
     changes::StatusChanges,
     error::DeclareError,
     limits::MAX_SUBSCRIPTIONS,
-    source::Source,
+    source::{PeerId, Source},
     store::{Fail, TideKey},
     sync::lock,
 };
@@ -34,10 +34,42 @@ pub(crate) struct Catalog {
     followers: Mutex<HashMap<Source, Followers>>,
     /// Which agent's handler failed on which state.
     fails: Mutex<HashMap<(Name, Source), Fail>>,
+    /// Which peers some path is open to by name.
+    pub(crate) allowed: Allowed,
     /// Counts the changes of who follows what, for those who handle everything that an agent follows.
     followed: watch::Sender<u64>,
     /// Told of all that a status shows.
     pub(crate) changes: StatusChanges,
+}
+
+/// The peers that some path is open to by name, and by how many paths each is named.
+#[derive(Default)]
+pub(crate) struct Allowed(Mutex<HashMap<PeerId, usize>>);
+
+impl Allowed {
+    pub(crate) fn contains(&self, peer: PeerId) -> bool {
+        lock(&self.0).contains_key(&peer)
+    }
+
+    /// Notes the access of a path in the place of what it had.
+    pub(crate) fn change(&self, before: Option<&Access<PeerId>>, after: &Access<PeerId>) {
+        let mut allowed = lock(&self.0);
+        if let Access::Only(peers) = after {
+            for peer in peers {
+                *allowed.entry(*peer).or_default() += 1;
+            }
+        }
+        if let Some(Access::Only(peers)) = before {
+            for peer in peers {
+                if let Entry::Occupied(mut paths) = allowed.entry(*peer) {
+                    *paths.get_mut() -= 1;
+                    if *paths.get() == 0 {
+                        paths.remove();
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What an agent that follows a source is to know.

@@ -42,15 +42,15 @@ use crate::{
         panic_message,
     },
     fold::NewFold,
+    followers::Followers,
     freshness::Ended,
     ids::{Ids, WriteId},
     limits::{
-        DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_REMEMBERED_PEERS, MAX_WRITE_IDS, REPEAT_UNKNOWN_AFTER,
-        WASH_SHUTDOWN_PATIENCE,
+        DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_WRITE_IDS, REPEAT_UNKNOWN_AFTER, WASH_SHUTDOWN_PATIENCE,
     },
     metrics::Metrics,
     source::{PeerId, Source},
-    store::{Fail, Store, TideKey},
+    store::{Fail, META_FOLLOWERS, Store, TideKey, Write},
     washers::Washers,
 };
 use batch::Batch;
@@ -107,7 +107,7 @@ pub(crate) enum Command {
     /// Something that concerns a whole path.
     Manage(Manage),
     /// Remember where a peer was reached.
-    Peer { addr: EndpointAddr, wanted: bool, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
+    Peer { addr: EndpointAddr, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
     /// A replica comes back from a washer.
     Back(Box<Back>),
     /// Finish what was asked before, and stop.
@@ -278,6 +278,8 @@ pub(crate) struct Driver {
     tombstones: HashMap<TideKey, Tombstone>,
     /// The peers that are remembered, and the number of the last meeting with each.
     peers: HashMap<PeerId, u64>,
+    /// Followers, whose addresses are written now and then, along with something else.
+    followers: Arc<Followers>,
     /// The ids of writes that are remembered, by agent.
     ids: HashMap<Name, Ids<Aeon>>,
     /// The transaction whose outcome is unknown. Nothing else is written before it.
@@ -306,12 +308,14 @@ impl Driver {
         catalog: Arc<Catalog>,
         metrics: Arc<Metrics>,
         default_access: Access<PeerId>,
+        followers: Arc<Followers>,
     ) -> Result<(DriverHandle, std::thread::JoinHandle<()>), StorageError> {
         let tides = store.tides()?;
         let next_id = tides.iter().map(|(id, _)| id + 1).max().unwrap_or(1);
         let stored = tides.into_iter().map(|(id, row)| (row.key.clone(), (id, row))).collect();
         let peers = store.peers()?.into_iter().map(|(addr, seen)| (addr.id, seen)).collect();
-        let access = store.access()?.into_iter().collect();
+        let access: HashMap<(Name, Path), Access<PeerId>> = store.access()?.into_iter().collect();
+        access.values().for_each(|access| catalog.allowed.change(None, access));
         let tombstones: HashMap<TideKey, Tombstone> = store.tombstones()?.into_iter().collect();
         for key in tombstones.keys().filter(|key| matches!(key, TideKey::Publication { .. })) {
             // Whoever asks what stands on the path is told that it has ended, declared or not.
@@ -338,6 +342,7 @@ impl Driver {
             default_access,
             tombstones,
             peers,
+            followers,
             ids,
             unknown: None,
             washers: Washers::start().map_err(StorageError::of_disk)?,
@@ -421,6 +426,10 @@ impl Driver {
                 None => break,
             }
         }
+        if let Some(value) = self.followers.due(true) {
+            // Without it they dial by themselves.
+            let _ = self.store.write(&[Write::Meta { key: META_FOLLOWERS, value: &value }]);
+        }
         self.refuse_waiting(&WriteError::ShutDown);
         commands.close();
         while let Some(late) = commands.recv().await {
@@ -461,12 +470,8 @@ impl Driver {
                 let _ = reply.send(self.unwant(&agent, &source, last));
             }
             Command::Apply { cell, intakes, reply } => self.stage_apply(batch, &cell, intakes, reply).await,
-            Command::Peer { addr, wanted, reply } => {
-                // Who is not followed takes no other's place.
-                let room = self.peers.len() + batch.peers.len() < MAX_REMEMBERED_PEERS;
-                if wanted || room || self.peers.contains_key(&addr.id) {
-                    batch.peers.push(addr);
-                }
+            Command::Peer { addr, reply } => {
+                batch.peers.push(addr);
                 if let Some(reply) = reply {
                     batch.answer(move |result| {
                         let _ = reply.send(result);

@@ -303,6 +303,11 @@ impl Kv {
         }
     }
 
+    /// Whether the peer is the other side of a document here, or is about to be.
+    pub(crate) fn knows(&self, peer: PeerId) -> bool {
+        self.of_peer(peer).is_some() || lock(&self.claiming).contains(&peer)
+    }
+
     /// The machines of a manager.
     pub(crate) fn machine_ids(&self) -> Vec<PeerId> {
         read(&self.machines).keys().copied().collect()

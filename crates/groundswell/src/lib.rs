@@ -19,8 +19,10 @@ mod error;
 mod files;
 mod fold;
 mod follow;
+mod followers;
 mod frames;
 mod freshness;
+mod gate;
 mod identity;
 mod ids;
 mod kv;
@@ -43,7 +45,9 @@ mod serve;
 mod shared;
 mod source;
 mod store;
+mod stranger_log;
 mod sync;
+mod unknown;
 mod washers;
 
 pub use agent::{Agent, PublicationState, Publications, ReplicaState, Subscriptions};
@@ -70,11 +74,13 @@ pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};
 pub use metrics::MetricsSnapshot;
 pub use moment::Moment;
-pub use node::{Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
+pub use node::{Connections, Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
 pub use pairing::{ClaimError, ClaimsHeldOpen, ClaimsOpen, IncomingClaim, PendingClaim};
 pub use program::{HandlerError, OnRock, Program, ProgramBuilder, Surfed};
 pub use reader::{Event, Update, Updates};
 pub use source::{ClaimTicket, PeerId, PeerTicket, Source};
+#[doc(hidden)] // for the HTTP interface, which shares the one line a second
+pub use stranger_log::StrangerLog;
 
 /// The examples of the README and of the pages for users are compiled with the tests.
 #[cfg(doctest)]

@@ -34,9 +34,58 @@ pub const MAX_CONNECTIONS_OF_PEER: usize = 8;
 /// any flush of a disk that works.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a new connection may take to say hello, and a new stream to say what it wants: several round trips of the
-/// worst line, and no longer, since it takes a place meanwhile.
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a handshake may take, a new connection to say hello after it, and a new stream to say what it wants (3 s each):
+/// several round trips of the worst line, and no longer, since each takes a place meanwhile.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many bytes may be on their way to this node on all streams of a connection (64 KiB) until its peer has said hello,
+/// and afterwards unless this node follows the peer or shares a document with it. Nobody else sends more than
+/// requests, of which eight fit.
+pub const STRANGER_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// How many streams a connection may have open until its peer has said hello (4): one for the hello of a subscriber, which
+/// goes one way, and three that go both ways, of which a document or a claim needs one.
+pub const STRANGER_STREAMS: u32 = 4;
+
+/// How many connections of strangers there are at once: peers that this node does not know and has not served anything
+/// yet. Beyond it the oldest of them is closed. At 75 KiB each they cost 10 MiB.
+pub const MAX_STRANGERS: usize = 128;
+
+/// How many connections of followers there are at once: peers that this node does not know, and that read something
+/// here. Whoever would be one more is refused, and asks again later.
+pub const MAX_FOLLOWERS: usize = 2_048;
+
+/// How many connections there are at once of peers that this node knows: those that it follows, that a path is open to by
+/// name, and that it shares a document with. A manager has one for each machine, and a few more where machines follow
+/// its paths.
+pub const MAX_KNOWN: usize = 65_536;
+
+/// How many handshakes are under way at once. Beyond it the oldest of them is given up: a handshake that is meant takes two
+/// round trips, so that it is over long before 64 newer ones have come.
+pub const MAX_HALF_OPEN: usize = 64;
+
+/// How many handshakes are under way before the address of a newcomer is validated first, by a QUIC Retry: it costs an honest peer
+/// one round trip, and one that lies about its address everything.
+pub const VALIDATE_ABOVE: usize = 16;
+
+/// How many streams a peer that this node does not know may open beside those that have a place (64): enough to ask for
+/// many paths in one round trip. Each that takes a place allows another.
+pub const FRESH_STREAMS: u32 = 64;
+
+/// How many streams of peers that this node does not know may wait at once, for their request or for a path that
+/// is not available: about 3 KiB each, 12 MiB in all. Beyond it a request is refused.
+pub const MAX_WAITING_OF_UNKNOWN: usize = 4_096;
+
+/// How many bytes the names and paths of those streams may have together (1 MiB): 256 bytes each.
+pub const MAX_WAITING_BYTES_OF_UNKNOWN: usize = 1024 * 1024;
+
+/// How many subscriptions of peers that this node does not know it serves at once: about 2 KiB each, 40 MiB in all.
+/// Beyond it a request is refused.
+pub const MAX_SERVED_OF_UNKNOWN: usize = 20_000;
+
+/// How many bytes of what this node sends on one connection may wait for their acknowledgement (2 MiB): 20 MB/s over a round
+/// trip of 100 ms, and a bound on what a peer that acknowledges nothing makes this node hold.
+pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 
 /// How long dialling a peer may take before it counts as failed: look-up, a relay and a lost packet or two.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -111,9 +160,16 @@ pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// today and of the day before.
 pub const MAX_ADDRESSES_OF_PEER: usize = 8;
 
-/// How many peers' addresses are remembered: those that are followed or follow. Beyond it the one
-/// that was seen longest ago is forgotten.
-pub const MAX_REMEMBERED_PEERS: usize = 4_096;
+/// How many peers' addresses are remembered of those that the owner of this node has chosen: by following them, by a ticket, or by
+/// a pairing. No other peer takes a place among them. Beyond it, which no choice of a person reaches, the one that was seen
+/// longest ago is forgotten.
+pub const MAX_REMEMBERED_PEERS: usize = 65_536;
+
+/// How many followers' addresses are remembered, in a ring of their own, so that they are told when this node is back.
+pub const MAX_REMEMBERED_FOLLOWERS: usize = 256;
+
+/// How often that ring is written at most (10 s), along with something else: a follower costs no transaction.
+pub const FOLLOWERS_WRITTEN_EVERY: Duration = Duration::from_secs(10);
 
 /// How many peers of earlier runs are told that this node is back, when it starts: each is dialled at once, and the rest
 /// dial by themselves.

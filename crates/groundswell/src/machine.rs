@@ -117,6 +117,18 @@ macro_rules! builder_methods {
             self
         }
 
+        /// Takes only peers that it knows: see [`crate::NodeBuilder::private`].
+        pub fn private(mut self) -> Self {
+            self.0.node = self.0.node.private();
+            self
+        }
+
+        /// Takes whoever comes: see [`crate::NodeBuilder::not_private`].
+        pub fn not_private(mut self) -> Self {
+            self.0.node = self.0.node.not_private();
+            self
+        }
+
         /// Binds this one address: see [`crate::NodeBuilder::bind`].
         pub fn bind(mut self, addr: SocketAddr) -> Self {
             self.0.node = self.0.node.bind(addr);

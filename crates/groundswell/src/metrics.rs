@@ -66,6 +66,14 @@ counters! {
     streams_followed_now,
     /// Connections now.
     connections_now,
+    /// Handshakes that came to nothing: they took too long, or newer ones needed their place.
+    handshakes_given_up,
+    /// Newcomers that had to show first that their address is their own, since many handshakes were under way.
+    addresses_validated,
+    /// Connections that were refused for who the peer is: one with too many, unknown to a private node, or without room.
+    connections_refused,
+    /// Connections of strangers that were closed to make room for newer ones.
+    strangers_evicted,
     /// Bytes of frames sent.
     bytes_sent,
     /// Bytes of frames received.

@@ -19,8 +19,8 @@ use crate::{
     Moment,
     error::OpenError,
     limits::{
-        IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER,
-        RECEIVE_WINDOW_BYTES,
+        IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_PARKED_OF_PEER,
+        MAX_SUBSCRIPTIONS_OF_PEER, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES, STRANGER_STREAMS, STRANGER_WINDOW_BYTES,
     },
 };
 
@@ -45,8 +45,13 @@ pub(crate) enum CloseCode {
     Hello = 3,
     /// The peer's process was restarted: this is a connection of its earlier run.
     Superseded = 4,
-    /// The peer sent what may not be.
+    /// The peer sent what the protocol does not allow.
     Violation = 5,
+    /// This node takes only peers that it knows. This code and the next are of all protocols of a node, each of which
+    /// has those below for itself.
+    Private = 16,
+    /// There is no room for another peer that this node does not know.
+    Crowded = 17,
 }
 
 impl CloseCode {
@@ -63,7 +68,11 @@ impl CloseCode {
             ),
             Self::Hello => "no proper hello".to_owned(),
             Self::Superseded => "superseded by a connection of a newer run".to_owned(),
-            Self::Violation => "a message that may not be".to_owned(),
+            Self::Violation => "a message that the protocol does not allow".to_owned(),
+            Self::Private => "this node is private: it takes only peers that it knows".to_owned(),
+            Self::Crowded => format!(
+                "this node has {MAX_FOLLOWERS} connections of followers, or newer strangers have come: try again later, or have its owner allow this peer by name"
+            ),
         }
     }
 }
@@ -139,13 +148,29 @@ fn transport() -> Result<QuicTransportConfig, String> {
         .keep_alive_interval(KEEP_ALIVE)
         .default_path_max_idle_timeout(IDLE_TIMEOUT)
         .default_path_keep_alive_interval(KEEP_ALIVE)
-        // What a peer may have on its way to us, on all its streams together.
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        // A few more than are served, so that one too many is refused in words.
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_SUBSCRIPTIONS_OF_PEER + MAX_PARKED_OF_PEER + 16))
+        // What a peer may have on its way to us, on all its streams together, until it has said hello.
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS - 1))
         // Hello is the only one.
-        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        // Nobody reads datagrams, so that none are kept.
+        .datagram_receive_buffer_size(None)
+        .send_window(SEND_WINDOW_BYTES)
         .build())
+}
+
+/// How many streams a peer may have open on a connection: a few more than are served, so that one too many is refused in
+/// words.
+pub(crate) const STREAMS: u32 = MAX_SUBSCRIPTIONS_OF_PEER + MAX_PARKED_OF_PEER + 16;
+
+/// Lets a peer that has said hello open so many streams.
+pub(crate) fn allow_streams(connection: &Connection, streams: u32) {
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams.min(STREAMS)));
+}
+
+/// A peer that this node follows, or shares a document with, has much to send.
+pub(crate) fn widen(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES));
 }
 
 /// When a connection that has ended was of use last: one that fell silent was of none since, and its end is noticed only

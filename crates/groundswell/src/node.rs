@@ -8,10 +8,6 @@ use std::{
 };
 
 use groundswell_core::{Access, Name, Path, Rule, Tide, wire::BootId};
-use iroh::{
-    endpoint::Connection,
-    protocol::{AcceptError, ProtocolHandler, Router},
-};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,18 +19,21 @@ use crate::{
     driver::{Command, Driver},
     error::{OpenError, StorageError, WriteError},
     files,
+    followers::Followers,
     freshness::{Ended, FreshnessKind},
+    gate::{self, Gate},
     identity::DataDir,
-    kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
     limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, RESERVE_BYTES, SHUTDOWN_DEADLINE},
     metrics::{Metrics, MetricsSnapshot},
     moves,
-    network::{self, ALPN, NetworkConfig},
+    network::{self, NetworkConfig},
     peers::{self, Peers},
     shared::Shared,
     source::{PeerId, PeerTicket, Source},
-    store::{META_PORT, STORAGE_FILE, Store, TideKey, Write},
+    store::{META_FOLLOWERS, META_PORT, META_PRIVATE, STORAGE_FILE, Store, TideKey, Write},
+    stranger_log::StrangerLog,
     sync::lock,
+    unknown::Unknown,
 };
 
 /// Where a machine or a manager keeps its documents, in the data directory.
@@ -49,6 +48,8 @@ pub struct NodeBuilder {
     data_dir: PathBuf,
     network: NetworkConfig,
     default_access: Access<PeerId>,
+    private: Option<bool>,
+    private_at_first: bool,
     /// Whether a machine or a manager is opened on the node at once.
     expects_role: bool,
 }
@@ -57,6 +58,28 @@ impl NodeBuilder {
     /// Peers that come before the machine or the manager is open are asked to come again.
     pub(crate) fn expecting_role(mut self) -> Self {
         self.expects_role = true;
+        self
+    }
+
+    /// The node takes only peers that it knows: those that it follows, those that a path of its is open to by name, and the
+    /// other side of a pairing. A connection of anyone else is refused as soon as its peer is proven, except
+    /// for a claim, which is refused while nobody has opened the machine for one. A public path is then one for all of these peers, and for nobody else.
+    ///
+    /// The data directory remembers it: later runs are private too, unless they say [`NodeBuilder::not_private`].
+    pub fn private(mut self) -> Self {
+        self.private = Some(true);
+        self
+    }
+
+    /// The same, unless the data directory remembers that it is not.
+    pub fn private_at_first(mut self) -> Self {
+        self.private_at_first = true;
+        self
+    }
+
+    /// The node takes whoever comes, whatever the data directory remembers. This is so at first.
+    pub fn not_private(mut self) -> Self {
+        self.private = Some(false);
         self
     }
 
@@ -141,12 +164,29 @@ impl NodeBuilder {
                 warn!(%error, "the port is not remembered");
             }
         }
+        let remembered = store.meta(META_PRIVATE).map_err(unusable)?.map(|is| is == [1]);
+        let private = self.private.or(remembered).unwrap_or(self.private_at_first);
+        if remembered != Some(private) {
+            let written = store.write(&[Write::Meta { key: META_PRIVATE, value: &[u8::from(private)] }]);
+            written.map_err(|error| OpenError::of_write(&self.data_dir, error))?;
+        }
+        let followers = Arc::new(Followers::load(store.meta(META_FOLLOWERS).map_err(unusable)?.as_deref()));
         let catalog = Arc::<Catalog>::default();
-        let started =
-            Driver::start(endpoint.id(), store.clone(), catalog.clone(), metrics.clone(), self.default_access);
+        let started = Driver::start(
+            endpoint.id(),
+            store.clone(),
+            catalog.clone(),
+            metrics.clone(),
+            self.default_access,
+            followers.clone(),
+        );
         let (driver, thread) = started.map_err(unusable)?;
-        let mut known = store.peers().map_err(unusable)?;
-        known.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
+        let mut chosen = store.peers().map_err(unusable)?;
+        chosen.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
+        let mut told: Vec<_> = chosen.into_iter().map(|(addr, _)| addr).collect();
+        // A private node has followers only among those that it knows.
+        told.extend(followers.all().into_iter().filter(|_| !private));
+        told.truncate(MAX_ANNOUNCED_PEERS);
         let expects_role = self.expects_role || self.data_dir.join(KV_STORAGE_FILE).is_file();
         let shared = Arc::new(Shared {
             id: endpoint.id(),
@@ -159,6 +199,11 @@ impl NodeBuilder {
             driver,
             catalog,
             peers: Peers::default(),
+            private,
+            gate: Gate::default(),
+            unknown: Unknown::default(),
+            followers,
+            stranger_log: StrangerLog::default(),
             metrics,
             moves: tokio::sync::watch::Sender::new(0),
             reader_permits: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
@@ -171,12 +216,8 @@ impl NodeBuilder {
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
         moves::watch(&shared, &endpoint);
-        let router = Router::builder(endpoint)
-            .accept(ALPN, Surfs(shared.clone()))
-            .accept(KV_ALPN, Documents(shared.clone()))
-            .accept(CLAIM_ALPN, ClaimsOf(shared.clone()))
-            .spawn();
-        for (addr, _) in known.into_iter().take(MAX_ANNOUNCED_PEERS) {
+        gate::open(&shared, endpoint);
+        for addr in told {
             let told = peers::announce(shared.clone(), addr);
             shared.tasks.spawn(told);
         }
@@ -184,72 +225,8 @@ impl NodeBuilder {
         // On a full disk it waits for what is flushed.
         let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, RESERVE_BYTES)).await;
         info!(id = %shared.id, "the node is up");
-        let running = Running {
-            shared,
-            router: Mutex::new(Some(router)),
-            ticket: Mutex::new(ticket),
-            thread: Mutex::new(Some(thread)),
-        };
+        let running = Running { shared, ticket: Mutex::new(ticket), thread: Mutex::new(Some(thread)) };
         Ok(Node(Arc::new(running)))
-    }
-}
-
-/// Hands connections to tasks of our own, so that nothing in them can end the router.
-#[derive(Clone)]
-struct Surfs(Arc<Shared>);
-
-impl std::fmt::Debug for Surfs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Surfs")
-    }
-}
-
-impl ProtocolHandler for Surfs {
-    async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        peers::accept(&self.0, connection);
-        Ok(())
-    }
-}
-
-/// The same for the documents of a machine or a manager.
-#[derive(Clone)]
-struct Documents(Arc<Shared>);
-
-impl std::fmt::Debug for Documents {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Documents")
-    }
-}
-
-impl ProtocolHandler for Documents {
-    async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        match self.0.kv.get() {
-            Some(kv) => kv.accept(connection),
-            // It is not known here yet, or not any more, whether there is such a document.
-            None => KvCloseCode::Later.close(&connection),
-        }
-        Ok(())
-    }
-}
-
-/// The same for claims.
-#[derive(Clone)]
-struct ClaimsOf(Arc<Shared>);
-
-impl std::fmt::Debug for ClaimsOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClaimsOf")
-    }
-}
-
-impl ProtocolHandler for ClaimsOf {
-    async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        match self.0.kv.get() {
-            Some(kv) => kv.accept_claim(connection),
-            None if self.0.kv.is_expected() => KvCloseCode::Later.close(&connection),
-            None => KvCloseCode::NotPaired.close(&connection),
-        }
-        Ok(())
     }
 }
 
@@ -271,7 +248,6 @@ pub struct Node(Arc<Running>);
 
 struct Running {
     shared: Arc<Shared>,
-    router: Mutex<Option<Router>>,
     /// What the ticket said last, for when the endpoint is gone.
     ticket: Mutex<PeerTicket>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -352,8 +328,26 @@ pub struct NodeStatus {
     pub replicas: Vec<TideStatus>,
     /// How many streams are open here, of updates and of entries; [`MAX_SUBSCRIPTIONS`] at most.
     pub streams: usize,
+    /// Whether peers that the node does not know are refused: see [`NodeBuilder::private`].
+    pub private: bool,
+    /// Who is connected, by what they are to the node.
+    pub connections: Connections,
     /// The counters.
     pub metrics: MetricsSnapshot,
+}
+
+/// The connections of a node, those of all protocols together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Connections {
+    /// Handshakes that are under way.
+    pub handshakes: usize,
+    /// Of peers that the node does not know, and has not served anything yet. The oldest gives way to a newcomer.
+    pub strangers: usize,
+    /// Of peers that the node does not know, and that read something.
+    pub followers: usize,
+    /// Of peers that the node knows: it follows them, is paired with them, or has opened a path to them by name.
+    pub known: usize,
 }
 
 /// What is known of one state.
@@ -405,6 +399,8 @@ impl Node {
             data_dir: PathBuf::from("groundswell-data"),
             network,
             default_access: Access::Public,
+            private: None,
+            private_at_first: false,
             expects_role: false,
         }
     }
@@ -433,7 +429,7 @@ impl Node {
         let shared = &self.0.shared;
         if !ticket.0.is_empty() && ticket.peer() != shared.id {
             let addr = shared.peers.learn(&ticket.0);
-            let asked = shared.driver.ask(|reply| Command::Peer { addr, wanted: true, reply: Some(reply) }).await;
+            let asked = shared.driver.ask(|reply| Command::Peer { addr, reply: Some(reply) }).await;
             asked.map_err(WriteError::from)??;
         }
         Ok(ticket.peer())
@@ -519,8 +515,22 @@ impl Node {
             publications,
             replicas,
             streams: MAX_SUBSCRIPTIONS.saturating_sub(shared.reader_permits.available_permits()),
+            private: shared.private,
+            connections: self.connections(),
             metrics: self.metrics(),
         }
+    }
+
+    /// Who is connected.
+    pub fn connections(&self) -> Connections {
+        let [handshakes, strangers, followers, known] = self.0.shared.gate.counts();
+        Connections { handshakes, strangers, followers, known }
+    }
+
+    /// Says when a line of log may be written of what strangers cause, in all parts of a program.
+    #[doc(hidden)]
+    pub fn stranger_log(&self) -> &StrangerLog {
+        &self.0.shared.stranger_log
     }
 
     /// Counts the changes of what [`Node::status`] says: of paths and their aeons, rules, readers and access, of what is
@@ -610,17 +620,14 @@ impl Node {
         // 5.
         shared.peers.close_all();
         shared.closed.cancel();
-        let router = lock(&self.0.router).take();
+        let endpoint = shared.endpoint();
         shared.drop_endpoint();
-        note(
-            "closing connections",
-            within(deadline, 0.7, async {
-                if let Some(router) = router {
-                    let _ = router.shutdown().await;
-                }
-            })
-            .await,
-        );
+        let closed = async {
+            if let Some(endpoint) = endpoint {
+                endpoint.close().await;
+            }
+        };
+        note("closing connections", within(deadline, 0.7, closed).await);
         note("ending tasks", within(deadline, 0.5, shared.tasks.wait()).await);
         // 6.
         let store = shared.store.clone();

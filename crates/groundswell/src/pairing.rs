@@ -307,7 +307,9 @@ impl Claims {
         let (id, nonce) = match begun {
             Ok(begun) => begun,
             Err(refusal) => {
-                info!(%refusal, "a claim is refused");
+                if let Some(left_out) = self.kv.shared.stranger_log.line() {
+                    info!(%refusal, left_out, "a claim is refused");
+                }
                 say(&mut send, &ToManager::Refused(refusal)).await;
                 return last_words(send, &connection).await;
             }
@@ -368,7 +370,11 @@ impl Claims {
                     MachineOutput::Ended(result) => {
                         match result {
                             Ok(manager) => info!(%manager, "claimed"),
-                            Err(error) => info!(%error, "a claim came to nothing"),
+                            Err(error) => {
+                                if let Some(left_out) = self.kv.shared.stranger_log.line() {
+                                    info!(%error, left_out, "a claim came to nothing");
+                                }
+                            }
                         }
                         // Who is to answer need not any more.
                         drop(answer);

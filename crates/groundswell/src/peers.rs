@@ -25,12 +25,12 @@ use crate::{
     Moment,
     driver::Command,
     frames::FrameReader,
+    gate::{Gate, Place},
     limits::{
-        BACKOFF_FIRST, BACKOFF_LAST, BOTH_DIALLED, DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER,
-        MAX_CONNECTIONS_OF_PEER,
+        BACKOFF_FIRST, BACKOFF_LAST, BOTH_DIALLED, DIAL_TIMEOUT, FRESH_STREAMS, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER,
     },
     moves::{NEXT_TRY, TRIED_FOR},
-    network::{ALPN, CloseCode, lost_at},
+    network::{ALPN, CloseCode, STREAMS, allow_streams, lost_at, widen},
     serve,
     shared::Shared,
     source::PeerId,
@@ -79,8 +79,8 @@ struct Greeted {
 #[derive(Default)]
 struct PeerState {
     connections: Vec<Greeted>,
-    /// Connections whose hello is under way count too.
-    greeting: usize,
+    /// How many tasks greet the peer, or tell it that this node is back: it is not forgotten meanwhile.
+    held: usize,
     addr: Option<EndpointAddr>,
     /// The peer was met last with no common version.
     versions: Option<VersionMismatch>,
@@ -101,15 +101,6 @@ impl PeerState {
         let merged = EndpointAddr::from_parts(addr.id, merged);
         self.addr = Some(merged.clone());
         merged
-    }
-
-    /// Takes a place among the peer's connections, or says that all are taken.
-    fn begin_greeting(&mut self) -> bool {
-        let free = self.connections.len() + self.greeting < MAX_CONNECTIONS_OF_PEER;
-        if free {
-            self.greeting += 1;
-        }
-        free
     }
 }
 
@@ -138,11 +129,21 @@ impl Peers {
         })
     }
 
+    /// Whether this node follows the peer.
+    pub(crate) fn wants(&self, id: PeerId) -> bool {
+        lock(&self.0).get(&id).is_some_and(|peer| lock(&peer.state).wants > 0)
+    }
+
+    /// Keeps a peer from being forgotten, until what this returns is dropped.
+    fn hold(&self, id: PeerId) -> Held {
+        Held(self.with(id, |state| state.held += 1).0)
+    }
+
     /// Forgets a peer that no one wants and that is not connected.
     fn reap(&self, peer: &Arc<Peer>) {
         let mut peers = lock(&self.0);
         let state = lock(&peer.state);
-        let idle = state.wants == 0 && !state.dialling && state.connections.is_empty() && state.greeting == 0;
+        let idle = state.wants == 0 && !state.dialling && state.connections.is_empty() && state.held == 0;
         if idle && peers.get(&peer.id).is_some_and(|known| Arc::ptr_eq(known, peer)) {
             peers.remove(&peer.id);
         }
@@ -176,16 +177,27 @@ impl Peer {
         }
     }
 
+    /// Lets the peer, which this node may not know, open as many streams as ever beside those that have a place.
+    pub(crate) fn allow_more(&self, connection: &Connection) {
+        let placed = self.served.load(Ordering::Relaxed) + self.parked.load(Ordering::Relaxed);
+        // A quarter more, since the peer is told only once an eighth of all is news.
+        allow_streams(connection, FRESH_STREAMS + placed + placed / 4);
+    }
+
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }
 
     /// A connection has said hello: it is the peer's link from now on. Those of an earlier run of the peer are closed,
     /// and those that it was not dialled beside: one of the two has found them dead.
-    fn greeted(&self, connection: &Connection, boot: BootId) {
+    fn greeted(&self, connection: &Connection, boot: BootId, known: bool) {
         let mut state = lock(&self.state);
         for old in state.connections.iter().filter(|old| old.boot != boot || old.since.elapsed() > BOTH_DIALLED) {
             old.connection.close(CloseCode::Superseded.code(), CloseCode::Superseded.reason().as_bytes());
+        }
+        allow_streams(connection, if known { STREAMS } else { FRESH_STREAMS });
+        if state.wants > 0 {
+            widen(connection);
         }
         state.connections.push(Greeted { connection: connection.clone(), boot, since: Instant::now() });
         state.versions = None;
@@ -232,6 +244,7 @@ impl Want {
     pub(crate) fn new(shared: &Arc<Shared>, id: PeerId) -> Self {
         let (peer, dialling) = shared.peers.with(id, |state| {
             state.wants += 1;
+            state.connections.iter().for_each(|greeted| widen(&greeted.connection));
             std::mem::replace(&mut state.dialling, true)
         });
         if !dialling {
@@ -329,15 +342,10 @@ pub(crate) fn jittered(wait: Duration) -> Duration {
 }
 
 async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
-    let (addr, free) = {
-        let mut state = lock(&peer.state);
-        (state.addr.clone().unwrap_or_else(|| EndpointAddr::new(peer.id)), state.begin_greeting())
-    };
-    if !free {
-        return Err("as many connections as are allowed are being made already".to_owned());
-    }
-    // Given back if this future is dropped while it dials.
-    let greeting = Greeting(peer.clone());
+    let addr = lock(&peer.state).addr.clone().unwrap_or_else(|| EndpointAddr::new(peer.id));
+    // Both are given back if this future is dropped while it dials.
+    let place = Gate::dialled(shared, peer.id).map_err(CloseCode::reason)?;
+    let held = shared.peers.hold(peer.id);
     let Some(endpoint) = shared.endpoint() else { return Err("the node is shut down".to_owned()) };
     let connected = timeout(DIAL_TIMEOUT, endpoint.connect(addr, ALPN)).await;
     // What it spoke when it was met says nothing about a peer that is not there.
@@ -349,7 +357,7 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     };
     let mut link = peer.link();
     link.mark_unchanged();
-    adopt(shared, peer.clone(), connection.clone(), greeting);
+    adopt(shared, connection.clone(), held, place);
     // Adopted means greeted, or closed.
     tokio::select! {
         () = until_up(&mut link) => Ok(()),
@@ -393,11 +401,9 @@ async fn replace_link(shared: &Arc<Shared>, peer: &Arc<Peer>) {
 
 /// Tells a peer of an earlier run that this node is back: it need not wait for its own dialling.
 pub(crate) async fn announce(shared: Arc<Shared>, addr: EndpointAddr) {
-    // Held as wanted meanwhile, and never dialled twice for it.
-    let (peer, ()) = shared.peers.with(addr.id, |state| {
-        state.learn(&addr);
-        state.wants += 1;
-    });
+    let held = shared.peers.hold(addr.id);
+    let peer = held.0.clone();
+    lock(&peer.state).learn(&addr);
     let mut link = peer.link();
     let up = matches!(*link.borrow(), Link::Up(_));
     if !up {
@@ -410,36 +416,27 @@ pub(crate) async fn announce(shared: Arc<Shared>, addr: EndpointAddr) {
             debug!(peer = %addr.id.fmt_short(), %error, "a peer of an earlier run is not there");
         }
     }
-    lock(&peer.state).wants -= 1;
-    peer.link.send_modify(|_| {});
+    drop(held);
     shared.peers.reap(&peer);
 }
 
 /// Takes a connection that a peer has dialled.
-pub(crate) fn accept(shared: &Arc<Shared>, connection: Connection) {
-    let (peer, free) =
-        shared.peers.with(connection.remote_id(), |state| !shared.closing.is_cancelled() && state.begin_greeting());
-    if !free {
-        let code = if shared.closing.is_cancelled() { CloseCode::ShutDown } else { CloseCode::TooManyConnections };
-        shared.metrics.refusals.add(1);
-        connection.close(code.code(), code.reason().as_bytes());
-        shared.peers.reap(&peer);
-        return;
-    }
-    let greeting = Greeting(peer.clone());
-    adopt(shared, peer, connection, greeting);
+pub(crate) fn accept(shared: &Arc<Shared>, connection: Connection, place: Place) {
+    let held = shared.peers.hold(connection.remote_id());
+    adopt(shared, connection, held, place);
 }
 
 /// Runs a connection in a task of its own, to its end. Whatever happens in it, a panic included,
 /// ends this one connection.
-fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting: Greeting) {
+fn adopt(shared: &Arc<Shared>, connection: Connection, held: Held, place: Place) {
+    let peer = held.0.clone();
     let span = info_span!("connection", peer = %peer.id.fmt_short(), id = connection.stable_id());
     let (shared, task_shared) = (shared.clone(), shared.clone());
     shared.tasks.spawn(
         async move {
-            let shared = task_shared;
+            let (shared, _place) = (task_shared, place);
             shared.metrics.connections_now.add(1);
-            let run = tokio::spawn(run(shared.clone(), peer.clone(), connection.clone(), greeting).in_current_span());
+            let run = tokio::spawn(run(shared.clone(), peer.clone(), connection.clone(), held).in_current_span());
             let ended = run.await;
             if ended.is_err() {
                 warn!("the handler of a connection panicked; that connection ends");
@@ -454,7 +451,7 @@ fn adopt(shared: &Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting
     );
 }
 
-async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greeting: Greeting) {
+async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, held: Held) {
     let hello = tokio::select! {
         // First what the peer said before it closed the connection.
         biased;
@@ -466,7 +463,9 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
         Ok(hello) => hello,
         Err(Ungreeted::Versions(mismatch)) => {
             lock(&peer.state).versions = Some(mismatch);
-            info!(%mismatch, "the connection is closed");
+            if let Some(left_out) = shared.line_of(peer.id) {
+                info!(%mismatch, left_out, "the connection is closed");
+            }
             let reason = mismatch.for_other_side().to_string();
             connection.close(CloseCode::Version.code(), reason.as_bytes());
             return;
@@ -476,18 +475,22 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
         Err(Ungreeted::Hello) => {
             let code = CloseCode::Hello;
             shared.metrics.violations.add(1);
-            warn!(?code, "the connection is closed");
+            if let Some(left_out) = shared.stranger_log.line() {
+                warn!(?code, left_out, "the connection is closed");
+            }
             connection.close(code.code(), code.reason().as_bytes());
             return;
         }
     };
-    peer.greeted(&connection, hello.boot);
+    peer.greeted(&connection, hello.boot, shared.knows(peer.id));
     shared.catalog.changes.note();
-    drop(greeting);
-    info!("connected");
+    drop(held);
+    if let Some(left_out) = shared.line_of(peer.id) {
+        info!(left_out, "connected");
+    }
     let wanted = lock(&peer.state).wants > 0;
     if wanted {
-        remember(&shared, &peer, &connection, true).await;
+        remember(&shared, &peer, &connection).await;
     }
     // One for all its streams.
     let connection = Arc::new(connection);
@@ -496,8 +499,10 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) => serve::spawn(&shared, &peer, &connection, send, recv),
                 Err(error) => {
-                    // A reason is the peer's own words.
-                    info!(error = %groundswell_core::Visible(error), "disconnected");
+                    if let Some(left_out) = shared.line_of(peer.id) {
+                        // A reason is the peer's own words.
+                        info!(error = %groundswell_core::Visible(error), left_out, "disconnected");
+                    }
                     return;
                 }
             },
@@ -506,12 +511,12 @@ async fn run(shared: Arc<Shared>, peer: Arc<Peer>, connection: Connection, greet
     }
 }
 
-/// A place among the connections that are being greeted.
-struct Greeting(Arc<Peer>);
+/// Keeps a peer from being forgotten.
+struct Held(Arc<Peer>);
 
-impl Drop for Greeting {
+impl Drop for Held {
     fn drop(&mut self) {
-        lock(&self.0.state).greeting -= 1;
+        lock(&self.0.state).held -= 1;
     }
 }
 
@@ -553,19 +558,20 @@ async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, Ungree
     }
 }
 
-/// Remembers where a peer was reached, in memory and on disk: one that is followed, or that
-/// follows. Strangers leave nothing.
-pub(crate) async fn remember(shared: &Shared, peer: &Peer, connection: &Connection, wanted: bool) {
+/// Remembers for good where a peer was reached that this node follows.
+async fn remember(shared: &Shared, peer: &Peer, connection: &Connection) {
+    let addr = reached_at(peer, connection);
+    shared.driver.tell(Command::Peer { addr, reply: None }).await;
+}
+
+/// Remembers for a while where a follower was reached. Strangers leave nothing.
+pub(crate) fn note_follower(shared: &Shared, peer: &Peer, connection: &Connection) {
+    shared.followers.note(reached_at(peer, connection));
+}
+
+fn reached_at(peer: &Peer, connection: &Connection) -> EndpointAddr {
     let reached: Vec<TransportAddr> = connection.paths().iter().map(|path| path.remote_addr().clone()).collect();
-    let (before, addr) = {
-        let mut state = lock(&peer.state);
-        let before = state.addr.as_ref().map(|addr| addr.addrs.clone());
-        (before, state.learn(&EndpointAddr::from_parts(peer.id, reached)))
-    };
-    // A peer that comes back and back to where it was costs no transaction.
-    if before.as_ref() != Some(&addr.addrs) || wanted {
-        shared.driver.tell(Command::Peer { addr, wanted, reply: None }).await;
-    }
+    lock(&peer.state).learn(&EndpointAddr::from_parts(peer.id, reached))
 }
 
 /// Counts something of a peer for as long as it lives.

@@ -25,10 +25,11 @@ use crate::{
     frames::FrameReader,
     limits::{HELLO_TIMEOUT, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER},
     network::CloseCode,
-    peers::{Counted, Peer, remember},
+    peers::{Counted, Peer, note_follower},
     readers::Reader,
     shared::Shared,
     store::{Backing, TideKey},
+    unknown::Share,
 };
 
 /// Why a subscription is no longer served.
@@ -108,6 +109,14 @@ impl Serving {
         recv: RecvStream,
     ) -> Option<Self> {
         let mut writer = Writer { stream: send, shared: shared.clone(), buffer: Vec::new(), lost_rock: None };
+        let place = match shared.unknown.waiting(shared.knows(peer.id)) {
+            Ok(_waiting) => Place::None { _waiting },
+            Err(refusal) => {
+                // A peer that does not read costs nothing for longer.
+                let _ = timeout(HELLO_TIMEOUT, writer.refuse(refusal)).await;
+                return None;
+            }
+        };
         let requested = tokio::select! {
             requested = request(&shared, &peer, &connection, recv, &mut writer) => requested,
             () = shared.closed.cancelled() => None,
@@ -117,7 +126,7 @@ impl Serving {
         let span = (!span.is_disabled()).then(|| Box::new(span));
         let cell = shared.catalog.cell(&TideKey::Publication { agent, path });
         shared.metrics.remote_readers_now.add(1);
-        let (changes, outflow, place) = (cell.watch(), Outflow::new(cursor), Place::None);
+        let (changes, outflow) = (cell.watch(), Outflow::new(cursor));
         Some(Self { shared, peer, connection, recv, writer, cell, changes, lake, outflow, place, span })
     }
 
@@ -142,10 +151,16 @@ impl Serving {
     async fn turn(&mut self) -> Result<Option<bool>, Stop> {
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
+        if !self.shared.welcomes(self.peer.id) {
+            let code = CloseCode::Private;
+            self.connection.close(code.code(), code.reason().as_bytes());
+            return Err(Stop::Gone);
+        }
         let why = match self.cell.remote_next(&self.outflow, &self.lake, &self.peer.id) {
             RemoteNext::Step { step, recent, digests, backing } => {
-                if self.place.serve(&self.peer).map_err(Stop::Refused)? {
-                    remember(&self.shared, &self.peer, &self.connection, false).await;
+                if self.place.serve(&self.shared, &self.peer).map_err(Stop::Refused)? {
+                    note_follower(&self.shared, &self.peer, &self.connection);
+                    self.peer.allow_more(&self.connection);
                 }
                 self.changes.has(self.outflow.cursor().map(|at| at.aeon));
                 if step == Step::Wait {
@@ -159,7 +174,8 @@ impl Serving {
         };
         self.changes.has_no_place();
         // Said once, then nothing is sent until it can begin, from where the reader stands.
-        if self.place.park(&self.peer, &why).map_err(Stop::Refused)? {
+        if self.place.park(&self.shared, &self.peer, self.cell.key(), &why).map_err(Stop::Refused)? {
+            self.peer.allow_more(&self.connection);
             self.writer.send(&why.map_or(Message::NotAvailable, Message::Refused)).await?;
             self.outflow = Outflow::new(self.outflow.cursor());
         }
@@ -228,7 +244,9 @@ async fn request(
         }
     };
     let Ok(surf) = request else {
-        warn!(peer = %peer.id.fmt_short(), "a request that is none; the connection is closed");
+        if let Some(left_out) = shared.stranger_log.line() {
+            warn!(peer = %peer.id.fmt_short(), left_out, "a request does not decode; the connection is closed");
+        }
         shared.metrics.violations.add(1);
         let _ = writer.refuse(Refusal::Malformed).await;
         let _ = timeout(HELLO_TIMEOUT, writer.stream.stopped()).await;
@@ -241,26 +259,36 @@ async fn request(
 
 /// Which of a peer's places a subscription takes.
 enum Place {
-    None,
-    Served { _counted: Counted },
-    Parked { _counted: Counted, why: Option<Box<Refusal>> },
+    None { _waiting: Share },
+    Served { _counted: Counted, _served: Share },
+    Parked { _counted: Counted, _waits: [Share; 2], why: Option<Box<Refusal>> },
 }
 
 impl Place {
     /// Takes a place among those that are served; true where this one had none.
-    fn serve(&mut self, peer: &Arc<Peer>) -> Result<bool, Refusal> {
+    fn serve(&mut self, shared: &Shared, peer: &Arc<Peer>) -> Result<bool, Refusal> {
         if matches!(self, Self::Served { .. }) {
             return Ok(false);
         }
         let limit = MAX_SUBSCRIPTIONS_OF_PEER;
         let counted = Counted::within(peer, |peer| &peer.served, limit);
         let _counted = counted.ok_or(Refusal::TooManySubscriptions { limit })?;
-        *self = Self::Served { _counted };
+        let _served = shared.unknown.served(shared.knows(peer.id))?;
+        if !shared.gate.serves(peer.id) {
+            return Err(Refusal::Crowded);
+        }
+        *self = Self::Served { _counted, _served };
         Ok(true)
     }
 
     /// Takes a place among those that are parked; true where the reason is news to the peer.
-    fn park(&mut self, peer: &Arc<Peer>, why: &Option<Refusal>) -> Result<bool, Refusal> {
+    fn park(
+        &mut self,
+        shared: &Shared,
+        peer: &Arc<Peer>,
+        key: &TideKey,
+        why: &Option<Refusal>,
+    ) -> Result<bool, Refusal> {
         if let Self::Parked { why: told, .. } = self {
             let news = told.as_deref() != why.as_ref();
             *told = why.clone().map(Box::new);
@@ -269,7 +297,8 @@ impl Place {
         let limit = MAX_PARKED_OF_PEER;
         let counted = Counted::within(peer, |peer| &peer.parked, limit);
         let _counted = counted.ok_or(Refusal::TooManyParked { limit })?;
-        *self = Self::Parked { _counted, why: why.clone().map(Box::new) };
+        let _waits = shared.unknown.parked(shared.knows(peer.id), key)?;
+        *self = Self::Parked { _counted, _waits, why: why.clone().map(Box::new) };
         Ok(true)
     }
 }
@@ -344,19 +373,20 @@ impl Writer {
                 }
                 // A newer one has taken its place; if none has, storage has lost it.
                 Ok(None) if self.lost_rock == Some(aeon) => {
-                    return Err(storage_failed(&StorageError::new("a rock is missing")));
+                    return Err(storage_failed(&self.shared, &StorageError::new("a rock is missing")));
                 }
                 Ok(None) => {
                     self.lost_rock = Some(aeon);
                     outflow.rock_gone();
                 }
-                Err(error) => return Err(storage_failed(&error)),
+                Err(error) => return Err(storage_failed(&self.shared, &error)),
             },
             Step::Waves { first, last } => {
                 let waves = match recent {
                     Some(waves) => waves,
                     None => {
-                        let waves = stored_waves(backing, first, last).await.map_err(|error| storage_failed(&error))?;
+                        let waves = stored_waves(backing, first, last).await;
+                        let waves = waves.map_err(|error| storage_failed(&self.shared, &error))?;
                         let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
                         if same { waves } else { Vec::new() }
                     }
@@ -406,7 +436,10 @@ impl Writer {
     }
 }
 
-fn storage_failed(error: &StorageError) -> Stop {
-    warn!(%error, "a subscription cannot be served");
+fn storage_failed(shared: &Shared, error: &StorageError) -> Stop {
+    // Each request of a stranger would write a line.
+    if let Some(left_out) = shared.stranger_log.line() {
+        warn!(%error, left_out, "a subscription cannot be served");
+    }
     Stop::Refused(Refusal::Storage)
 }

@@ -14,12 +14,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     catalog::Catalog,
     driver::DriverHandle,
+    followers::Followers,
+    gate::Gate,
     metrics::Metrics,
     network::NetworkConfig,
     peers::Peers,
     source::{PeerId, Source},
     store::{Store, TideKey},
+    stranger_log::StrangerLog,
     sync::{lock, read, write},
+    unknown::Unknown,
 };
 
 pub(crate) struct Shared {
@@ -34,6 +38,16 @@ pub(crate) struct Shared {
     pub(crate) driver: DriverHandle,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) peers: Peers,
+    /// Whether peers that the node does not know are refused: see [`Shared::welcomes`].
+    pub(crate) private: bool,
+    /// The places of connections.
+    pub(crate) gate: Gate,
+    /// What peers that the node does not know may have together.
+    pub(crate) unknown: Unknown,
+    /// Where followers were reached last.
+    pub(crate) followers: Arc<Followers>,
+    /// When a line is written of what strangers cause.
+    pub(crate) stranger_log: StrangerLog,
     pub(crate) metrics: Arc<Metrics>,
     /// The way to the machine or the manager of this node, if it has one.
     pub(crate) kv: crate::kv::Slot,
@@ -92,6 +106,21 @@ impl Shared {
         } else {
             TideKey::Replica(source.clone())
         }
+    }
+
+    /// Whether the owner of this node has chosen the peer: by following it, by opening a path to it by name, or by a pairing.
+    pub(crate) fn knows(&self, peer: PeerId) -> bool {
+        self.peers.wants(peer) || self.catalog.allowed.contains(peer) || self.kv.get().is_some_and(|kv| kv.knows(peer))
+    }
+
+    /// Whether the peer gets anything here. To a private node, everyone is whom it knows.
+    pub(crate) fn welcomes(&self, peer: PeerId) -> bool {
+        !self.private || self.knows(peer)
+    }
+
+    /// Whether a line may be written of what a peer does, and how many were left out; always of a known one.
+    pub(crate) fn line_of(&self, peer: PeerId) -> Option<u64> {
+        if self.knows(peer) { Some(0) } else { self.stranger_log.line() }
     }
 
     /// Lets go of the endpoint.

@@ -9,7 +9,7 @@ mod tables;
 
 pub(crate) use backing::{Backing, History};
 pub(crate) use rows::{Fail, TideKey, TideRow};
-pub(crate) use tables::META_PORT;
+pub(crate) use tables::{META_FOLLOWERS, META_PORT, META_PRIVATE};
 
 use marks::RunMarks;
 

@@ -26,6 +26,10 @@ pub(super) struct Seen {
     pub(super) metrics: SeenMetrics,
     #[serde(default)]
     pub(super) streams: u64,
+    #[serde(default)]
+    private: bool,
+    #[serde(default)]
+    connections: SeenConnections,
     /// How a machine stands with its manager.
     #[serde(default)]
     pub(super) manager: Option<Pair>,
@@ -53,9 +57,26 @@ pub(super) struct SeenTide {
     pub(super) offline_since_ms: Option<u64>,
 }
 
-/// The counters that the doctor looks at.
+/// Who is connected.
+#[derive(Debug, Default, Deserialize)]
+struct SeenConnections {
+    handshakes: u64,
+    strangers: u64,
+    followers: u64,
+    known: u64,
+}
+
+/// The counters that the doctor and this command look at.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SeenMetrics {
+    #[serde(default)]
+    handshakes_given_up: u64,
+    #[serde(default)]
+    addresses_validated: u64,
+    #[serde(default)]
+    connections_refused: u64,
+    #[serde(default)]
+    strangers_evicted: u64,
     pub(super) replicas_now: u64,
     pub(super) commit_failures: u64,
 }
@@ -81,6 +102,8 @@ fn for_people(seen: &Seen) -> Vec<String> {
         [first, ..] => format!("peers   {first}"),
     });
     lines.extend(seen.peers.iter().skip(1).map(|peer| format!("        {peer}")));
+    lines.push(format!("private {}", if seen.private { "yes: takes only peers that it knows" } else { "no" }));
+    lines.push(format!("strangers {}", strangers(seen)));
     let now = now_ms();
     if let Some(pair) = &seen.manager {
         lines.push(format!("manager {}", status_line(pair, now)));
@@ -116,6 +139,25 @@ pub(super) fn claims_line(claims: &ClaimsLine) -> String {
     };
     let ticket = claims.secret_for_ms.map(|ms| format!("with its one-time ticket for {} s", seconds(ms)));
     [Some(open), ticket, claims.by_whom()].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Who is connected that the node does not know, and what was refused to such peers since it was started.
+fn strangers(seen: &Seen) -> String {
+    let SeenConnections { handshakes, strangers, followers, known } = seen.connections;
+    let SeenMetrics { handshakes_given_up, addresses_validated, connections_refused, strangers_evicted, .. } =
+        seen.metrics;
+    let mut line = format!("{strangers}, beside {followers} followers and {known} connections of known peers");
+    let deeds = [
+        (handshakes, "handshakes under way"),
+        (handshakes_given_up, "handshakes given up"),
+        (addresses_validated, "addresses validated"),
+        (connections_refused, "connections refused"),
+        (strangers_evicted, "strangers closed to make room"),
+    ];
+    for (count, what) in deeds.into_iter().filter(|(count, _)| *count > 0) {
+        line.push_str(&format!("; {count} {what}"));
+    }
+    line
 }
 
 fn row(tide: &SeenTide, own: &str) -> [String; 7] {
@@ -184,6 +226,8 @@ mod tests {
             metrics: SeenMetrics::default(),
             streams: 0,
             claims: None,
+            private: false,
+            connections: SeenConnections::default(),
             manager: None,
             machines: Some(vec![Pair {
                 machine: Some("0123456789ab".to_owned()),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::Up,
+    args::{Role, Up},
     control::{protocol::Started, server::Server},
     error::ToolError,
     output::{self, Output, say_warning},
@@ -40,6 +40,12 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
     if up.secret {
         builder = builder.secret_by_default();
     }
+    builder = match up.said_private() {
+        Some(true) => builder.private(),
+        Some(false) => builder.not_private(),
+        None if up.role == Some(Role::Machine) => builder.private_at_first(),
+        None => builder,
+    };
     let node = builder.spawn().await?;
     let store = Store::open(&node, &dir, up.role).await?;
     let role = store.role();

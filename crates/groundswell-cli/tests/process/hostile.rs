@@ -133,7 +133,7 @@ async fn malformed_frames_in_place_of_a_request() {
             assert!(answer.contains("Malformed"), "{answer}");
         }
         let (code, reason) = within("the close", raw::closed(&connection)).await;
-        assert_eq!((code, reason.as_str()), (5, "a message that may not be"), "{body:?}");
+        assert_eq!((code, reason.as_str()), (5, "a message that the protocol does not allow"), "{body:?}");
         target.until_metric("violations", n);
         assert_eq!(target.metric("refusals"), n);
         target.serves();

@@ -32,7 +32,7 @@ fn place(machine: Option<&str>) -> Value {
 
 /// Writes as the tool does, without starting a process for it; whether it was acknowledged before the
 /// node ended.
-fn set(dir: &Path, machine: Option<&str>, key: &str, value: &str) -> bool {
+pub(crate) fn set(dir: &Path, machine: Option<&str>, key: &str, value: &str) -> bool {
     let acknowledged = || {
         let mut socket = UnixStream::connect(dir.join("control.sock")).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).unwrap();

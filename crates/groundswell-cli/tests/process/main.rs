@@ -30,6 +30,7 @@ mod raw;
 mod retention;
 mod revocation;
 mod socket;
+mod strangers;
 mod streams;
 mod tool;
 mod watch;

@@ -122,6 +122,11 @@ pub enum Refusal {
     /// The publisher failed to read its storage. The stream ends.
     #[error("the publisher failed to read its own storage; see its log")]
     Storage,
+    /// The publisher has no room for more subscriptions of peers that it does not know. The stream ends.
+    #[error(
+        "the publisher has no room for more subscriptions of peers that it does not know: try again later, or have its owner allow this peer by name"
+    )]
+    Crowded,
 }
 
 /// What a subscriber does after a refusal.
@@ -139,7 +144,7 @@ impl Refusal {
         match self {
             Self::LakeDiffers { .. } => Retry::WhenToldTo,
             Self::TooManySubscriptions { .. } | Self::TooManyParked { .. } => Retry::Later,
-            Self::Malformed | Self::Storage => Retry::Later,
+            Self::Malformed | Self::Storage | Self::Crowded => Retry::Later,
         }
     }
 }

@@ -375,6 +375,7 @@ fn every_refusal_says_when_to_ask_again() {
         Refusal::TooManyParked { limit: 1 },
         Refusal::Malformed,
         Refusal::Storage,
+        Refusal::Crowded,
     ] {
         assert_eq!(refusal.retry(), Retry::Later);
     }

@@ -33,6 +33,7 @@ fn messages() -> Vec<(&'static str, Message<'static>)> {
         ("message-refused-too-many-parked", refused(Refusal::TooManyParked { limit: 1_000 })),
         ("message-refused-malformed", refused(Refusal::Malformed)),
         ("message-refused-storage", refused(Refusal::Storage)),
+        ("message-refused-crowded", refused(Refusal::Crowded)),
         ("message-resumed", Message::Resumed(cursor(0xe1, 300))),
         ("message-rock", Message::Rock { at: cursor(0xe1, 300), bytes: 70_000, digest }),
         ("message-chunk", Message::Chunk(Cow::Borrowed(b"bytes of a rock"))),
@@ -104,6 +105,7 @@ fn no_variant_is_without_a_file() {
             Refusal::TooManyParked { .. } => 12,
             Refusal::Malformed => 13,
             Refusal::Storage => 14,
+            Refusal::Crowded => 15,
         },
         Message::Resumed(_) => 2,
         Message::Rock { .. } => 3,
@@ -113,7 +115,7 @@ fn no_variant_is_without_a_file() {
         Message::ShuttingDown => 7,
     };
     let places: BTreeSet<_> = messages().iter().map(|(_, message)| place(message)).collect();
-    assert_eq!(places, BTreeSet::from([0, 10, 11, 12, 13, 14, 2, 3, 4, 5, 6, 7]));
+    assert_eq!(places, BTreeSet::from([0, 10, 11, 12, 13, 14, 15, 2, 3, 4, 5, 6, 7]));
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
     limits::{MAX_REMEMBERED_PEERS, MAX_WRITE_IDS},
     metrics::Metrics,
     source::Source,
-    store::{Fail, TideKey, TideRow, Write},
+    store::{Fail, META_FOLLOWERS, TideKey, TideRow, Write},
 };
 
 /// An answer that waits for the transaction.
@@ -308,7 +308,14 @@ impl Driver {
             writes.extend(new.map(|(id, done)| Write::Id { agent, id, done }));
         }
         writes.extend(forgotten.iter().map(|(agent, id)| Write::ForgetId { agent, id }));
-        if writes.is_empty() { Ok(()) } else { self.store.write(&writes) }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let followers = self.followers.due(false);
+        if let Some(value) = &followers {
+            writes.push(Write::Meta { key: META_FOLLOWERS, value });
+        }
+        self.store.write(&writes)
     }
 
     fn show(&mut self, staged: HashMap<TideKey, Staged>) {

@@ -37,6 +37,13 @@ impl Driver {
         if published { Access::Public } else { self.default_access.clone() }
     }
 
+    /// Keeps who may read a path.
+    pub(super) fn set_access(&mut self, key: (Name, Path), access: Access<PeerId>) {
+        let before = self.access.get(&key);
+        self.catalog.allowed.change(before, &access);
+        self.access.insert(key, access);
+    }
+
     /// Changes who may read a path. Once this returns, what is given reaches no one else.
     pub(super) fn change_access(
         &mut self,
@@ -53,7 +60,7 @@ impl Driver {
             if let Some(entry) = driver.entries.get(&publication) {
                 entry.cell.set_access(changed.clone());
             }
-            driver.access.insert(key.clone(), changed.clone());
+            driver.set_access(key.clone(), changed.clone());
             Ok(())
         })?;
         Ok(access)
@@ -229,7 +236,7 @@ impl Driver {
             cell.wake();
             driver.entries.insert(key.clone(), Entry::new(cell, fold, row.clone(), backing.clone()));
             driver.tombstones.remove(&key);
-            driver.access.insert(own.clone(), access.clone());
+            driver.set_access(own.clone(), access.clone());
             Ok(())
         })?;
         Ok(at.aeon)

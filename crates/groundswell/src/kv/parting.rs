@@ -67,6 +67,11 @@ impl Former {
         lock(&self.0).iter().find(is_it).cloned()
     }
 
+    /// Whether a document that was given up was shared with this peer.
+    pub(crate) fn has(&self, peer: PeerId) -> bool {
+        lock(&self.0).iter().any(|one| one.former().is_some_and(|(with, _)| with == peer))
+    }
+
     /// Those that their other side does not know of yet.
     pub(crate) fn untold(&self) -> Vec<Arc<Identity>> {
         let is_untold = |one: &&Arc<Identity>| one.former().is_some_and(|(_, told)| !told);

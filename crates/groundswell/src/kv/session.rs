@@ -47,7 +47,7 @@ use crate::{
     error::{StorageError, WriteError},
     frames::{FrameReader, ReadFrameError},
     limits::{BOTH_DIALLED, HELLO_TIMEOUT, KV_BACKOFF_LAST, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
-    network::lost_at,
+    network::{self, lost_at},
     source::PeerId,
     sync::lock,
 };
@@ -347,6 +347,7 @@ async fn run(
             status.problem = None;
         }
     });
+    network::widen(connection);
     supervisor::remember(kv, connection).await;
     parting::forget_earlier(kv, peer, identity.namespace).await;
     let session = Session {

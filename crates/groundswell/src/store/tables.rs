@@ -35,6 +35,10 @@ pub(super) const META_MARK: &str = "mark";
 pub(super) const META_WRITE: &str = "write";
 /// In [`META`]: the UDP port that the node had last, two bytes, little-endian.
 pub(crate) const META_PORT: &str = "port";
+/// In [`META`]: whether the node is private, one byte.
+pub(crate) const META_PRIVATE: &str = "private";
+/// In [`META`]: encoded addresses of followers, each with when it was seen.
+pub(crate) const META_FOLLOWERS: &str = "followers";
 
 /// Every key of one tide.
 pub(super) fn of_tide(id: u64) -> RangeInclusive<(u64, u64)> {

@@ -25,5 +25,6 @@ mod retention;
 mod rolling_update;
 mod simple_agent;
 mod stalled;
+mod strangers;
 mod surfing;
 mod versions;

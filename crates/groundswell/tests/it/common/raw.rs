@@ -78,11 +78,16 @@ pub fn surf(agent: &str, path: &str, lake: &str, cursor: Option<Cursor>) -> Surf
 
 /// Asks for a subscription.
 pub async fn ask(connection: &Connection, surf: &Surf) -> (SendStream, RecvStream) {
-    let (mut send, recv) = connection.open_bi().await.unwrap();
+    try_ask(connection, surf).await.unwrap()
+}
+
+/// The same, unless the node closes the connection first.
+pub async fn try_ask(connection: &Connection, surf: &Surf) -> Option<(SendStream, RecvStream)> {
+    let (mut send, recv) = connection.open_bi().await.ok()?;
     let mut frame = Vec::new();
     encode_frame(surf, &mut frame).unwrap();
-    send.write_all(&frame).await.unwrap();
-    (send, recv)
+    send.write_all(&frame).await.ok()?;
+    Some((send, recv))
 }
 
 /// Reads one frame's body.
