@@ -163,7 +163,8 @@ impl Gate {
             return Err(CloseCode::ShutDown);
         }
         if shared.private && !known && !answered {
-            return Err(CloseCode::Private);
+            // A pair whose files are gone here is to see that, and not a private node.
+            return Err(if connection.alpn() == KV_ALPN { CloseCode::NotPaired } else { CloseCode::Private });
         }
         let class = if known { Class::Known } else { Class::Stranger };
         let number = lock(&shared.gate.0).take(peer, class, Some(connection.weak_handle()))?;

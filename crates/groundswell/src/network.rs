@@ -47,6 +47,8 @@ pub(crate) enum CloseCode {
     Superseded = 4,
     /// The peer sent what the protocol does not allow.
     Violation = 5,
+    /// This node shares no document with the peer: code 6 of documents.
+    NotPaired = 6,
     /// This node takes only peers that it knows. This code and the next are of all protocols of a node, each of which
     /// has those below for itself.
     Private = 16,
@@ -69,6 +71,7 @@ impl CloseCode {
             Self::Hello => "no proper hello".to_owned(),
             Self::Superseded => "superseded by a connection of a newer run".to_owned(),
             Self::Violation => "a message that the protocol does not allow".to_owned(),
+            Self::NotPaired => "no document is shared with this peer".to_owned(),
             Self::Private => "this node is private: it takes only peers that it knows".to_owned(),
             Self::Crowded => format!(
                 "this node has {MAX_FOLLOWERS} connections of followers, or newer strangers have come: try again later, or have its owner allow this peer by name"

@@ -99,7 +99,8 @@ async fn attack(kind: usize, endpoint: Endpoint, node: EndpointAddr, done: Arc<A
                 let mut streams = Vec::new();
                 for n in 0..50 {
                     let path = format!("/{}/{n}", vec!["x".repeat(250); 15].join("/"));
-                    let asking = raw::try_ask(&connection, &raw::surf("main", &path, "log", None));
+                    let surf = raw::surf("main", &path, "log", None);
+                    let asking = raw::try_ask(&connection, &surf);
                     match tokio::time::timeout(Duration::from_secs(1), asking).await {
                         Ok(Some(stream)) => streams.push(stream),
                         _ => break,
