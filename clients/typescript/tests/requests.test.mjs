@@ -77,3 +77,27 @@ test('an address with a path of its own is kept', () => {
   const node = new Groundswell({ url: 'http://host/fleet/', fetch: async (url) => (asked.push(String(url)), Response.json({ machines: [] })) });
   return node.machines().then(() => assert.deepEqual(asked, ['http://host/fleet/api/v1/machines']));
 });
+
+test('an id goes with a write, and a write of which nobody knows is not to be tried again as it is', async () => {
+  const seen = [];
+  const refusing = (status, kind) => async (_address, init) => {
+    seen.push(init.headers['idempotency-key']);
+    const problem = { type: `urn:groundswell:problem:${kind}`, title: '', status, detail: kind };
+    return new Response(JSON.stringify(problem), { status });
+  };
+  const of = (status, kind) => new Groundswell({ url: 'http://localhost/', fetch: refusing(status, kind) });
+  const kinds = [[500, 'outcome-unknown', true, false], [500, 'storage', false, true], [409, 'id-reused', false, false]];
+  for (const [status, kind, unknown, temporary] of kinds) {
+    const writes = [
+      () => of(status, kind).setKvValue('self', 'a', '1', '', { id: 'sale-1' }),
+      () => of(status, kind).deleteKvValue('self', 'a', '', { id: 'sale-1' }),
+    ];
+    for (const write of writes) {
+      await assert.rejects(write(), (error) => {
+        assert.deepEqual([error.kind, error.isOutcomeUnknown, error.isTemporary], [kind, unknown, temporary]);
+        return true;
+      });
+    }
+  }
+  assert.deepEqual(seen, Array(6).fill('sale-1'));
+});

@@ -25,6 +25,7 @@ mod kv_faults;
 mod kv_not_known;
 mod kv_pairing;
 mod kv_partition;
+mod once;
 #[path = "../../../groundswell/tests/it/common/raw.rs"]
 mod raw;
 mod retention;

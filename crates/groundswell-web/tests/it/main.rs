@@ -4,6 +4,7 @@
 mod common;
 mod docs;
 mod many;
+mod once;
 mod random;
 mod reconnecting;
 mod refused;

@@ -19,6 +19,7 @@ mod iroh_traps;
 mod json_patch;
 mod kv;
 mod lake_laws;
+mod once;
 mod programs;
 mod regressions;
 mod retention;

@@ -14,6 +14,7 @@ mod key_watch;
 mod keys;
 mod not_known;
 mod oversized;
+mod once;
 mod pairing;
 mod raw;
 mod reconciling;
