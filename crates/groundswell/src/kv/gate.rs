@@ -495,9 +495,11 @@ mod tests {
     async fn the_time_for_the_other_side_is_counted_in_all() {
         let pause = std::time::Duration::from_millis(20);
         let mut budget = Budget { patience: 10 * pause, ..Budget::default() };
+        // Here time is under test.
         tokio::time::sleep(pause).await;
         assert_eq!(budget.patience, 10 * pause);
         let mut waits = 0;
+        // Time is under test.
         while let Ok(()) = budget.wait(tokio::time::sleep(pause)).await {
             waits += 1;
             assert!(waits <= 10, "{:?} are left", budget.patience);

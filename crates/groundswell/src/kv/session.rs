@@ -5,6 +5,7 @@
 //! that it stands, and waits for more. Catching up and pushing are the same. The side that
 //! receives verifies, has the keeper make it durable and show it, and acknowledges.
 
+mod ends;
 mod oversized;
 mod reconcile;
 
@@ -25,9 +26,9 @@ use groundswell_core::{
     },
     wire::{BootId, HelloError, VersionMismatch, decode_hello},
 };
-use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream, VarInt};
+use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream};
 use tokio::{sync::Notify, time::timeout};
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, info_span, warn};
 
 use super::{
     Kv,
@@ -52,62 +53,15 @@ use crate::{
     sync::lock,
 };
 
+use ends::lost;
+pub(crate) use ends::{End, KvCloseCode};
+
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;
 
 /// How long acknowledgements are gathered (20 ms). They keep the other side from sending again what came by another
 /// way, and tell who waits there for a delivery.
 const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
-
-/// Why a connection is closed: the codes on the wire. They are part of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KvCloseCode {
-    /// The node shuts down, or has no such role now.
-    ShutDown = 0,
-    /// The two sides speak no common version of the protocol.
-    Version = 1,
-    /// The peer did not say hello, or not as it should.
-    Hello = 3,
-    /// Another connection has taken its place.
-    Superseded = 4,
-    /// The peer sent what may not be.
-    Violation = 5,
-    /// This side does not know of such a document of the peer's. It proves nothing: its files may be lost.
-    NotPaired = 6,
-    /// Not now: ask again later.
-    Later = 7,
-    /// This side has given the document up, durably. It answers a signed release, and ends no pairing by itself.
-    Released = 8,
-}
-
-impl KvCloseCode {
-    pub(crate) fn code(self) -> VarInt {
-        VarInt::from_u32(self as u32)
-    }
-
-    pub(crate) fn reason(self) -> &'static [u8] {
-        match self {
-            Self::ShutDown => b"shutting down",
-            Self::Version => b"no common version of the protocol",
-            Self::Hello => b"no proper hello",
-            Self::Superseded => b"superseded by another connection",
-            Self::Violation => b"a message that may not be",
-            Self::NotPaired => b"there is no such document for this peer",
-            Self::Later => b"not now, ask again later",
-            Self::Released => b"the document was given up",
-        }
-    }
-
-    /// Closes a connection for this reason.
-    pub(crate) fn close(self, connection: &Connection) {
-        connection.close(self.code(), self.reason());
-    }
-
-    /// Whether the peer has closed the connection with this code.
-    pub(crate) fn is(self, error: &ConnectionError) -> bool {
-        matches!(error, ConnectionError::ApplicationClosed(closed) if closed.error_code == self.code())
-    }
-}
 
 /// The connection that synchronises a document now.
 #[derive(Debug)]
@@ -116,36 +70,6 @@ pub(crate) struct Active {
     boot: BootId,
     dialled_by: PeerId,
     since: Instant,
-}
-
-/// How a connection ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// It broke, was superseded, or the other side left.
-    Lost,
-    /// The other side does not know the document.
-    NotKnown,
-    /// Why the other side does not let this one in, in words.
-    Refused(String),
-    /// The other side did what the protocol does not allow: what, in words.
-    Violation(String),
-    /// This side cannot go on, for a reason of its own: why, in words.
-    Failed(String),
-}
-
-impl End {
-    /// What hinders, in words.
-    pub(crate) fn problem(&self) -> Option<&str> {
-        match self {
-            Self::Lost | Self::NotKnown => None,
-            Self::Refused(problem) | Self::Violation(problem) | Self::Failed(problem) => Some(problem),
-        }
-    }
-}
-
-fn lost(error: impl std::fmt::Display) -> End {
-    debug!(error = %groundswell_core::Visible(error), "the connection is lost");
-    End::Lost
 }
 
 /// Hands a connection to a task of our own.
