@@ -299,6 +299,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_is_one_line_without_controls() {
+        assert_eq!(seen("a\u{1b}[2J\nFAKE\u{202e}"), r"a\u{1b}[2J\nFAKE\u{202e}");
+        let long = seen(&"x".repeat(2 * MAX_LINE_CHARACTERS));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (MAX_LINE_CHARACTERS + 1, true));
+    }
+
+    #[test]
     fn what_cannot_be_written_is_dropped_and_counted() {
         let told = |lost| format!("{lost} lines were dropped here: they came too fast, or could not be written\n");
         assert_eq!(written(vec![], &["a", "b"], 0), ("a\nb\n".to_owned(), 0));

@@ -179,6 +179,29 @@ fn who_asks_for_an_end_gets_it_while_nobody_reads() {
     }
 }
 
+/// The same where the last line of a stream is what nobody reads.
+#[test]
+fn a_stream_ends_without_its_last_line_where_nobody_reads_it() {
+    let world = World::new();
+    let node = world.machine("a");
+    node.run(&["give", "/log", "x", "--lake", "log"]).well();
+    for arguments in [&["kv", "subscribe"][..], &["surf", &node.id, "/log", "--lake", "log"]] {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut command = tool();
+        command.arg("--data").arg(&node.dir).args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.stdout(writer.try_clone().unwrap()).spawn().unwrap();
+        let mut lines = BufReader::new(reader);
+        let mut line = String::new();
+        while !line.contains("caught up") {
+            line.clear();
+            lines.read_line(&mut line).unwrap();
+        }
+        writer.write_all(&[b'x'; PIPE_BYTES]).unwrap();
+        signal("INT", child.id());
+        until(&format!("{arguments:?} to end"), || child.try_wait().unwrap().is_some());
+    }
+}
+
 /// Whether a process has a handler for a signal.
 fn hears(process: u32, number: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
