@@ -269,9 +269,12 @@ mod tests {
 
     use super::*;
 
-    /// Takes what a list says, a step a write: so many bytes, or an error.
+    /// What is still to happen, one step per write, and what was written.
+    type Script = (Vec<Result<usize, ErrorKind>>, String);
+
+    /// Takes what a list says, one step per write: so many bytes, or an error.
     #[derive(Clone)]
-    struct Steps(Arc<Mutex<(Vec<Result<usize, ErrorKind>>, String)>>);
+    struct Steps(Arc<Mutex<Script>>);
 
     impl Write for Steps {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -297,8 +297,11 @@ pub(crate) struct Driver {
 /// A transaction whose outcome is unknown, to be written again and then shown.
 enum Unknown {
     Batch(Box<Batch>),
-    Whole(Box<dyn FnMut(&mut Driver) -> Result<(), WriteError> + Send>),
+    Whole(Again),
 }
+
+/// Does once more what is done to a whole path.
+type Again = Box<dyn FnMut(&mut Driver) -> Result<(), WriteError> + Send>;
 
 impl Driver {
     /// Starts the driver's thread. It ends on [`Command::Stop`], or when every handle is gone.

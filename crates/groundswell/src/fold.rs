@@ -113,6 +113,9 @@ struct TypedFold<L: Lake> {
     copying: Duration,
 }
 
+/// A rock, and the lock of its writer.
+type LockedRock<L> = (Arc<RwLock<Held<L>>>, OwnedRwLockWriteGuard<Held<L>>);
+
 /// A rock that is not shown.
 struct Spare<L: Lake> {
     rock: Arc<RwLock<Held<L>>>,
@@ -151,7 +154,7 @@ impl<L: Lake> TypedFold<L> {
 
     /// The rock that was shown before, brought up to date, if its readers are gone and a copy of the shown one would
     /// take longer.
-    fn take_spare(&mut self) -> Option<(Arc<RwLock<Held<L>>>, OwnedRwLockWriteGuard<Held<L>>)> {
+    fn take_spare(&mut self) -> Option<LockedRock<L>> {
         let Spare { rock, waves, took } = self.spare.take()?;
         let waves = waves.filter(|_| took <= self.copying)?;
         let begun = Instant::now();

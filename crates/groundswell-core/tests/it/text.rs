@@ -89,7 +89,7 @@ fn errors_of_the_core_repeat_no_hidden_character() {
         Name::new(hostile).unwrap_err().to_string(),
         hostile.parse::<Cursor>().unwrap_err().to_string(),
         SpaceName::new(hostile).unwrap_err().to_string(),
-        KvKey::new(&[b'x'; 5_000]).unwrap_err().to_string(),
+        KvKey::new([b'x'; 5_000]).unwrap_err().to_string(),
     ];
     for error in errors {
         assert!(!error.contains(is_hidden), "{error:?}");

@@ -145,7 +145,7 @@ impl Door {
                 None => counts.push((attempt.peer, 1)),
             }
         }
-        counts.sort_by(|one, other| other.1.cmp(&one.1));
+        counts.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
         counts
     }
 
