@@ -14,7 +14,12 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use hyper::body::{Frame, SizeHint};
-use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error},
+    ser::SerializeMap,
+};
+use serde_json::Value;
 
 use crate::{
     limits::{BODY_TIMEOUT, DRAIN_BYTES, DRAIN_TIMEOUT},
@@ -116,6 +121,19 @@ pub(crate) async fn read_json<T: DeserializeOwned>(body: Body, limit: usize) -> 
     let bytes = read(body, limit, Kind::TooLarge).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Problem::bad(format!("the body is not the JSON that goes here: {error}")))
+}
+
+/// A whole number, which JSON may write as `1.0`, too.
+pub(crate) fn whole(number: &Value) -> Option<u64> {
+    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+    let float = || number.as_f64().filter(|float| (0.0..BEYOND).contains(float) && float.fract() == 0.0);
+    number.as_u64().or_else(|| float().map(|float| float as u64))
+}
+
+/// The same as a field of a body.
+pub(crate) fn whole_field<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = Value::deserialize(deserializer)?;
+    whole(&number).ok_or_else(|| D::Error::custom(format!("a whole number goes here, and not {number}")))
 }
 
 /// Something under a name, as lists are answered: `{"machines":[…]}`.

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Answer, Part, node::Ticket};
 use crate::{
     app::Inner,
-    body::{Named, json, json_with, read_json},
+    body::{Named, json, json_with, read_json, whole_field},
     limits::{CLAIM_TICKET_SECONDS, MAX_JSON_BYTES, PAIRING_OPEN_SECONDS},
     problem::{Kind, Problem},
     subject::Subject,
@@ -69,7 +69,7 @@ pub(super) async fn pairing(State(app): State<Arc<Inner>>) -> Answer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OpenFor {
-    #[serde(default = "usually_open")]
+    #[serde(default = "usually_open", deserialize_with = "whole_field")]
     seconds: u64,
 }
 
@@ -81,7 +81,7 @@ fn usually_open() -> u64 {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TicketFor {
-    #[serde(default = "usually_good")]
+    #[serde(default = "usually_good", deserialize_with = "whole_field")]
     seconds: u64,
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{Answer, Once};
 use crate::{
     app::Inner,
-    body::{Named, json, json_with, read_json},
+    body::{Named, json, json_with, read_json, whole},
     lakes::{DEFAULT_AGENT, LakeError, RuleChange, State as LakeState, Tide},
     limits::{MAX_JSON_BYTES, MAX_WAVES_BYTES},
     problem::Problem,
@@ -118,13 +118,6 @@ struct RuleBody {
 /// A field that is there, and may be null.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
-}
-
-/// A whole number, which JSON may write as `1.0`, too.
-fn whole(number: &Value) -> Option<u64> {
-    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
-    let float = || number.as_f64().filter(|float| (0.0..BEYOND).contains(float) && float.fract() == 0.0);
-    number.as_u64().or_else(|| float().map(|float| float as u64))
 }
 
 async fn change_rule(app: &Inner, tide: Tide, body: Body) -> Answer {
