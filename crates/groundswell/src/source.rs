@@ -62,6 +62,10 @@ impl FromStr for PeerTicket {
         let text = pasted(text);
         if text.starts_with(EndpointTicket::KIND) {
             let ticket = EndpointTicket::decode_string(&text).map_err(|error| refuse(error.to_string()))?;
+            // Decoding ignores what follows the addresses.
+            if !ticket.encode_string().eq_ignore_ascii_case(&text) {
+                return Err(refuse("something follows its end".to_owned()));
+            }
             return Ok(Self(ticket.endpoint_addr().clone()));
         }
         let id: PeerId = text.parse().map_err(|error: iroh::KeyParsingError| refuse(error.to_string()))?;
