@@ -261,7 +261,8 @@ async fn request(
 enum Place {
     None { _waiting: Share },
     Served { _counted: Counted, _served: Share },
-    Parked { _counted: Counted, _waits: [Share; 2], why: Option<Box<Refusal>> },
+    // The shares are boxed: they would take as much room of each stream that is served.
+    Parked { _counted: Counted, _waits: Box<[Share; 2]>, why: Option<Box<Refusal>> },
 }
 
 impl Place {
@@ -297,7 +298,7 @@ impl Place {
         let limit = MAX_PARKED_OF_PEER;
         let counted = Counted::within(peer, |peer| &peer.parked, limit);
         let _counted = counted.ok_or(Refusal::TooManyParked { limit })?;
-        let _waits = shared.unknown.parked(shared.knows(peer.id), key)?;
+        let _waits = Box::new(shared.unknown.parked(shared.knows(peer.id), key)?);
         *self = Self::Parked { _counted, _waits, why: why.clone().map(Box::new) };
         Ok(true)
     }

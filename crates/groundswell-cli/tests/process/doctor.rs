@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -108,6 +109,7 @@ fn damage_is_a_problem_and_says_what_to_do() {
     assert_eq!(state(&ran, "identity"), "problem");
     assert!(!key.exists(), "no key is made by looking");
     fs::write(&key, b"short").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(state(&doctor(&dir), "storage"), "problem");
     fs::rename(dir.join("kept"), &key).unwrap();
     assert_eq!(state(&doctor(&dir), "storage"), "ok");
