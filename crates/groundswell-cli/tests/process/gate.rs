@@ -2,9 +2,9 @@
 //! else, and with `--json` it is exact.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
 
-use std::fs;
+use std::{fs, time::Instant};
 
-use crate::common::{Node, Ran, World, run, tool, until};
+use crate::common::{Node, PATIENCE, Ran, World, run, tool, until};
 use crate::raw;
 use groundswell::is_hidden;
 use iroh::{Endpoint, endpoint::presets};
