@@ -16,6 +16,7 @@ use iroh_docs::{
     actor::{OpenOpts, SyncHandle},
     store::{Query, fs::Store as DocsStore},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
@@ -72,7 +73,51 @@ pub(crate) enum Inserted {
 pub(crate) struct Engine {
     path: PathBuf,
     /// `None` while it is being rebuilt, and after the shutdown.
-    handle: RwLock<Option<SyncHandle>>,
+    running: RwLock<Option<Running>>,
+}
+
+/// iroh-docs' thread, and the way to it.
+#[derive(Clone)]
+struct Running {
+    handle: SyncHandle,
+    /// Set when the thread is found to have ended. What was on its way to it then is never answered.
+    gone: CancellationToken,
+}
+
+impl Running {
+    /// Waits for an answer of the thread, as long as there is the thread.
+    async fn ask<T, E: std::fmt::Display>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, Refused<E>> {
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = self.gone.cancelled() => return Err(Refused::Gone),
+        };
+        answer.map_err(|error| {
+            let text = format!("{error:#}");
+            if GONE.iter().any(|gone| text.contains(gone)) {
+                self.gone.cancel();
+            }
+            Refused::Error(error)
+        })
+    }
+}
+
+/// What iroh-docs says of a thread that has ended: its answer was dropped, or nobody takes what is asked.
+const GONE: [&str; 2] = ["channel closed", "sending to iroh_docs actor failed"];
+
+/// Why the thread did not do what it was asked.
+enum Refused<E> {
+    Error(E),
+    Gone,
+}
+
+impl<E: std::fmt::Display> From<Refused<E>> for EngineError {
+    fn from(refused: Refused<E>) -> Self {
+        match refused {
+            Refused::Error(error) => engine(error),
+            Refused::Gone => Self("its thread has ended".to_owned()),
+        }
+    }
 }
 
 impl Engine {
@@ -85,59 +130,67 @@ impl Engine {
             std::fs::remove_file(path).map_err(engine)?;
             store = open_store(path)?;
         }
-        let engine = Self { path: path.to_owned(), handle: RwLock::new(None) };
+        let engine = Self { path: path.to_owned(), running: RwLock::new(None) };
         engine.run(store);
         Ok(engine)
     }
 
     fn run(&self, store: DocsStore) {
-        *write(&self.handle) = Some(SyncHandle::spawn(store, None, "groundswell".to_owned()));
+        let handle = SyncHandle::spawn(store, None, "groundswell".to_owned());
+        *write(&self.running) = Some(Running { handle, gone: CancellationToken::new() });
     }
 
-    fn handle(&self) -> Result<SyncHandle, EngineError> {
-        read(&self.handle).clone().ok_or_else(|| EngineError("it is not running".to_owned()))
+    fn running(&self) -> Result<Running, EngineError> {
+        read(&self.running).clone().ok_or_else(|| EngineError("it is not running".to_owned()))
     }
 
     /// Opens a document for as long as the engine runs. It says whether the engine did not know the document.
     pub(crate) async fn open_document(&self, secret: &NamespaceSecret) -> Result<bool, EngineError> {
-        let (handle, id) = (self.handle()?, secret.id());
+        let (running, id) = (self.running()?, secret.id());
+        let handle = &running.handle;
         let opts = || OpenOpts::default().sync();
-        if handle.get_state(id).await.is_ok() {
+        if running.ask(handle.get_state(id)).await.is_ok() {
             // One handle a document is enough, for as long as the engine runs.
             return Ok(false);
         }
-        if handle.open(id, opts()).await.is_ok() {
+        if running.ask(handle.open(id, opts())).await.is_ok() {
             return Ok(false);
         }
-        handle.import_namespace(Capability::Write(secret.clone())).await.map_err(engine)?;
-        handle.open(id, opts()).await.map_err(engine)?;
+        running.ask(handle.import_namespace(Capability::Write(secret.clone()))).await?;
+        running.ask(handle.open(id, opts())).await?;
         Ok(true)
     }
 
     /// Inserts an entry that carries a timestamp and signatures of its own.
     pub(crate) async fn insert(&self, from: PeerId, entry: SignedEntry) -> Result<Inserted, EngineError> {
         let id = entry.entry().namespace();
-        let inserted = self.handle()?.insert_remote(id, entry, *from.as_bytes(), ContentStatus::Complete).await;
-        match inserted {
+        let running = self.running()?;
+        let insert = running.handle.insert_remote(id, entry, *from.as_bytes(), ContentStatus::Complete);
+        match running.ask(insert).await {
             Ok(()) => Ok(Inserted::Yes),
-            Err(error) if matches!(error.downcast_ref(), Some(InsertError::NewerEntryExists)) => Ok(Inserted::Known),
-            Err(error) => Err(engine(error)),
+            Err(Refused::Error(error)) if matches!(error.downcast_ref(), Some(InsertError::NewerEntryExists)) => {
+                Ok(Inserted::Known)
+            }
+            Err(refused) => Err(refused.into()),
         }
     }
 
     /// Makes durable what was inserted.
     pub(crate) async fn flush(&self) -> Result<(), EngineError> {
-        self.handle()?.flush_store().await.map_err(engine)
+        let running = self.running()?;
+        Ok(running.ask(running.handle.flush_store()).await?)
     }
 
     /// Removes a document with all its entries.
     pub(crate) async fn drop_document(&self, id: NamespaceId) -> Result<(), EngineError> {
-        self.handle()?.drop_replica(id).await.map_err(engine)
+        let running = self.running()?;
+        Ok(running.ask(running.handle.drop_replica(id)).await?)
     }
 
     /// The message that begins a reconciliation of a document.
     pub(crate) async fn first_message(&self, id: NamespaceId) -> Result<ProtocolMessage, EngineError> {
-        self.handle()?.sync_initial_message(id).await.map_err(engine)
+        let running = self.running()?;
+        Ok(running.ask(running.handle.sync_initial_message(id)).await?)
     }
 
     /// The answer to a message of a reconciliation that has passed the [gate](super::gate), if there is one.
@@ -147,9 +200,10 @@ impl Engine {
         message: ProtocolMessage,
         from: PeerId,
     ) -> Result<Option<ProtocolMessage>, EngineError> {
-        let outcome = SyncOutcome::default();
-        let processed = self.handle()?.sync_process_message(id, message, *from.as_bytes(), outcome).await;
-        processed.map(|(reply, _)| reply).map_err(engine)
+        let running = self.running()?;
+        let process = running.handle.sync_process_message(id, message, *from.as_bytes(), SyncOutcome::default());
+        let (reply, _) = running.ask(process).await?;
+        Ok(reply)
     }
 
     /// Whether the engine answers, and its store can be written.
@@ -159,8 +213,8 @@ impl Engine {
 
     /// Whether the engine answers, and has this document open.
     pub(crate) async fn is_healthy(&self, id: NamespaceId) -> bool {
-        let Ok(handle) = self.handle() else { return false };
-        match tokio::time::timeout(HEALTH_PATIENCE, handle.get_state(id)).await {
+        let Ok(running) = self.running() else { return false };
+        match tokio::time::timeout(HEALTH_PATIENCE, running.ask(running.handle.get_state(id))).await {
             Ok(Ok(state)) => state.sync,
             Ok(Err(_)) | Err(_) => false,
         }
@@ -175,12 +229,13 @@ impl Engine {
 
     /// Ends the engine; what was inserted is made durable.
     pub(crate) async fn stop(&self) {
-        let Some(handle) = write(&self.handle).take() else { return };
+        let Some(running) = write(&self.running).take() else { return };
         // The store closes its file when it is dropped, which may block, as may the last handle.
-        match tokio::time::timeout(HEALTH_PATIENCE, handle.shutdown()).await {
-            Ok(store) => drop(tokio::task::spawn_blocking(move || drop((store, handle))).await),
+        let stopped = tokio::time::timeout(HEALTH_PATIENCE, running.ask(running.handle.shutdown())).await;
+        match stopped.map(Result::ok) {
+            Ok(store) => drop(tokio::task::spawn_blocking(move || drop((store, running))).await),
             // Its thread hangs, and would hang who joins it.
-            Err(_) => std::mem::forget(handle),
+            Err(_) => std::mem::forget(running),
         }
     }
 }
@@ -251,14 +306,14 @@ fn inspect(store: &mut DocsStore, storage: &Storage, documents: &[Arc<Identity>]
 impl Engine {
     /// Ends its thread behind the back of whoever uses it.
     pub(crate) async fn die(&self) {
-        let handle = self.handle().unwrap();
-        drop(handle.shutdown().await.unwrap());
+        let running = self.running().unwrap();
+        drop(running.handle.shutdown().await.unwrap());
     }
 
     /// Whether it has this entry, or a newer one.
     pub(crate) async fn has(&self, id: NamespaceId, author: iroh_docs::AuthorId, key: [u8; 32], counter: u64) -> bool {
         let key = bytes::Bytes::copy_from_slice(&key);
-        let entry = self.handle().unwrap().get_exact(id, author, key, true).await.unwrap();
+        let entry = self.running().unwrap().handle.get_exact(id, author, key, true).await.unwrap();
         entry.is_some_and(|entry| entry.timestamp() >= counter)
     }
 }
@@ -355,11 +410,15 @@ mod tests {
         short.extend([0; 32]);
         let message: ProtocolMessage = groundswell_core::encoding::decode(&short).unwrap();
         let patience = std::time::Duration::from_secs(30);
-        let waiting = tokio::time::timeout(patience, engine.process(secret.id(), message, peer()));
-        assert!(waiting.await.expect("it is told").is_err());
-        assert!(!engine.answers().await);
-        assert!(engine.insert(peer(), entry(&secret, &ours, &[2; 32], 2)).await.is_err());
-        engine.rebuild().await.unwrap();
+        // What is asked while the thread ends is never answered by it.
+        let told = async {
+            assert!(engine.process(secret.id(), message, peer()).await.is_err());
+            assert!(!engine.answers().await);
+            assert!(engine.insert(peer(), entry(&secret, &ours, &[2; 32], 2)).await.is_err());
+            assert!(engine.drop_document(secret.id()).await.is_err());
+            engine.rebuild().await.unwrap();
+        };
+        tokio::time::timeout(patience, told).await.expect("whoever asks is told");
         engine.open_document(&secret).await.unwrap();
         assert!(engine.answers().await);
         assert!(engine.has(secret.id(), ours.id(), [1; 32], 1).await);
