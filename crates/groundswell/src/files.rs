@@ -107,14 +107,27 @@ pub(crate) fn keep_room(dir: &Path, name: &str, bytes: u64) {
     if fs::metadata(&path).is_ok_and(|found| found.len() >= bytes) {
         return;
     }
-    let kept = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&path);
-    let kept = kept.and_then(|file| allocate(&file, bytes));
+    let file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&path);
+    // A start on a full disk has used some of the room: what is left of it is kept for the next one.
+    let kept = file.and_then(|file| {
+        let parts = (1..=ROOM_PARTS).rev();
+        let mut last = Ok(());
+        for part in parts {
+            last = file.set_len(0).and_then(|()| allocate(&file, bytes / ROOM_PARTS * part));
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    });
     if let Err(error) = kept {
         tracing::debug!(%error, "no room is kept on the disk");
-        // Less than is needed may be just what somebody else needs.
         let _ = fs::remove_file(&path);
     }
 }
+
+/// In steps of which part of the whole less room is tried.
+const ROOM_PARTS: u64 = 16;
 
 /// Takes the blocks of a file without writing them.
 #[cfg(target_os = "linux")]
