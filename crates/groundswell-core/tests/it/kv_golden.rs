@@ -229,5 +229,5 @@ fn the_directory_holds_nothing_else() {
     let known = known.chain(to_machine().into_iter().map(|(name, _)| name));
     let known = known.chain(to_manager().into_iter().map(|(name, _)| name));
     let known = known.chain(messages().into_iter().map(|(name, _)| name));
-    GOLDEN.holds_only(known.chain(["kv-hello", "document-key", "commitment", "pin"]));
+    GOLDEN.holds_only(known.chain(["kv-hello", "document-key", "commitment", "pin", "release"]));
 }
