@@ -278,14 +278,15 @@ impl TideCell {
         read(&self.state).killed
     }
 
-    /// Makes durable changes visible. Readers are woken by [`TideCell::wake`], once the rock
-    /// can be read too.
-    pub(crate) fn commit(&self, changes: Changes) {
+    /// Makes durable changes visible, and the rock with them: whoever has seen where the tide stands finds a rock that
+    /// is no older, and no rock is ahead of its tide. Readers are woken by [`TideCell::wake`].
+    pub(crate) fn commit(&self, changes: Changes, show_rock: impl FnOnce()) {
         let mut state = write(&self.state);
         state.replacing = false;
         if let Some(body) = &mut state.body {
             body.tide.commit(changes);
         }
+        show_rock();
     }
 
     /// The source says that this is everything, up to this aeon.

@@ -338,14 +338,16 @@ impl Driver {
                         }
                         TideKey::Replica(_) => Access::secret(),
                     };
+                    // Nobody can have this rock before the cell has it.
+                    entry.fold.close(Some(at));
                     entry.cell.begin(Body { lake, tide, backing, rock: entry.fold.slot(), access });
                     entry.cell.set_replacing(false);
                 }
-                None => entry.cell.commit(staged.changes),
+                None => {
+                    let fold = &mut entry.fold;
+                    entry.cell.commit(staged.changes, || fold.close(Some(at)));
+                }
             }
-            // Then the rock, then the readers: whoever is told of a wave finds a rock that has
-            // it, and no rock is ahead of its tide.
-            entry.fold.close(Some(at));
             entry.cell.wake();
         }
     }

@@ -163,6 +163,40 @@ async fn a_slow_wash_delays_its_own_path_alone() {
     world.pair.publisher.shutdown().await.unwrap();
 }
 
+/// A replica's two rocks change places at the moment at which its aeon changes: whoever has seen an aeon, without waiting for
+/// an event, finds a rock that has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rock_is_never_behind_an_aeon_that_was_seen() {
+    let pair = Pair::new().await;
+    let sums = pair.publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
+    let inbox = pair.follower.agent("main").unwrap().subscriptions::<Sum>("/sum").await.unwrap();
+    let source = Source::new(pair.publisher.id(), "main", "/sum").unwrap();
+    sums.open("/sum").await.unwrap();
+    inbox.follow(source.clone()).await.unwrap();
+    let giving = tokio::spawn(async move {
+        for _ in 0..300 {
+            sums.give_all("/sum", [1; 20]).await.unwrap();
+        }
+    });
+    let mut looks = 0_u64;
+    loop {
+        let Some(seen) = inbox.read()[&source].cursor else { continue };
+        let (sum, aeon) = inbox.with_rock(&source, |sum, aeon| (*sum, aeon)).await.unwrap();
+        assert!(aeon >= seen.aeon, "the rock is at {aeon}, and {} was seen", seen.aeon);
+        assert_eq!(sum.unsigned_abs(), aeon.0);
+        looks += 1;
+        if aeon == Aeon(6_000) {
+            break;
+        }
+        if looks.is_multiple_of(64) {
+            tokio::task::yield_now().await;
+        }
+    }
+    giving.await.unwrap();
+    pair.follower.shutdown().await.unwrap();
+    pair.publisher.shutdown().await.unwrap();
+}
+
 /// What is asked of a replica while its wash runs comes after it, in order; to quit it waits for nothing, and following it
 /// again begins anew.
 #[tokio::test(flavor = "multi_thread")]
