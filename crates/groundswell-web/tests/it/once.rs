@@ -22,9 +22,7 @@ async fn waves_are_given_once() {
     give("sale-1", json!({ "waves": [7] })).await.problem(409, "id-reused");
     let elsewhere = "/api/v1/publication/waves?path=/other&lake=sum";
     send(&node, "POST", elsewhere, "sale-1", r#"{"waves":[100]}"#).await.problem(409, "id-reused");
-    for key in ["", &"x".repeat(129)] {
-        give(key, json!({ "waves": [1] })).await.problem(400, "bad-request");
-    }
+    give(&"x".repeat(129), json!({ "waves": [1] })).await.problem(400, "bad-request");
     let two = [("idempotency-key", "a"), ("idempotency-key", "b"), JSON];
     node.http.send("POST", waves, &two, r#"{"waves":[1]}"#).await.problem(400, "bad-request");
     let rock = node.http.get("/api/v1/publication?path=/till").await.well()["rock"].clone();
@@ -46,6 +44,6 @@ async fn keys_are_written_once() {
     machine.http.put(entry, "400").await.well();
     assert_eq!(send(&machine, "DELETE", entry, "2", "").await.well(), json!({ "deleted": true }));
     assert_eq!(machine.http.get(entry).await.body, "400");
-    send(&machine, "PUT", entry, "", "1").await.problem(400, "bad-request");
+    send(&machine, "PUT", entry, &"x".repeat(129), "1").await.problem(400, "bad-request");
     machine.stop().await;
 }
