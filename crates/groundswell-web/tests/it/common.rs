@@ -305,6 +305,13 @@ impl Client {
                 say("authorization", &format!("Bearer {token}"));
             }
             headers.iter().for_each(|(name, value)| say(name, value));
+            // A header that is named twice is sent twice.
+            for (at, (name, value)) in headers.iter().enumerate() {
+                if headers[..at].iter().any(|(before, _)| before == name) {
+                    let name: hyper::header::HeaderName = name.parse().unwrap();
+                    request.headers_mut().append(name, value.parse().unwrap());
+                }
+            }
             sender.send_request(request).await.unwrap().into_parts()
         })
         .await
