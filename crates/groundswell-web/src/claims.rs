@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     limits::{CLAIM_DEADLINE, MAX_CLAIMS, MAX_PENDING_CLAIMS},
-    problem::{Kind, Problem},
+    problem::{self, Kind, Problem},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -125,7 +125,7 @@ impl Claims {
 
     /// Claims the machine of a ticket, up to its PIN.
     pub(crate) async fn begin(self: &Arc<Self>, manager: &Manager, ticket: &str) -> Result<ClaimView, Problem> {
-        let ticket: ClaimTicket = ticket.trim().parse()?;
+        let ticket: ClaimTicket = problem::ticket(ticket)?;
         let pending = self.locked().values().filter(|claim| !claim.view.state.is_over()).count();
         if pending >= MAX_PENDING_CLAIMS {
             let detail = format!("{pending} claims wait for an answer: answer them, or wait a minute");

@@ -1,5 +1,7 @@
 //! What was not done, and why: a problem document (RFC 9457) for every error of the library.
 
+use std::str::FromStr;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -263,24 +265,50 @@ macro_rules! bad_requests {
 
 bad_requests!(CursorError);
 
-impl From<TicketError> for Problem {
-    /// What looks like a ticket or an id, and leads to nobody, is well-formed: it was copied with a mistake.
-    fn from(error: TicketError) -> Self {
-        let base32 = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'2'..=b'7'));
-        let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let text = error.text();
-        let looks_right = match text.len() {
-            64 if hex(text) => true,
-            52 if base32(text) => true,
-            _ => text.strip_prefix("endpoint").is_some_and(|rest| !rest.is_empty() && base32(rest)),
-        };
-        Self::new(if looks_right { Kind::UnknownPeer } else { Kind::BadRequest }, error)
+/// The ticket, or the id, that a request names. What looks like one and leads to nobody is well-formed: it was copied with
+/// a mistake.
+pub(crate) fn ticket<T: FromStr<Err = TicketError>>(text: &str) -> Result<T, Problem> {
+    let text = text.trim();
+    text.parse().map_err(|error| {
+        let kind = if looks_like_a_ticket(text) { Kind::UnknownPeer } else { Kind::BadRequest };
+        Problem::new(kind, error)
+    })
+}
+
+/// Whether a text has the form of a ticket or an id, as `openapi.json` describes it.
+fn looks_like_a_ticket(text: &str) -> bool {
+    let base32 = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'2'..=b'7'));
+    let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    // A ticket for a claim may have a secret behind it.
+    let text = match text.split_once('.') {
+        Some((text, secret)) if secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()) => text,
+        Some(_) => return false,
+        None => text,
+    };
+    match text.len() {
+        64 if hex(text) => true,
+        52 if base32(text) => true,
+        _ => text.strip_prefix("endpoint").is_some_and(|rest| !rest.is_empty() && base32(rest)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ticket_with_a_mistake_is_told_from_what_is_no_ticket() {
+        let kind_of = |text: &str| ticket::<groundswell::ClaimTicket>(text).map(drop).map_err(|problem| problem.kind);
+        let (hex, base32, secret) = ("f".repeat(64), "a".repeat(52), "0Aa".repeat(11).split_off(1));
+        for mistaken in ["endpointaaaa", &hex, &base32, &format!("{hex}.{secret}"), &format!("endpointab2.{secret}")] {
+            assert_eq!(kind_of(mistaken), Err(Kind::UnknownPeer), "{mistaken}");
+        }
+        for other in
+            ["", "x", "endpoint", "endpoint!", &hex[1..], &format!("{hex}."), &format!("{hex}.{}", &secret[1..])]
+        {
+            assert_eq!(kind_of(other), Err(Kind::BadRequest), "{other}");
+        }
+    }
 
     #[test]
     fn every_kind_has_a_word_of_its_own_that_the_page_lists() {

@@ -124,6 +124,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
         match (keys.next(), keys.next()) {
             (None, _) => Ok(Self(None)),
             (Some(_), Some(_)) => Err(Problem::bad("there is more than one Idempotency-Key: give one")),
+            // Others are read in one way here and in another way there.
+            (Some(key), None) if !key.as_bytes().iter().all(u8::is_ascii_graphic) => {
+                Err(Problem::bad("an Idempotency-Key is 1 to 128 visible characters of ASCII, without spaces"))
+            }
             (Some(key), None) => {
                 let id = WriteId::new(key.as_bytes());
                 Ok(Self(Some(id.map_err(|error| Problem::bad(format!("the Idempotency-Key: {error}")))?)))

@@ -549,13 +549,6 @@ impl TicketError {
     }
 }
 
-impl TicketError {
-    /// The text that is no ticket.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-}
-
 /// What a panic said, as far as it can be told.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);

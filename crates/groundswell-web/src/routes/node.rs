@@ -17,6 +17,7 @@ use crate::{
     app::Inner,
     body::{json, read_json},
     limits::MAX_JSON_BYTES,
+    problem,
 };
 
 pub(super) async fn openapi() -> Response {
@@ -46,7 +47,7 @@ pub(super) struct Ticket {
 
 pub(super) async fn add_peer(State(app): State<Arc<Inner>>, body: Body) -> Answer {
     let Ticket { ticket } = read_json(body, MAX_JSON_BYTES).await?;
-    let ticket: PeerTicket = ticket.trim().parse()?;
+    let ticket: PeerTicket = problem::ticket(&ticket)?;
     let peer = app.subject.node().add_peer(&ticket).await?;
     json(&json!({ "peer": peer.to_string() }))
 }

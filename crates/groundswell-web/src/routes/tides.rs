@@ -13,7 +13,7 @@ use crate::{
     body::{Named, json, json_with, read_json, whole},
     lakes::{DEFAULT_AGENT, LakeError, RuleChange, State as LakeState, Tide},
     limits::{MAX_JSON_BYTES, MAX_WAVES_BYTES},
-    problem::Problem,
+    problem::{self, Problem},
     query::Query,
     topics::source_of,
     views::{AccessView, RuleView},
@@ -172,7 +172,7 @@ enum AccessChange {
 }
 
 fn ids(peers: &[String]) -> Result<Vec<PeerId>, Problem> {
-    peers.iter().map(|peer| Ok(peer.parse::<PeerTicket>()?.peer())).collect()
+    peers.iter().map(|peer| Ok(problem::ticket::<PeerTicket>(peer)?.peer())).collect()
 }
 
 pub(super) async fn access(State(app): State<Arc<Inner>>, query: Query, body: Body) -> Answer {

@@ -11,7 +11,7 @@ use crate::{
     events::{Data, Item, Part},
     lakes::{Begin, LakeEvent, Rocks, Surf},
     limits::MAX_LAST_WAVES,
-    problem::Problem,
+    problem::{self, Problem},
     query::Query,
     sse::{self, Feed},
 };
@@ -44,7 +44,7 @@ pub(super) fn surf_of(query: &Query, resume: &Resume) -> Result<(Surf, Part), Pr
 
 /// The source that a query names; the addresses in a ticket are remembered.
 pub(crate) async fn source_of(node: &Node, query: &Query) -> Result<Source, Problem> {
-    let ticket: PeerTicket = query.needed("peer")?.parse()?;
+    let ticket: PeerTicket = problem::ticket(query.needed("peer")?)?;
     let (agent, path) = (query.agent()?, query.path()?);
     Ok(Source { peer: node.add_peer(&ticket).await?, agent, path })
 }
