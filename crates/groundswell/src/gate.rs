@@ -8,11 +8,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use iroh::{
     Endpoint,
-    endpoint::{Accepting, Connection, Incoming, WeakConnectionHandle},
+    endpoint::{Accepting, Connection, Incoming, IncomingAddr, WeakConnectionHandle},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,8 @@ use tracing::{debug, info};
 use crate::{
     kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
     limits::{
-        HELLO_TIMEOUT, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_HALF_OPEN, MAX_KNOWN, MAX_STRANGERS, VALIDATE_ABOVE,
+        CROWDED_NEWCOMERS_PER_SECOND, HELLO_TIMEOUT, MAX_CONNECTIONS_OF_PEER, MAX_CROWDED_TURNS, MAX_FOLLOWERS,
+        MAX_HALF_OPEN, MAX_KNOWN, MAX_STRANGERS, TURN_KEPT, VALIDATE_ABOVE,
     },
     network::{ALPN, CloseCode},
     peers,
@@ -48,8 +50,12 @@ pub(crate) struct Gate(Mutex<Places>);
 #[derive(Default)]
 struct Places {
     next: u64,
+    /// Newcomers that come while the node is crowded.
+    turns: Turns,
     /// Handshakes that are under way, the oldest first, and how each is given up.
     half_open: BTreeMap<u64, CancellationToken>,
+    /// How many more are under way with addresses of chosen peers. No other peer gives these up.
+    of_chosen: usize,
     /// The connections of strangers, the oldest first.
     strangers: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
     followers: usize,
@@ -63,10 +69,50 @@ struct Visitor {
     connections: Vec<u64>,
 }
 
+/// The turns of newcomers, one after the other. Nothing is kept of a newcomer but its address, since QUIC sends its first
+/// packet again: whoever comes again at its turn is taken.
+#[derive(Default)]
+struct Turns {
+    of: HashMap<String, Instant>,
+    /// The first turn that nobody has.
+    free: Option<Instant>,
+}
+
+impl Turns {
+    /// Whether the newcomer from this address is taken now. If not, it has a turn, as far as there are any.
+    fn take(&mut self, from: &str, now: Instant) -> bool {
+        let each = Duration::from_secs(1) / CROWDED_NEWCOMERS_PER_SECOND;
+        if let Some(turn) = self.of.get(from) {
+            let is_its_turn = *turn <= now;
+            if is_its_turn {
+                self.of.remove(from);
+            }
+            return is_its_turn;
+        }
+        let free = self.free.map_or(now, |free| free.max(now));
+        if free <= now || self.of.len() >= MAX_CROWDED_TURNS {
+            self.of.retain(|_, turn| *turn + TURN_KEPT > now);
+        }
+        if free > now {
+            if self.of.len() >= MAX_CROWDED_TURNS {
+                return false;
+            }
+            self.of.insert(from.to_owned(), free);
+        }
+        self.free = Some(free + each);
+        free <= now
+    }
+}
+
 impl Places {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Whether newcomers come faster than strangers leave.
+    fn is_crowded(&self) -> bool {
+        self.strangers.len() >= MAX_STRANGERS || self.half_open.len() >= MAX_HALF_OPEN / 2
     }
 
     /// Takes a place for a connection of a peer, which the peer's others share the class of.
@@ -190,7 +236,7 @@ impl Gate {
     /// How many handshakes are under way, and how many connections there are of strangers, followers, and known peers.
     pub(crate) fn counts(&self) -> [usize; 4] {
         let places = lock(&self.0);
-        [places.half_open.len(), places.strangers.len(), places.followers, places.known]
+        [places.half_open.len() + places.of_chosen, places.strangers.len(), places.followers, places.known]
     }
 }
 
@@ -210,15 +256,20 @@ impl Drop for Place {
 /// A handshake that is under way, until it is dropped.
 struct Handshake {
     shared: Arc<Shared>,
-    number: u64,
+    /// `None` where the address is of a chosen peer.
+    number: Option<u64>,
     given_up: CancellationToken,
 }
 
 impl Handshake {
     /// Begins one, and gives up the oldest where there are too many.
-    fn begin(shared: &Arc<Shared>) -> Self {
+    fn begin(shared: &Arc<Shared>, of_chosen: bool) -> Self {
         let given_up = CancellationToken::new();
         let mut places = lock(&shared.gate.0);
+        if of_chosen {
+            places.of_chosen += 1;
+            return Self { shared: shared.clone(), number: None, given_up };
+        }
         let number = places.number();
         places.half_open.insert(number, given_up.clone());
         if places.half_open.len() > MAX_HALF_OPEN
@@ -227,13 +278,17 @@ impl Handshake {
             oldest.cancel();
         }
         drop(places);
-        Self { shared: shared.clone(), number, given_up }
+        Self { shared: shared.clone(), number: Some(number), given_up }
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        lock(&self.shared.gate.0).half_open.remove(&self.number);
+        let mut places = lock(&self.shared.gate.0);
+        match self.number {
+            Some(number) => drop(places.half_open.remove(&number)),
+            None => places.of_chosen -= 1,
+        }
     }
 }
 
@@ -257,7 +312,11 @@ pub(crate) fn open(shared: &Arc<Shared>, endpoint: Endpoint) {
 /// Begins a handshake in a task of its own; with a newcomer that has not shown that its address is its own, only while few
 /// are under way.
 fn receive(shared: &Arc<Shared>, incoming: Incoming) {
-    let many = lock(&shared.gate.0).half_open.len() >= VALIDATE_ABOVE;
+    let (many, crowded) = {
+        let places = lock(&shared.gate.0);
+        let under_way = places.half_open.len() + places.of_chosen;
+        (under_way >= VALIDATE_ABOVE || places.is_crowded(), places.is_crowded())
+    };
     if many && !incoming.remote_addr_validated() {
         shared.metrics.addresses_validated.add(1);
         if let Err(error) = incoming.retry() {
@@ -265,7 +324,21 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming) {
         }
         return;
     }
-    let handshake = Handshake::begin(shared);
+    let of_chosen = match incoming.remote_addr() {
+        IncomingAddr::Ip(at) => shared.peers.is_of_chosen(at),
+        IncomingAddr::Relay { endpoint_id, .. } => shared.knows(endpoint_id),
+        _ => false,
+    };
+    let taken = !crowded || of_chosen || {
+        let from = format!("{:?}", incoming.remote_addr());
+        lock(&shared.gate.0).turns.take(&from, Instant::now())
+    };
+    if !taken {
+        shared.metrics.newcomers_put_off.add(1);
+        incoming.ignore();
+        return;
+    }
+    let handshake = Handshake::begin(shared, of_chosen);
     match incoming.accept() {
         Ok(accepting) => {
             let met = meet(shared.clone(), accepting, handshake);
@@ -321,4 +394,38 @@ fn hand_over(shared: &Arc<Shared>, connection: Connection, place: Place) {
             () = closed.cancelled() => {}
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many come at once, and however often: so many a second are taken, each in its turn.
+    #[test]
+    fn newcomers_are_taken_one_after_the_other_whoever_asks_most() {
+        let (mut turns, begun) = (Turns::default(), Instant::now());
+        let mut taken = Vec::new();
+        for ms in 0..5_000 {
+            let now = begun + Duration::from_millis(ms);
+            // A hundred that ask all the time, and one that comes late and asks once a second.
+            let eager = (0..100).map(|n| format!("eager {n}"));
+            let patient = (ms >= 1_000 && ms % 1_000 == 0).then(|| "patient".to_owned());
+            taken.extend(eager.chain(patient).filter(|from| turns.take(from, now)));
+        }
+        let most = 5 * CROWDED_NEWCOMERS_PER_SECOND as usize + 1;
+        assert!(taken.len() <= most && taken.len() + 5 >= most, "{} of {most}", taken.len());
+        assert!(taken.contains(&"patient".to_owned()), "it is not kept out by those who ask more often");
+    }
+
+    #[test]
+    fn turns_are_few_and_those_that_nobody_takes_are_given_to_others() {
+        let (mut turns, begun) = (Turns::default(), Instant::now());
+        for n in 0..2 * MAX_CROWDED_TURNS {
+            turns.take(&n.to_string(), begun);
+        }
+        assert_eq!(turns.of.len(), MAX_CROWDED_TURNS);
+        let last = begun + Duration::from_secs(1) / CROWDED_NEWCOMERS_PER_SECOND * 2_000;
+        assert!(!turns.take("late", begun), "there are no more turns");
+        assert!(turns.take("late", last + TURN_KEPT) && turns.of.is_empty());
+    }
 }

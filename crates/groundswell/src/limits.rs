@@ -38,18 +38,22 @@ pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// several round trips of the worst line, and no longer, since each takes a place meanwhile.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many bytes may be on their way to this node on all streams of a connection (64 KiB) until its peer has said hello,
-/// and afterwards unless this node follows the peer or shares a document with it. Nobody else sends more than
-/// requests, of which eight fit.
-pub const STRANGER_WINDOW_BYTES: u32 = 64 * 1024;
+/// How many bytes may be on their way to this node on all streams of a connection (16 KiB) until its peer has said hello: twice
+/// the largest frame that may come by then. What is received and not read holds the buffers in which the packets came,
+/// which others share, so that it may cost several times as much.
+pub const STRANGER_WINDOW_BYTES: u32 = 16 * 1024;
+
+/// The same after the hello (64 KiB), unless this node follows the peer or shares a document with it. Nobody else
+/// sends more than requests, of which eight fit.
+pub const FOLLOWER_WINDOW_BYTES: u32 = 64 * 1024;
 
 /// How many streams a connection may have open until its peer has said hello (4): one for the hello of a subscriber, which
 /// goes one way, and three that go both ways, of which a document or a claim needs one.
 pub const STRANGER_STREAMS: u32 = 4;
 
 /// How many connections of strangers there are at once: peers that this node does not know and has not served anything
-/// yet. Beyond it the oldest of them is closed. At 75 KiB each they cost 10 MiB.
-pub const MAX_STRANGERS: usize = 128;
+/// yet. Beyond it the oldest of them is closed. At 75 to 115 KiB each they cost 10 MiB.
+pub const MAX_STRANGERS: usize = 96;
 
 /// How many connections of followers there are at once: peers that this node does not know, and that read something
 /// here. Whoever would be one more is refused, and asks again later.
@@ -60,17 +64,33 @@ pub const MAX_FOLLOWERS: usize = 2_048;
 /// its paths.
 pub const MAX_KNOWN: usize = 65_536;
 
-/// How many handshakes are under way at once. Beyond it the oldest of them is given up: a handshake that is meant takes two
-/// round trips, so that it is over long before 64 newer ones have come.
-pub const MAX_HALF_OPEN: usize = 64;
+/// How many handshakes are under way at once with addresses that are not known. Beyond it the oldest of them is given up: a handshake
+/// that is meant takes two round trips, so that it is over long before 32 newer ones have come.
+pub const MAX_HALF_OPEN: usize = 32;
 
 /// How many handshakes are under way before the address of a newcomer is validated first, by a QUIC Retry: it costs an honest peer
 /// one round trip, and one that lies about its address everything.
-pub const VALIDATE_ABOVE: usize = 16;
+pub const VALIDATE_ABOVE: usize = 8;
 
 /// How many streams a peer that this node does not know may open beside those that have a place (64): enough to ask for
 /// many paths in one round trip. Each that takes a place allows another.
 pub const FRESH_STREAMS: u32 = 64;
+
+/// How many newcomers from addresses that are not known a node takes in a second while it is crowded, that is while the places of strangers, or
+/// half of those of handshakes, are taken (64): a handshake costs a few milliseconds of a processor with all that comes
+/// of it, so that they take a third of one at most.
+pub const CROWDED_NEWCOMERS_PER_SECOND: u32 = 64;
+
+/// How many newcomers have a turn while a node is crowded (1,024, which is 16 s of them): all that come again within the
+/// time that they dial.
+pub const MAX_CROWDED_TURNS: usize = 1_024;
+
+/// For how long such a turn is kept that nobody takes (8 s): QUIC sends a first packet again after 1, 3 and 7 s.
+pub const TURN_KEPT: Duration = Duration::from_secs(8);
+
+/// How many addresses of chosen peers are known, which the limit above does not concern: four of each that is
+/// remembered.
+pub const MAX_KNOWN_ADDRESSES: usize = 4 * MAX_REMEMBERED_PEERS;
 
 /// How many streams of peers that this node does not know may wait at once, for their request or for a path that
 /// is not available: about 3 KiB each, 12 MiB in all. Beyond it a request is refused.

@@ -70,6 +70,8 @@ counters! {
     handshakes_given_up,
     /// Newcomers that had to show first that their address is their own, since many handshakes were under way.
     addresses_validated,
+    /// First packets of newcomers that were ignored, since the node was crowded and takes so many a second.
+    newcomers_put_off,
     /// Connections that were refused for who the peer is: one with too many, unknown to a private node, or without room.
     connections_refused,
     /// Connections of strangers that were closed to make room for newer ones.

@@ -19,7 +19,7 @@ use crate::{
     Moment,
     error::OpenError,
     limits::{
-        IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_PARKED_OF_PEER,
+        FOLLOWER_WINDOW_BYTES, IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_PARKED_OF_PEER,
         MAX_SUBSCRIPTIONS_OF_PEER, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES, STRANGER_STREAMS, STRANGER_WINDOW_BYTES,
     },
 };
@@ -169,6 +169,11 @@ pub(crate) const STREAMS: u32 = MAX_SUBSCRIPTIONS_OF_PEER + MAX_PARKED_OF_PEER +
 /// Lets a peer that has said hello open so many streams.
 pub(crate) fn allow_streams(connection: &Connection, streams: u32) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams.min(STREAMS)));
+}
+
+/// A peer that has said hello may send requests.
+pub(crate) fn allow_requests(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(FOLLOWER_WINDOW_BYTES));
 }
 
 /// A peer that this node follows, or shares a document with, has much to send.

@@ -166,9 +166,11 @@ impl NodeBuilder {
         }
         let remembered = store.meta(META_PRIVATE).map_err(unusable)?.map(|is| is == [1]);
         let private = self.private.or(remembered).unwrap_or(self.private_at_first);
-        if remembered != Some(private) {
-            let written = store.write(&[Write::Meta { key: META_PRIVATE, value: &[u8::from(private)] }]);
-            written.map_err(|error| OpenError::of_write(&self.data_dir, error))?;
+        if remembered != Some(private) && (private || self.private.is_some()) {
+            // Without it the next start has to be told again, which is no reason not to run on a full disk.
+            if let Err(error) = store.write(&[Write::Meta { key: META_PRIVATE, value: &[u8::from(private)] }]) {
+                warn!(%error, private, "whether the node is private is not remembered: say it again at the next start");
+            }
         }
         let followers = Arc::new(Followers::load(store.meta(META_FOLLOWERS).map_err(unusable)?.as_deref()));
         let catalog = Arc::<Catalog>::default();
@@ -184,6 +186,8 @@ impl NodeBuilder {
         let mut chosen = store.peers().map_err(unusable)?;
         chosen.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
         let mut told: Vec<_> = chosen.into_iter().map(|(addr, _)| addr).collect();
+        let peers = Peers::default();
+        told.iter().for_each(|addr| peers.choose(addr));
         // A private node has followers only among those that it knows.
         told.extend(followers.all().into_iter().filter(|_| !private));
         told.truncate(MAX_ANNOUNCED_PEERS);
@@ -198,7 +202,7 @@ impl NodeBuilder {
             store,
             driver,
             catalog,
-            peers: Peers::default(),
+            peers,
             private,
             gate: Gate::default(),
             unknown: Unknown::default(),
@@ -429,6 +433,7 @@ impl Node {
         let shared = &self.0.shared;
         if !ticket.0.is_empty() && ticket.peer() != shared.id {
             let addr = shared.peers.learn(&ticket.0);
+            shared.peers.choose(&addr);
             let asked = shared.driver.ask(|reply| Command::Peer { addr, reply: Some(reply) }).await;
             asked.map_err(WriteError::from)??;
         }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -28,9 +29,10 @@ use crate::{
     gate::{Gate, Place},
     limits::{
         BACKOFF_FIRST, BACKOFF_LAST, BOTH_DIALLED, DIAL_TIMEOUT, FRESH_STREAMS, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER,
+        MAX_KNOWN_ADDRESSES,
     },
     moves::{NEXT_TRY, TRIED_FOR},
-    network::{ALPN, CloseCode, STREAMS, allow_streams, lost_at, widen},
+    network::{ALPN, CloseCode, STREAMS, allow_requests, allow_streams, lost_at, widen},
     serve,
     shared::Shared,
     source::PeerId,
@@ -58,7 +60,11 @@ pub(crate) enum Link {
 
 /// Every peer that this node is connected to, or wants to be.
 #[derive(Default)]
-pub(crate) struct Peers(Mutex<HashMap<PeerId, Arc<Peer>>>);
+pub(crate) struct Peers {
+    all: Mutex<HashMap<PeerId, Arc<Peer>>>,
+    /// Where peers were reached that the owner of this node has chosen.
+    chosen_at: Mutex<HashMap<SocketAddr, PeerId>>,
+}
 
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
@@ -107,7 +113,7 @@ impl PeerState {
 impl Peers {
     /// Does something with the state of a peer, new if need be, before it could be forgotten.
     fn with<T>(&self, id: PeerId, act: impl FnOnce(&mut PeerState) -> T) -> (Arc<Peer>, T) {
-        let mut peers = lock(&self.0);
+        let mut peers = lock(&self.all);
         let peer = match peers.entry(id) {
             Entry::Occupied(peer) => peer.get().clone(),
             Entry::Vacant(slot) => slot.insert(Arc::new(Peer::new(id))).clone(),
@@ -123,15 +129,30 @@ impl Peers {
 
     /// Whether there is a way to the peer that needs no look-up.
     pub(crate) fn knows_address(&self, id: PeerId) -> bool {
-        lock(&self.0).get(&id).is_some_and(|peer| {
+        lock(&self.all).get(&id).is_some_and(|peer| {
             let state = lock(&peer.state);
             !state.connections.is_empty() || state.addr.as_ref().is_some_and(|addr| !addr.is_empty())
         })
     }
 
+    /// Notes where a peer was reached that the owner of this node has chosen.
+    pub(crate) fn choose(&self, addr: &EndpointAddr) {
+        let mut chosen = lock(&self.chosen_at);
+        for at in addr.ip_addrs() {
+            if chosen.len() < MAX_KNOWN_ADDRESSES {
+                chosen.insert(*at, addr.id);
+            }
+        }
+    }
+
+    /// Whether a chosen peer was reached there.
+    pub(crate) fn is_of_chosen(&self, at: SocketAddr) -> bool {
+        lock(&self.chosen_at).contains_key(&at)
+    }
+
     /// Whether this node follows the peer.
     pub(crate) fn wants(&self, id: PeerId) -> bool {
-        lock(&self.0).get(&id).is_some_and(|peer| lock(&peer.state).wants > 0)
+        lock(&self.all).get(&id).is_some_and(|peer| lock(&peer.state).wants > 0)
     }
 
     /// Keeps a peer from being forgotten, until what this returns is dropped.
@@ -141,7 +162,7 @@ impl Peers {
 
     /// Forgets a peer that no one wants and that is not connected.
     fn reap(&self, peer: &Arc<Peer>) {
-        let mut peers = lock(&self.0);
+        let mut peers = lock(&self.all);
         let state = lock(&peer.state);
         let idle = state.wants == 0 && !state.dialling && state.connections.is_empty() && state.held == 0;
         if idle && peers.get(&peer.id).is_some_and(|known| Arc::ptr_eq(known, peer)) {
@@ -151,14 +172,14 @@ impl Peers {
 
     /// The peers that are connected now.
     pub(crate) fn connected(&self) -> Vec<PeerId> {
-        let peers = lock(&self.0);
+        let peers = lock(&self.all);
         let up = peers.values().filter(|peer| matches!(*peer.link.borrow(), Link::Up(_)));
         up.map(|peer| peer.id).collect()
     }
 
     /// Closes every connection.
     pub(crate) fn close_all(&self) {
-        for peer in lock(&self.0).values() {
+        for peer in lock(&self.all).values() {
             for greeted in &lock(&peer.state).connections {
                 greeted.connection.close(CloseCode::ShutDown.code(), CloseCode::ShutDown.reason().as_bytes());
             }
@@ -196,8 +217,9 @@ impl Peer {
             old.connection.close(CloseCode::Superseded.code(), CloseCode::Superseded.reason().as_bytes());
         }
         allow_streams(connection, if known { STREAMS } else { FRESH_STREAMS });
-        if state.wants > 0 {
-            widen(connection);
+        match state.wants {
+            0 => allow_requests(connection),
+            _ => widen(connection),
         }
         state.connections.push(Greeted { connection: connection.clone(), boot, since: Instant::now() });
         state.versions = None;
@@ -367,7 +389,7 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
 
 /// Makes the connections to all peers anew, each in a task of its own, after an address of this node is gone.
 pub(crate) fn connect_anew(shared: &Arc<Shared>) {
-    let peers: Vec<Arc<Peer>> = lock(&shared.peers.0).values().cloned().collect();
+    let peers: Vec<Arc<Peer>> = lock(&shared.peers.all).values().cloned().collect();
     for peer in peers {
         let task = shared.clone();
         shared.tasks.spawn(async move {
@@ -561,6 +583,7 @@ async fn greet(shared: &Shared, connection: &Connection) -> Result<Hello, Ungree
 /// Remembers for good where a peer was reached that this node follows.
 async fn remember(shared: &Shared, peer: &Peer, connection: &Connection) {
     let addr = reached_at(peer, connection);
+    shared.peers.choose(&addr);
     shared.driver.tell(Command::Peer { addr, reply: None }).await;
 }
 

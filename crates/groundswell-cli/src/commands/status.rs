@@ -74,6 +74,8 @@ pub(super) struct SeenMetrics {
     #[serde(default)]
     addresses_validated: u64,
     #[serde(default)]
+    newcomers_put_off: u64,
+    #[serde(default)]
     connections_refused: u64,
     #[serde(default)]
     strangers_evicted: u64,
@@ -144,13 +146,14 @@ pub(super) fn claims_line(claims: &ClaimsLine) -> String {
 /// Who is connected that the node does not know, and what was refused to such peers since it was started.
 fn strangers(seen: &Seen) -> String {
     let SeenConnections { handshakes, strangers, followers, known } = seen.connections;
-    let SeenMetrics { handshakes_given_up, addresses_validated, connections_refused, strangers_evicted, .. } =
-        seen.metrics;
+    let SeenMetrics { handshakes_given_up, addresses_validated, newcomers_put_off, .. } = seen.metrics;
+    let SeenMetrics { connections_refused, strangers_evicted, .. } = seen.metrics;
     let mut line = format!("{strangers}, beside {followers} followers and {known} connections of known peers");
     let deeds = [
         (handshakes, "handshakes under way"),
         (handshakes_given_up, "handshakes given up"),
         (addresses_validated, "addresses validated"),
+        (newcomers_put_off, "packets of newcomers put off"),
         (connections_refused, "connections refused"),
         (strangers_evicted, "strangers closed to make room"),
     ];

@@ -1,4 +1,4 @@
-//! "300 stranger connections (silent, parked, flooding and half-open in turn): the node's memory grows by a bounded amount, its
+//! "300 stranger connections (silent, parked, flooding and half-open in turn): the node's memory grows by at most 30 MiB, its
 //! pair's write latency at most doubles, and a new follower gets in", against a manager and its machine in processes of
 //! their own. The strangers are this process, with an identity each.
 
@@ -24,9 +24,9 @@ use crate::{
 /// How many strangers there are at once, in four kinds.
 const STRANGERS: usize = 300;
 
-/// How much the memory of the node may grow meanwhile (128 MiB). The aim is 30 MiB, and is not reached: a run of 12 s
-/// measured 82 MiB.
-const GROWTH_BYTES: u64 = 128 << 20;
+/// How much the memory of the node may grow meanwhile: 30 MiB, and half as much again where the program is built without
+/// optimisation, whose tasks are larger.
+const GROWTH_BYTES: u64 = if cfg!(debug_assertions) { 45 << 20 } else { 30 << 20 };
 
 /// The memory of a process.
 fn resident(process: u32) -> u64 {

@@ -194,6 +194,7 @@ pub(crate) async fn learn(kv: &Kv, addr: &EndpointAddr) {
     let addr = kv.shared.peers.learn(addr);
     // One that comes back and back to where it was costs no transaction.
     if before.is_none_or(|before| before.addrs != addr.addrs) {
+        kv.shared.peers.choose(&addr);
         kv.shared.driver.tell(driver::Command::Peer { addr, reply: None }).await;
     }
 }

@@ -135,7 +135,7 @@ async fn until_its_hello_a_connection_has_a_small_window_few_streams_and_little_
         });
     }
     for (_endpoint, connection, (streams, bytes, _open)) in floods.join_all().await {
-        assert!(streams <= 4 && bytes <= 64 * 1024, "{streams} streams, {bytes} bytes");
+        assert!(streams <= 4 && bytes <= 16 * 1024, "{streams} streams, {bytes} bytes");
         within("the close", connection.closed()).await;
     }
     assert!(begun.elapsed() >= limits::HELLO_TIMEOUT, "a hello may take so long");
