@@ -1,9 +1,9 @@
 //! `cargo xtask test`: everything a change has to pass, in the order in which a
 //! mistake is found soonest.
 //!
-//! Every cargo step uses the release profile. The dependency tree is large, and with
-//! one profile it is built once as code and once as metadata for clippy and rustdoc;
-//! a second profile would double both.
+//! Every cargo step uses the profile `checks` of the root Cargo.toml: release code, of which
+//! little is optimised. The dependency tree is large, and with one profile it is built once
+//! as code and once as metadata for clippy and rustdoc; a second profile would double both.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -44,23 +44,23 @@ fn steps(nextest: bool, deny: bool) -> Vec<Step> {
         chore("tidy", tidy::run),
         chore("policy", policy::run),
         chore("tools", tools::run),
-        step("build", "build --release --workspace --all-targets --locked"),
+        step("build", "build --profile checks --workspace --all-targets --locked"),
         if nextest {
-            Step { note: NEXTEST, ..step("tests", "nextest run --cargo-profile release --workspace --locked") }
+            Step { note: NEXTEST, ..step("tests", "nextest run --cargo-profile checks --workspace --locked") }
         } else {
             Step {
                 note: NO_NEXTEST,
-                ..step("tests", "test --release --workspace --lib --bins --tests --examples --locked")
+                ..step("tests", "test --profile checks --workspace --lib --bins --tests --examples --locked")
             }
         },
-        step("doc tests", "test --release --workspace --doc --locked"),
+        step("doc tests", "test --profile checks --workspace --doc --locked"),
         chore("web", web::run),
-        step("clippy", "clippy --release --workspace --all-targets --locked -- -D warnings"),
+        step("clippy", "clippy --profile checks --workspace --all-targets --locked -- -D warnings"),
         Step {
             name: "doc",
             note: "",
             action: Action::Cargo {
-                arguments: "doc --release --workspace --no-deps --locked",
+                arguments: "doc --profile checks --workspace --no-deps --locked",
                 variable: Some(("RUSTDOCFLAGS", "-D warnings")),
             },
         },
@@ -80,7 +80,7 @@ fn quick_steps(nextest: bool) -> Vec<Step> {
             name: "tests",
             note: "quick: without processes, browsers and measurements (profile `quick` of .config/nextest.toml)",
             action: Action::Cargo {
-                arguments: "nextest run --profile quick --cargo-profile release --workspace --locked",
+                arguments: "nextest run --profile quick --cargo-profile checks --workspace --locked",
                 variable: None,
             },
         }
@@ -89,7 +89,7 @@ fn quick_steps(nextest: bool) -> Vec<Step> {
             name: "tests",
             note: NO_NEXTEST,
             action: Action::Cargo {
-                arguments: "test --release --workspace --lib --bins --test it --locked",
+                arguments: "test --profile checks --workspace --lib --bins --test it --locked",
                 variable: None,
             },
         }
@@ -218,7 +218,7 @@ mod tests {
                 continue;
             }
             assert!(arguments.contains(" --locked"), "{arguments}");
-            assert!(arguments.contains("--release") || arguments.contains("-profile release"), "{arguments}");
+            assert!(arguments.contains("-profile checks"), "{arguments}");
         }
     }
 
