@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvLink, LinkStatus, MachineState};
+use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvLink, LinkStatus, MachineState, Manager};
 use groundswell_core::{
     encoding::encode,
     kv::{
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::{
-    common::{Pair, is_current, pair, spawn_machine, spawn_manager, until_put, within},
+    common::{Pair, is_current, manager_builder, pair, spawn_machine, spawn_manager, until_put, within},
     raw::{NOT_PAIRED, RELEASED, Stored, address, closed, endpoint, hear, knock, say},
 };
 
@@ -94,7 +94,7 @@ async fn a_pair_that_only_the_machine_knows_is_claimed_again_or_released_at_the_
     let Pair { machine, manager, id, machine_dir: _dir, manager_dir } = Pair::new().await;
     machine.set_kv_value("stock", "1").await.unwrap();
     let mut status = machine.status_changes();
-    let lose = async |manager: groundswell::Manager| {
+    let lose = async |manager: Manager| {
         manager.shutdown().await.unwrap();
         let lost = TempDir::new().unwrap();
         move_files(manager_dir.path(), lost.path());
@@ -249,7 +249,7 @@ async fn a_release_of_an_earlier_pairing_does_not_end_the_next_one() {
     manager.shutdown().await.unwrap();
 }
 
-/// How often a manager was restarted while machines dialled, and what they were told.
+/// What machines were told that dialled while their manager was restarted.
 #[derive(Debug, Default)]
 struct Answers {
     answered: u64,
@@ -257,13 +257,34 @@ struct Answers {
     unreachable: u64,
 }
 
+/// A manager at the port that it had before, as soon as that is free again: whoever dials meets each moment of its start.
+async fn spawn_manager_at(dir: &Path, at: std::net::SocketAddr) -> Manager {
+    within("the manager's port", async {
+        loop {
+            match manager_builder(dir).bind(at).spawn().await {
+                Ok(manager) => return manager,
+                Err(error) => assert!(in_use(&error.to_string()), "{error}"),
+            }
+            // A poll for a condition: time is under test only as patience.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
+/// A port or a directory that tasks of an earlier run still hold.
+fn in_use(error: &str) -> bool {
+    ["in use", "already open", "bind"].iter().any(|part| error.contains(part))
+}
+
 /// Machines dial their manager without a pause while it is restarted again and again: none is ever told that there is no
-/// such pair, and all are paired at the end.
+/// such pair, each restart is met by dials, and all are paired at the end.
 async fn restart_under_dials(machines: usize, restarts: usize) -> Answers {
     let manager_dir = TempDir::new().unwrap();
     let mut manager = spawn_manager(manager_dir.path()).await;
     let (mut dirs, mut diallers) = (Vec::new(), tokio::task::JoinSet::new());
     let to = address(&manager.node().ticket());
+    let at = *to.ip_addrs().next().unwrap();
     for _ in 0..machines {
         let dir = TempDir::new().unwrap();
         let machine = spawn_machine(dir.path()).await;
@@ -271,32 +292,34 @@ async fn restart_under_dials(machines: usize, restarts: usize) -> Answers {
         machine.shutdown().await.unwrap();
         dirs.push(dir);
     }
-    let (over, _) = watch::channel(false);
+    let (over, answers) = (watch::Sender::new(false), watch::Sender::new(Answers::default()));
     for dir in &dirs {
         let impostor = Impostor::of(dir.path(), to.clone()).await;
-        let mut over = over.subscribe();
+        let (mut over, answers) = (over.subscribe(), answers.clone());
         diallers.spawn(async move {
-            let mut answers = Answers::default();
             loop {
-                tokio::select! {
-                    _ = over.wait_for(|over| *over) => return answers,
-                    () = impostor.dial(&mut answers) => {}
+                let is_over = tokio::select! {
+                    _ = over.changed() => true,
+                    () = impostor.dial(&answers) => false,
+                };
+                if is_over {
+                    return impostor.endpoint.close().await;
                 }
             }
         });
     }
+    let mut told = answers.subscribe();
     for _ in 0..restarts {
         manager.shutdown().await.unwrap();
-        manager = spawn_manager(manager_dir.path()).await;
+        let before = told.borrow_and_update().answered;
+        manager = spawn_manager_at(manager_dir.path(), at).await;
         assert_eq!(manager.list_machine_ids().len(), machines);
+        let met = |now: &Answers| now.answered >= before + machines as u64;
+        within("the machines to find their manager", told.wait_for(met)).await.unwrap();
     }
     over.send_replace(true);
-    let mut all = Answers::default();
-    while let Some(answers) = diallers.join_next().await {
-        let answers = answers.unwrap();
-        all.answered += answers.answered;
-        all.later += answers.later;
-        all.unreachable += answers.unreachable;
+    while let Some(dialled) = diallers.join_next().await {
+        dialled.unwrap();
     }
     for dir in &dirs {
         let machine = spawn_machine(dir.path()).await;
@@ -308,27 +331,27 @@ async fn restart_under_dials(machines: usize, restarts: usize) -> Answers {
         machine.shutdown().await.unwrap();
     }
     manager.shutdown().await.unwrap();
-    all
+    answers.send_replace(Answers::default())
 }
 
 impl Impostor {
     /// Dials once, as a machine would, and leaves.
-    async fn dial(&self, answers: &mut Answers) {
+    async fn dial(&self, answers: &watch::Sender<Answers>) {
         // A node that is down sends no answer at all: it is dialled again soon.
         let connecting = self.endpoint.connect(self.to.clone(), super::raw::KV_ALPN);
         let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_millis(300), connecting).await else {
-            answers.unreachable += 1;
+            answers.send_modify(|answers| answers.unreachable += 1);
             return;
         };
         match self.greet(&connection).await {
-            Some(()) => answers.answered += 1,
+            Some(()) => answers.send_modify(|answers| answers.answered += 1),
             None => match connection.closed().await {
                 iroh::endpoint::ConnectionError::ApplicationClosed(close) => {
                     let code = close.error_code.into_inner();
                     assert!(code != NOT_PAIRED && code != RELEASED, "told that there is no such pair: {code}");
-                    answers.later += 1;
+                    answers.send_modify(|answers| answers.later += 1);
                 }
-                _ => answers.unreachable += 1,
+                _ => answers.send_modify(|answers| answers.unreachable += 1),
             },
         }
         connection.close(0u32.into(), b"");
@@ -344,7 +367,7 @@ impl Impostor {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_pairing_changes_while_a_manager_is_restarted_and_its_machines_dial() {
     let answers = restart_under_dials(4, 8).await;
-    assert!(answers.answered > 0, "{answers:?}");
+    println!("8 restarts, 4 machines: {answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,5 +376,4 @@ async fn soak_no_pairing_changes_over_200_restarts_while_50_machines_dial() {
     let begun = std::time::Instant::now();
     let answers = restart_under_dials(50, 200).await;
     println!("200 restarts, 50 machines, {:.0} s: {answers:?}", begun.elapsed().as_secs_f64());
-    assert!(answers.answered > 200 && answers.later > 0, "{answers:?}");
 }
