@@ -68,9 +68,9 @@ pub(crate) fn spawn(
                 Ok(parked) => u64::from(parked),
                 Err(stop) => break stop,
             };
-            serving.shared.metrics.parked_readers_now.add(parked);
+            serving.writer.shared.metrics.parked_readers_now.add(parked);
             let stop = serving.news().await;
-            serving.shared.metrics.parked_readers_now.less(parked);
+            serving.writer.shared.metrics.parked_readers_now.less(parked);
             if let Some(stop) = stop {
                 break stop;
             }
@@ -81,7 +81,6 @@ pub(crate) fn spawn(
 
 /// One subscription that is served, or parked.
 struct Serving {
-    shared: Arc<Shared>,
     peer: Arc<Peer>,
     connection: Arc<Connection>,
     recv: RecvStream,
@@ -127,12 +126,12 @@ impl Serving {
         let cell = shared.catalog.cell(&TideKey::Publication { agent, path });
         shared.metrics.remote_readers_now.add(1);
         let (changes, outflow) = (cell.watch(), Outflow::new(cursor));
-        Some(Self { shared, peer, connection, recv, writer, cell, changes, lake, outflow, place, span })
+        Some(Self { peer, connection, recv, writer, cell, changes, lake, outflow, place, span })
     }
 
     /// Does all that there is to do, until there is nothing but to wait; whether it is parked then.
     async fn until_idle(&mut self) -> Result<bool, Stop> {
-        let (closed, span) = (self.shared.closed.clone(), self.span());
+        let (closed, span) = (self.writer.shared.closed.clone(), self.span());
         let flow = async {
             loop {
                 if let Some(parked) = self.turn().await? {
@@ -151,15 +150,15 @@ impl Serving {
     async fn turn(&mut self) -> Result<Option<bool>, Stop> {
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
-        if !self.shared.welcomes(self.peer.id) {
+        if !self.writer.shared.welcomes(self.peer.id) {
             let code = CloseCode::Private;
             self.connection.close(code.code(), code.reason().as_bytes());
             return Err(Stop::Gone);
         }
         let why = match self.cell.remote_next(&self.outflow, &self.lake, &self.peer.id) {
             RemoteNext::Step { step, recent, digests, backing } => {
-                if self.place.serve(&self.shared, &self.peer).map_err(Stop::Refused)? {
-                    note_follower(&self.shared, &self.peer, &self.connection);
+                if self.place.serve(&self.writer.shared, &self.peer).map_err(Stop::Refused)? {
+                    note_follower(&self.writer.shared, &self.peer, &self.connection);
                     self.peer.allow_more(&self.connection);
                 }
                 self.changes.has(self.outflow.cursor().map(|at| at.aeon));
@@ -174,7 +173,7 @@ impl Serving {
         };
         self.changes.has_no_place();
         // Said once, then nothing is sent until it can begin, from where the reader stands.
-        if self.place.park(&self.shared, &self.peer, self.cell.key(), &why).map_err(Stop::Refused)? {
+        if self.place.park(&self.writer.shared, &self.peer, self.cell.key(), &why).map_err(Stop::Refused)? {
             self.peer.allow_more(&self.connection);
             self.writer.send(&why.map_or(Message::NotAvailable, Message::Refused)).await?;
             self.outflow = Outflow::new(self.outflow.cursor());
@@ -190,7 +189,7 @@ impl Serving {
             changed = self.changes.changed() => changed.is_err().then_some(Stop::Gone),
             // Whatever comes, and be it the end: a subscriber has nothing more to say.
             _ = self.recv.read_chunk(1) => Some(Stop::Gone),
-            () = self.shared.parting.cancelled() => Some(Stop::ShutDown),
+            () = self.writer.shared.parting.cancelled() => Some(Stop::ShutDown),
         }
     }
 
@@ -200,7 +199,8 @@ impl Serving {
             return;
         }
         let span = self.span();
-        let Self { shared, cell, mut writer, recv: _recv, place: _place, .. } = self;
+        let Self { cell, mut writer, recv: _recv, place: _place, .. } = self;
+        let shared = writer.shared.clone();
         shared.catalog.release(cell);
         let goodbye = async {
             match stop {
