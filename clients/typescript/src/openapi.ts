@@ -1939,7 +1939,10 @@ export interface operations {
     };
     releaseMachine: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description At a machine: delete all its keys and values too, also where it has no manager. A manager refuses it with `wrong-role`. */
+                wipe?: boolean;
+            };
             header?: never;
             path: {
                 /**
@@ -1961,6 +1964,11 @@ export interface operations {
                     "application/json": {
                         /** @constant */
                         released: true;
+                        /**
+                         * @description There if `wipe` was asked for.
+                         * @constant
+                         */
+                        wiped?: true;
                     };
                 };
             };

@@ -117,8 +117,12 @@ pub(crate) enum ToolError {
     OwnMachine,
     #[error("no machine of this manager has an id that begins with {0}: `groundswell machines` lists them")]
     NoSuchMachine(String),
-    #[error("this machine has no manager: there is nothing to release")]
+    #[error("this machine has no manager: there is nothing to release (`groundswell release --wipe` deletes its keys)")]
     NothingToRelease,
+    #[error(
+        "--wipe is for a machine: run it there. A manager that releases a machine always deletes what it had of it: leave --wipe out"
+    )]
+    WipeAtMachine,
     #[error(
         "not everything is at the other side after {} s: it goes there by itself when that is in reach; `groundswell status` tells how it stands",
         within.as_secs()

@@ -5,7 +5,7 @@ use groundswell_web::Subject;
 
 use crate::{
     args::Role,
-    control::protocol::{Other, Pair, Status},
+    control::protocol::{Other, Pair, Released, Status},
     error::ToolError,
     peer_name::PeerName,
 };
@@ -88,25 +88,34 @@ impl Store {
         })
     }
 
-    /// Ends the pairing; at a manager, with the machine of this name.
-    pub(crate) async fn release(&self, machine: Option<&str>) -> Result<Other, ToolError> {
-        match (self, machine) {
-            (Self::Machine(_), Some(_)) => Err(ToolError::OwnMachine),
+    /// Ends the pairing; at a manager, with the machine of this name. A machine may forget its entries with it.
+    pub(crate) async fn release(&self, machine: Option<&str>, wipe: bool) -> Result<Released, ToolError> {
+        let other = match (self, machine) {
+            (Self::Machine(_), Some(_)) => return Err(ToolError::OwnMachine),
             (Self::Machine(machine), None) => {
-                let MachineState::Claimed { manager } = machine.get_machine_state() else {
-                    return Err(ToolError::NothingToRelease);
+                let other = match machine.get_machine_state() {
+                    MachineState::Claimed { manager } => Some(Other::manager(manager)),
+                    MachineState::Unclaimed => None,
                 };
-                machine.release().await?;
-                Ok(Other::manager(manager))
+                match (wipe, &other) {
+                    (true, _) => machine.release_and_wipe().await?,
+                    (false, Some(_)) => machine.release().await?,
+                    (false, None) => return Err(ToolError::NothingToRelease),
+                }
+                other
             }
-            (Self::Manager(_), None) => Err(ToolError::WhichToRelease),
+            (Self::Manager(_), None) => return Err(ToolError::WhichToRelease),
+            (Self::Manager(_), Some(_)) if wipe => return Err(ToolError::WipeAtMachine),
             (Self::Manager(manager), Some(name)) => {
                 let machine = machine_of(manager, name)?;
                 manager.release(machine).await?;
-                Ok(Other::machine(machine))
+                Some(Other::machine(machine))
             }
-            (Self::Peer, _) => Err(ToolError::OtherRole { what: "`release`", needed: "machine", role: self.role() }),
-        }
+            (Self::Peer, _) => {
+                return Err(ToolError::OtherRole { what: "`release`", needed: "machine", role: self.role() });
+            }
+        };
+        Ok(Released { released: other.is_some(), other, wiped: wipe })
     }
 
     /// How a manager stands with its machines.

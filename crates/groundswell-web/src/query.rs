@@ -62,6 +62,15 @@ impl Query {
         text.parse().map(Some).map_err(|_| Problem::bad(format!("`{name}` is to be a whole number, and is `{text}`")))
     }
 
+    /// Yes or no; no where it is left out.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.text(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(Problem::bad(format!("`{name}` is to be `true` or `false`, and is `{other}`"))),
+        }
+    }
+
     /// The key that is meant.
     pub(crate) fn key(&self) -> Result<KvKey, Problem> {
         let key = self.bytes("key")?.ok_or_else(|| missing("key"))?;

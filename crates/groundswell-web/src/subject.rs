@@ -171,10 +171,15 @@ impl Subject {
         }
     }
 
-    pub(crate) async fn release(&self, machine: PeerId) -> Result<(), Problem> {
+    pub(crate) async fn release(&self, machine: PeerId, wipe: bool) -> Result<(), Problem> {
         match self {
             Self::Node(_) => Err(KvError::UnknownMachine(machine).into()),
+            Self::Machine(own) if wipe => Ok(own.release_and_wipe().await?),
             Self::Machine(own) => Ok(own.release().await?),
+            Self::Manager(_) if wipe => Err(Problem::new(
+                Kind::WrongRole,
+                "`wipe` is for a machine: ask it there; a manager always deletes what it had of the machine",
+            )),
             Self::Manager(manager) => Ok(manager.release(machine).await?),
         }
     }

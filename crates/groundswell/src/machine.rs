@@ -340,6 +340,18 @@ impl Machine {
         parting::release_own(kv, &document).await
     }
 
+    /// Ends the pairing, if there is one, and deletes all entries of all spaces here: the next manager gets none of them.
+    /// For a machine that is sold. Its streams get a Reset, and then nothing. The former manager keeps what it has until
+    /// it releases the machine too.
+    ///
+    /// What is published on paths is not concerned. The bytes of deleted entries stay in free pages of the files until
+    /// these are written again: where the values are secret, delete the data directory.
+    pub async fn release_and_wipe(&self) -> Result<(), KvError> {
+        let kv = &self.0.running.kv;
+        let document = kv.own().ok_or(KvError::ShutDown)?;
+        parting::wipe_own(kv, &document).await
+    }
+
     /// The default space, which has no name: the one of the methods below.
     pub fn default_space(&self) -> Result<KvSpace, KvError> {
         self.named(SpaceName::default())

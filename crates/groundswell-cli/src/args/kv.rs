@@ -74,16 +74,21 @@ pub(crate) struct Machines {}
 
 /// End a pairing: of this machine with its manager, or of this manager with a machine.
 ///
-/// The machine goes on with what it has; the manager gets nothing new of it. A manager deletes what it had.
+/// The machine keeps its keys and values, and its next manager gets them; with --wipe it deletes them. The former manager
+/// gets nothing new. A manager that releases a machine deletes what it had of it.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:
   groundswell release                at a machine
+  groundswell release --wipe         at a machine that is sold
   groundswell release MACHINE-ID     at a manager")]
 pub(crate) struct Release {
     /// The machine, by its id or the beginning of it; at a manager.
     #[arg(value_name = "ID")]
     pub(crate) machine: Option<PeerName>,
+    /// Delete all keys and values of this machine too; also of one that has no manager. What it publishes stays.
+    #[arg(long)]
+    pub(crate) wipe: bool,
 }
 
 /// Read, write and follow the keys and values that a machine and its manager share.

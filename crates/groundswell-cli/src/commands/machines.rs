@@ -24,10 +24,16 @@ pub(super) async fn machines(dir: PathBuf, output: &mut Output) -> Result<(), To
 
 /// Ends a pairing.
 pub(super) async fn release(release: Release, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    let request = Request::Release { machine: release.machine.map(|machine| machine.to_string()) };
-    answer(&dir, &request, output, |released: Released| match &released.other {
-        Other::Machine(id) => format!("the machine {id} is released; it is told when it is in reach"),
-        Other::Manager(id) => format!("this machine has left its manager {id}, and can be claimed again"),
+    let request = Request::Release { machine: release.machine.map(|machine| machine.to_string()), wipe: release.wipe };
+    answer(&dir, &request, output, |released: Released| {
+        let wiped = if released.wiped { "; its keys and values are deleted" } else { "" };
+        match &released.other {
+            Some(Other::Machine(id)) => format!("the machine {id} is released; it is told when it is in reach"),
+            Some(Other::Manager(id)) => {
+                format!("this machine has left its manager {id}, and can be claimed again{wiped}")
+            }
+            None => format!("this machine has no manager{wiped}"),
+        }
     })
     .await
 }

@@ -79,8 +79,12 @@ pub(crate) enum Request {
     },
     /// Print how this manager stands with its machines.
     Machines,
-    /// End a pairing; with a machine, as it was named, at a manager.
-    Release { machine: Option<String> },
+    /// End a pairing; with a machine, as it was named, at a manager. A machine may forget its entries with it.
+    Release {
+        machine: Option<String>,
+        #[serde(default)]
+        wipe: bool,
+    },
     /// Do something with keys and values.
     Kv { place: KvPlace, ask: KvAsk },
     /// Print what there is and what changes: a node line, how pairs stand, and entries whose keys begin so.

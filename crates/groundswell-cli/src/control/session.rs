@@ -17,7 +17,7 @@ use super::{
     give, kv, pairing,
     protocol::{
         Condition, DONE, Dashboard, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, Outcome, PathAccess,
-        PathRule, Readers, Released, Request,
+        PathRule, Readers, Request,
     },
     read, surf, watch,
 };
@@ -176,9 +176,9 @@ impl Session {
                 }
                 Ok(())
             }
-            Request::Release { machine } => {
-                let other = self.registry.store().release(machine.as_deref()).await?;
-                self.answers.line(&Released { released: true, other }).await
+            Request::Release { machine, wipe } => {
+                let released = self.registry.store().release(machine.as_deref(), wipe).await?;
+                self.answers.line(&released).await
             }
             Request::Kv { place, ask } => kv::kv(self, place, ask).await,
             Request::Watch { place, prefix } => watch::watch(self, place, &prefix).await,

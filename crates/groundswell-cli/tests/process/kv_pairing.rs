@@ -315,6 +315,29 @@ fn released_by_the_machine_the_former_manager_gets_nothing_new() {
     machine.kv_lines(None, &["watch", "price"]).until_event("put price=250 by manager");
 }
 
+/// A machine that is sold takes nothing along; at a manager `--wipe` is refused with what to do.
+#[test]
+fn a_machine_that_is_released_and_wiped_has_no_keys() {
+    let world = World::new();
+    let (machine, manager) = world.pair();
+    let id = machine.id.clone();
+    machine.kv(None, &["set", "stock", "12"]).well();
+    let refused = manager.run(&["release", &id, "--wipe"]).error();
+    assert!(refused.contains("--wipe is for a machine"), "{refused}");
+    let released = machine.run(&["release", "--wipe"]).only();
+    assert_eq!(released, json!({"released": true, "manager": manager.id, "wiped": true}));
+    assert_eq!(machine.kv(None, &["ls"]).well().objects(), Vec::<serde_json::Value>::new());
+    let next = world.manager("next");
+    kv::claim(&machine, &next);
+    machine.kv(None, &["set", "new", "1"]).well();
+    next.kv_lines(Some(&id), &["watch", "new"]).until_event("put new=1 by machine");
+    assert!(next.kv(Some(&id), &["get", "stock"]).error().contains("has no value here"));
+    next.run(&["release", &id]).well();
+    until("the machine to know", || machine.status()["manager"]["link"] == "unclaimed");
+    assert_eq!(machine.run(&["release", "--wipe"]).only(), json!({"released": false, "wiped": true}));
+    assert!(machine.kv(None, &["get", "new"]).error().contains("has no value here"));
+}
+
 /// The manager gives the machine up: what it had is deleted, its streams end, and the machine, told when
 /// it is back, goes on alone.
 #[test]

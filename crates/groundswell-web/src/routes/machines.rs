@@ -13,6 +13,7 @@ use crate::{
     body::{Named, json, json_with, read_json, whole_field},
     limits::{CLAIM_TICKET_SECONDS, MAX_JSON_BYTES, PAIRING_OPEN_SECONDS},
     problem::{Kind, Problem},
+    query::Query,
     subject::Subject,
     views::PairingView,
 };
@@ -27,9 +28,11 @@ pub(super) async fn one(State(app): State<Arc<Inner>>, Part(machine): Part) -> A
     json(&app.subject.view(app.subject.machine(&machine)?)?)
 }
 
-pub(super) async fn release(State(app): State<Arc<Inner>>, Part(machine): Part) -> Answer {
-    app.subject.release(app.subject.machine(&machine)?).await?;
-    json(&json!({ "released": true }))
+pub(super) async fn release(State(app): State<Arc<Inner>>, Part(machine): Part, query: Query) -> Answer {
+    query.only(&["wipe"])?;
+    let wipe = query.flag("wipe")?;
+    app.subject.release(app.subject.machine(&machine)?, wipe).await?;
+    json(&if wipe { json!({ "released": true, "wiped": true }) } else { json!({ "released": true }) })
 }
 
 pub(super) async fn claims(State(app): State<Arc<Inner>>) -> Answer {

@@ -35,6 +35,14 @@ async fn a_manager_claims_a_machine_sees_it_and_releases_it() {
     })
     .await;
     machine.http.delete("/api/v1/machines/self").await.problem(409, "not-claimed");
+    // What it has it forgets only where that is asked for.
+    machine.http.delete("/api/v1/machines/self?wipe=yes").await.problem(400, "bad-request");
+    assert_eq!(machine.http.get("/api/v1/machines/self/entry?key=stock").await.body, "12");
+    let wiped = machine.http.delete("/api/v1/machines/self?wipe=true").await.well();
+    assert_eq!(wiped, json!({ "released": true, "wiped": true }));
+    machine.http.get("/api/v1/machines/self/entry?key=stock").await.problem(404, "no-entry");
+    assert_eq!(pair(&manager, &machine).await, id);
+    manager.http.delete(&format!("/api/v1/machines/{id}?wipe=true")).await.problem(409, "wrong-role");
     manager.stop().await;
     machine.stop().await;
 }

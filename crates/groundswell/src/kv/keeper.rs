@@ -68,17 +68,26 @@ pub(crate) enum Command {
         identity: Arc<Identity>,
         reply: oneshot::Sender<Result<(), KvError>>,
     },
-    /// The document goes on under another number and secret, with its live entries as this side's, and these rows are
-    /// stored along with it; unless it does so already, which is answered with `false`.
+    /// The document goes on under another number and secret, and these rows are stored along with it; unless it does so
+    /// already, which is answered with `false`. It keeps its live entries, as this side's, and what it knows of write ids;
+    /// or is empty.
     Renew {
         document: Arc<Document>,
         before: Arc<Identity>,
         identity: Arc<Identity>,
+        keeps: Contents,
         along: Vec<Row>,
         reply: oneshot::Sender<Result<bool, KvError>>,
     },
     /// Finish what was asked before, and stop.
     Stop,
+}
+
+/// What becomes of the entries of a document that goes on under another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Kept,
+    Wiped,
 }
 
 impl Command {
@@ -275,10 +284,10 @@ impl Keeper {
                 self.finish(std::mem::take(batch));
                 let _ = reply.send(self.restand(&document, &before, identity));
             }
-            Command::Renew { document, before, identity, along, reply } => {
+            Command::Renew { document, before, identity, keeps, along, reply } => {
                 // It reads the view, so that what is staged has to be there first.
                 self.finish(std::mem::take(batch));
-                let _ = reply.send(self.renew(&document, &before, identity, along));
+                let _ = reply.send(self.renew(&document, &before, identity, keeps, along));
             }
             Command::Stop => {}
         }
@@ -474,6 +483,7 @@ impl Keeper {
         document: &Arc<Document>,
         before: &Identity,
         identity: Arc<Identity>,
+        keeps: Contents,
         along: Vec<Row>,
     ) -> Result<bool, KvError> {
         // Both sides may end a pairing at once.
@@ -484,9 +494,14 @@ impl Keeper {
         let mut desk = Desk::new();
         if let Some(old) = self.desks.get(&before.number) {
             desk.clock.observe(old.clock.last());
-            desk.ids = old.ids.clone();
+            if keeps == Contents::Kept {
+                desk.ids = old.ids.clone();
+            }
         }
-        let spaces: Vec<SpaceName> = document.with_view(|view| view.spaces().cloned().collect());
+        let spaces: Vec<SpaceName> = match keeps {
+            Contents::Kept => document.with_view(|view| view.spaces().cloned().collect()),
+            Contents::Wiped => Vec::new(),
+        };
         let mut rows = Row::begin(number, identity.row()).to_vec();
         rows.extend(desk.ids.iter().map(|(id, done)| Row::Id { number, id: id.clone(), done: done.clone() }));
         let mut opened = Vec::new();
@@ -679,7 +694,8 @@ mod tests {
                 let (reply, _) = oneshot::channel();
                 let (document, before) = (document.clone(), before.clone());
                 let along = Vec::new();
-                keeper.stage(Command::Renew { document, before, identity, along, reply }, &mut batch);
+                let keeps = Contents::Kept;
+                keeper.stage(Command::Renew { document, before, identity, keeps, along, reply }, &mut batch);
             } else {
                 keeper.stage(Command::Rows { rows: vec![Row::Drop { number: NUMBER }], reply: None }, &mut batch);
             }

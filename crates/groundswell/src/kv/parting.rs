@@ -33,7 +33,7 @@ use super::{
     dialling::Backoff,
     document::{Document, Identity},
     error::{KvEnded, KvError},
-    keeper::Command,
+    keeper::{Command, Contents},
     session::KvCloseCode,
     storage::{DocumentRow, Row, Standing, index},
     supervisor,
@@ -65,11 +65,6 @@ impl Former {
             one.former().is_some_and(|(with, _)| with == peer) && one.namespace.as_bytes() == document
         };
         lock(&self.0).iter().find(is_it).cloned()
-    }
-
-    /// Whether a document that was given up was shared with this peer.
-    pub(crate) fn has(&self, peer: PeerId) -> bool {
-        lock(&self.0).iter().any(|one| one.former().is_some_and(|(with, _)| with == peer))
     }
 
     /// Those that their other side does not know of yet.
@@ -165,7 +160,7 @@ pub(crate) fn honour(
         let honoured = match task.ours {
             KvAuthor::Machine => {
                 info!("the manager has released this machine");
-                renew(&task, &document, &identity, true).await
+                renew(&task, &document, &identity, Contents::Kept, true).await.map(|_| ())
             }
             KvAuthor::Manager => {
                 info!("a machine has released itself");
@@ -184,17 +179,27 @@ pub(crate) fn honour(
 pub(crate) async fn release_own(kv: &Arc<Kv>, document: &Arc<Document>) -> Result<(), KvError> {
     let identity = document.identity();
     identity.peer().ok_or(KvError::NotClaimed)?;
-    renew(kv, document, &identity, false).await
+    // If it was ended by the other side in this moment, it is ended.
+    renew(kv, document, &identity, Contents::Kept, false).await.map(|_| ())
+}
+
+/// The machine's person ends the pairing, if there is one, and the machine forgets what it had.
+pub(crate) async fn wipe_own(kv: &Arc<Kv>, document: &Arc<Document>) -> Result<(), KvError> {
+    // The other side may end the pairing in this moment, which keeps what there is: then that is wiped.
+    while !renew(kv, document, &document.identity(), Contents::Wiped, false).await? {}
+    Ok(())
 }
 
 /// A machine goes on with a new document that nobody else knows. What it had in the old one that was not deleted, it has
-/// in the new one. The old one is former, and its other side is told of that, unless it knows.
+/// in the new one too, if it `keeps` it. The old one is former, and its other side is told of that, unless it knows.
+/// Returns `false` if the document goes on as another one already: then nothing was done.
 pub(crate) async fn renew(
     kv: &Arc<Kv>,
     document: &Arc<Document>,
     before: &Arc<Identity>,
+    keeps: Contents,
     told: bool,
-) -> Result<(), KvError> {
+) -> Result<bool, KvError> {
     let identity = kv.new_identity(Standing::Unclaimed);
     let (former, along) = match before.peer() {
         Some(peer) => {
@@ -204,14 +209,14 @@ pub(crate) async fn renew(
         None => (None, Vec::new()),
     };
     let (renewed, before) = (document.clone(), before.clone());
-    let asked = kv.keeper.ask(|reply| Command::Renew { document: renewed, before, identity, along, reply }).await;
-    // Both sides may end a pairing at once.
-    if asked?? && let Some(former) = former {
+    let ask = |reply| Command::Renew { document: renewed, before, identity, keeps, along, reply };
+    let renewed = kv.keeper.ask(ask).await??;
+    if renewed && let Some(former) = former {
         kv.former.add(former.clone());
         spawn_telling(kv, former);
     }
     kv.released.notify_one();
-    Ok(())
+    Ok(renewed)
 }
 
 async fn mark_released(

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::{
     KvError, KvLink, Role, Row,
+    keeper::Contents,
     storage::{Mark, Storage, index},
     wants::MAX_WANTS,
 };
@@ -195,8 +196,8 @@ async fn a_pairing_that_is_ended_twice_at_once_resets_readers_once() {
     let mut watch = machine.watch_kv_key("key").await.unwrap();
     // Both have seen the pairing before either has ended it.
     let (one, other) = tokio::join!(
-        super::parting::renew(&kv, &document, &before, false),
-        super::parting::renew(&kv, &document, &before, true)
+        super::parting::renew(&kv, &document, &before, Contents::Kept, false),
+        super::parting::renew(&kv, &document, &before, Contents::Kept, true)
     );
     one.unwrap();
     other.unwrap();

@@ -212,8 +212,11 @@ pub(crate) struct Claimed {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Released {
     pub(crate) released: bool,
-    #[serde(flatten)]
-    pub(crate) other: Other,
+    /// With whom there was a pairing; nobody, if a machine without a manager was only wiped.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub(crate) other: Option<Other>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) wiped: bool,
 }
 
 /// The other side of a pair: one of the two.

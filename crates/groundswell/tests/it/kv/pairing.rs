@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvEvent, KvFilter, KvLink, MachineState, Node, PeerTicket};
+use groundswell::{
+    ClaimError, ClaimFailure, ClaimRefusal, KvEvent, KvFilter, KvLink, MachineState, Node, PeerTicket, WriteId,
+};
 use tempfile::TempDir;
 
 use crate::kv::common::{
@@ -107,6 +109,48 @@ async fn released_by_the_machine_the_former_manager_gets_nothing_new() {
     assert_eq!(manager.get_kv_value(id, "stock").await.unwrap().unwrap().value, "12");
     manager.release(id).await.unwrap();
     assert_eq!(manager.list_machine_ids(), []);
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+    next_manager.shutdown().await.unwrap();
+}
+
+/// A machine that is sold: its next manager gets none of what it had, nor does a repeated write come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_wiped_keeps_nothing_for_its_next_manager() {
+    let Pair { machine, manager, id, machine_dir, manager_dir: _dir } = Pair::new().await;
+    let write = WriteId::new("one").unwrap();
+    machine.set_kv_value_once("stock", &write, "12").await.unwrap();
+    machine.space("notes").unwrap().set("secret", "1").await.unwrap();
+    manager.set_kv_value(id, "price", "250").await.unwrap();
+    until_put(&mut machine.watch_kv_key("price").await.unwrap(), "price", "250").await;
+    until_put(&mut manager.watch_kv_key(id, "stock").await.unwrap(), "stock", "12").await;
+    let mut here = machine.subscribe_kv_entries(KvFilter::All).await.unwrap();
+    while next(&mut here).await != "caught up" {}
+    machine.release_and_wipe().await.unwrap();
+    assert_eq!(machine.get_machine_state(), MachineState::Unclaimed);
+    assert!(matches!(within("the reset", here.next()).await.unwrap().event, KvEvent::Reset { .. }));
+    assert_eq!(next(&mut here).await, "caught up");
+    let mut status = manager.machine_status_changes(id).unwrap();
+    within("the manager to know", status.wait_for(|status| status.link == KvLink::Released)).await.unwrap();
+    assert_eq!(manager.get_kv_value(id, "stock").await.unwrap().unwrap().value, "12");
+    machine.shutdown().await.unwrap();
+    let machine = spawn_machine(machine_dir.path()).await;
+    assert_eq!(machine.kv_keys_used(), 0);
+    assert_eq!(machine.spaces(), Vec::<String>::new());
+    let dir = TempDir::new().unwrap();
+    let next_manager = spawn_manager(dir.path()).await;
+    let id = pair(&machine, &next_manager).await;
+    within("the pair", next_manager.machine_status_changes(id).unwrap().wait_for(is_current)).await.unwrap();
+    assert_eq!(next_manager.kv_keys_used(id).unwrap(), 0);
+    // The id of the former owner's write is free again.
+    machine.set_kv_value_once("stock", &write, "3").await.unwrap();
+    until_put(&mut next_manager.watch_kv_key(id, "stock").await.unwrap(), "stock", "3").await;
+    // Without a manager it is wiped all the same.
+    next_manager.release(id).await.unwrap();
+    until("the machine to know", async || machine.get_machine_state() == MachineState::Unclaimed).await;
+    assert_eq!(machine.kv_keys_used(), 1);
+    machine.release_and_wipe().await.unwrap();
+    assert_eq!(machine.kv_keys_used(), 0);
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
     next_manager.shutdown().await.unwrap();
