@@ -68,6 +68,11 @@ pub(crate) enum ToolError {
     Output(io::Error),
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
+    /// Waves are given in several transactions, and some were done before the one that failed.
+    #[error("{} given: do not give {} again. As to the waves after that: {error}",
+        if *given == 1 { "the first wave is".to_owned() } else { format!("the first {given} waves are") },
+        if *given == 1 { "it" } else { "them" })]
+    GivenBefore { given: u64, error: Box<ToolError> },
     #[error("{what} {number} was refused: {reason}; {given}")]
     WaveRefused { what: &'static str, number: u64, reason: String, given: String },
     #[error("{path} is a {held} on agent {agent}: use --lake {held}, or another path")]
@@ -186,8 +191,9 @@ pub(crate) enum ToolError {
 impl ToolError {
     /// Whether what was asked for may have been done.
     pub(crate) fn is_unknown(&self) -> bool {
+        let failed = if let Self::GivenBefore { error, .. } = self { error } else { self };
         matches!(
-            self,
+            failed,
             Self::LostInWrite
                 | Self::Unknown(_)
                 | Self::Give(GiveError::Unknown { .. })

@@ -35,7 +35,10 @@ pub(super) async fn give<L: ToolLake>(session: &mut Session, agent: &Name, path:
             match give_batch(&publications, path, waves).await {
                 Ok(aeon) => session.answers.line(&Given { aeon: aeon.0 }).await?,
                 Err(Stopped { index, error }) => {
-                    let wave = index.map(|index| given + index as u64 + 1);
+                    let before = given + index.unwrap_or(0) as u64;
+                    // A wave that was refused is named; of any other failure it is said what was done before.
+                    let wave = index.filter(|_| !error.is_unknown()).map(|_| before + 1);
+                    let error = if wave.is_some() { error } else { after(before, error) };
                     return Err(Ending::Failed { error, wave });
                 }
             }
@@ -46,12 +49,17 @@ pub(super) async fn give<L: ToolLake>(session: &mut Session, agent: &Name, path:
             Some(Problem::Wave(reason)) => {
                 return Err(Ending::Failed { error: ToolError::Said(reason), wave: Some(given + 1) });
             }
-            Some(Problem::ShutDown) => return Err(GiveError::ShutDown.into()),
+            Some(Problem::ShutDown) => return Err(after(given, GiveError::ShutDown.into()).into()),
             Some(Problem::Gone(error)) => return Err(Ending::Gone(error)),
             None if ended => return Ok(()),
             None => {}
         }
     }
+}
+
+/// The error of who has given so many waves before it: all of them are not to be given again.
+fn after(given: u64, error: ToolError) -> ToolError {
+    if given == 0 { error } else { ToolError::GivenBefore { given, error: Box::new(error) } }
 }
 
 /// Gives all the waves that follow the request, together and once. If one is refused, none is given.

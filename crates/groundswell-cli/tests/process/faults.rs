@@ -153,11 +153,17 @@ fn a_full_disk_fails_the_give_and_nothing_that_was_acknowledged() {
     let follower = Node::up(&dir.path().join("follower"));
     let lines = large_lines(200);
     let given = publisher.run_with(&["give", "/log/large", "-", "--lake", "log", "--acks"], lines.as_bytes());
-    assert_eq!(given.code, Some(1), "{}", given.stderr);
-    assert!(given.stderr.contains("storage failed"), "{}", given.stderr);
-    assert!(given.stderr.contains("space"), "says what to look at: {}", given.stderr);
+    let error = given.error();
+    assert!(error.contains("storage failed"), "{error}");
+    assert!(error.contains("space"), "says what to look at: {error}");
     let acknowledged = given.objects().last().and_then(|ack| ack["aeon"].as_u64()).expect("some fit");
     assert!((1..200).contains(&acknowledged), "{acknowledged}");
+    // Who reads only the error does not count twice what is given.
+    let given = match acknowledged {
+        1 => "the first wave is given: do not give it again".to_owned(),
+        more => format!("the first {more} waves are given: do not give them again"),
+    };
+    assert!(error.contains(&given), "{error}");
     // The node is alive, has what it acknowledged, and serves it.
     assert_eq!(publisher.aeon("/log/large"), Some(acknowledged));
     let again = publisher.run_with(&["give", "/log/large", "-", "--lake", "log"], &[b'y'; 900_000]);
