@@ -425,7 +425,7 @@ impl Driver {
                     // Whoever asked has the answer.
                     let _ = self.finish(batch).await;
                 }
-                Some(late) => late.refuse(WriteError::ShutDown),
+                Some(late) => self.refuse(late, WriteError::ShutDown),
                 None => break,
             }
         }
@@ -436,8 +436,19 @@ impl Driver {
         self.refuse_waiting(&WriteError::ShutDown);
         commands.close();
         while let Some(late) = commands.recv().await {
-            late.refuse(WriteError::ShutDown);
+            self.refuse(late, WriteError::ShutDown);
         }
+    }
+
+    /// Refuses a command. Nothing was done, unless it repeats a give whose outcome is unknown.
+    fn refuse(&self, command: Command, why: WriteError) {
+        let is_unknown = match (&command, &self.unknown) {
+            (Command::Give { declared, id: Some(id), .. }, Some(Unknown::Batch(batch))) => {
+                batch.has(&declared.agent, id)
+            }
+            _ => false,
+        };
+        command.refuse(if is_unknown { OutcomeUnknown::earlier(why).into() } else { why });
     }
 
     async fn stage(&mut self, command: Command, batch: &mut Batch) {
@@ -450,7 +461,7 @@ impl Driver {
             return self.take_in(*back, repeated.map(|()| batch).map_err(WriteError::from));
         }
         if let Err(error) = repeated {
-            return command.refuse(error.into());
+            return self.refuse(command, error.into());
         }
         let Some(command) = self.unless_away(command) else { return };
         match command {

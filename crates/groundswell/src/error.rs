@@ -176,6 +176,11 @@ impl OutcomeUnknown {
     pub(crate) fn no_answer() -> Self {
         Self::new("the thread that writes ended before it answered")
     }
+
+    /// A write was repeated whose outcome is unknown, and the repetition has failed.
+    pub(crate) fn earlier(error: impl fmt::Display) -> Self {
+        Self::new(format_args!("an earlier try may yet be done, and this one was not ({error})"))
+    }
 }
 
 impl From<StorageError> for OutcomeUnknown {

@@ -52,6 +52,11 @@ impl Batch {
         self.answers.push(Box::new(answer));
     }
 
+    /// Whether a give with this id is in it.
+    pub(super) fn has(&self, agent: &Name, id: &WriteId) -> bool {
+        self.ids.get(agent).is_some_and(|ids| ids.contains_key(id))
+    }
+
     fn answer_given(&mut self, aeon: Aeon, reply: oneshot::Sender<Result<Aeon, GiveError>>) {
         self.answer(move |result| {
             let _ = reply.send(result.map(|()| aeon).map_err(|error| match error {

@@ -194,6 +194,9 @@ pub(crate) struct Keeper {
     wall_clock: WallClock,
     max_value_bytes: usize,
     desks: HashMap<u64, Desk>,
+    /// The ids of the writes whose outcome is unknown. The next transaction that is done, or whose own outcome is
+    /// unknown, has taken them back first.
+    unknown: HashSet<(u64, WriteId)>,
 }
 
 impl Keeper {
@@ -205,7 +208,8 @@ impl Keeper {
         max_value_bytes: usize,
         gone: CancellationToken,
     ) -> std::io::Result<(KeeperHandle, std::thread::JoinHandle<()>)> {
-        let keeper = Self { storage, signer, wall_clock, max_value_bytes, desks: HashMap::new() };
+        let (desks, unknown) = (HashMap::new(), HashSet::new());
+        let keeper = Self { storage, signer, wall_clock, max_value_bytes, desks, unknown };
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new().name("groundswell-keeper".to_owned()).spawn(move || {
             let _gone = gone.drop_guard();
@@ -234,7 +238,7 @@ impl Keeper {
                 // Whoever asks too late is told that nothing was done.
                 commands.close();
                 while let Some(late) = commands.blocking_recv() {
-                    late.refuse();
+                    self.refuse(late);
                 }
                 return;
             }
@@ -247,8 +251,13 @@ impl Keeper {
                 self.desks.insert(number, Desk { clock, counter, ids });
             }
             Command::Write { document, space, key, change, id, reply } => {
+                let repeats_unknown = self.is_unknown(&document, id.as_ref());
                 match self.stage_once(batch, &document, space, key, change, id) {
                     Ok(written) => batch.answers.push(Box::new(move |result| {
+                        let result = result.map_err(|error| match error {
+                            WriteError::Storage(error) if repeats_unknown => OutcomeUnknown::earlier(error).into(),
+                            error => error,
+                        });
                         let _ = reply.send(result.map(|()| written).map_err(KvError::from));
                     })),
                     Err(error) => {
@@ -290,6 +299,21 @@ impl Keeper {
                 let _ = reply.send(self.renew(&document, &before, identity, keeps, along));
             }
             Command::Stop => {}
+        }
+    }
+
+    /// Whether this id is that of a write whose outcome is unknown.
+    fn is_unknown(&self, document: &Document, id: Option<&WriteId>) -> bool {
+        id.is_some_and(|id| self.unknown.contains(&(document.identity().number, id.clone())))
+    }
+
+    /// Refuses a command. Nothing was done, unless it repeats a write whose outcome is unknown.
+    fn refuse(&self, command: Command) {
+        match command {
+            Command::Write { document, id, reply, .. } if self.is_unknown(&document, id.as_ref()) => {
+                let _ = reply.send(Err(KvError::Unknown(OutcomeUnknown::earlier(KvError::ShutDown))));
+            }
+            command => command.refuse(),
         }
     }
 
@@ -443,7 +467,7 @@ impl Keeper {
             let forgotten = self.desks.get(number).map(|desk| desk.ids.forgotten_by(&staged.ids)).unwrap_or_default();
             rows.extend(forgotten.into_iter().map(|id| Row::ForgetId { number: *number, id }));
         }
-        let result = if rows.is_empty() { Ok(()) } else { self.storage.write(rows) };
+        let result = if rows.is_empty() { Ok(()) } else { self.write(rows, &staged) };
         let mut shown = Vec::with_capacity(staged.len());
         if result.is_ok() {
             for number in &dropped {
@@ -462,6 +486,20 @@ impl Keeper {
         answers.into_iter().for_each(|answer| answer(result.clone()));
         // Who waits for an answer comes first: it can be seen by now.
         shown.into_iter().for_each(|(shown, document)| document.tell(shown));
+    }
+
+    /// Writes what is staged, and notes the ids of what has an unknown outcome.
+    fn write(&mut self, rows: Vec<Row>, staged: &HashMap<u64, Staged>) -> Result<(), WriteError> {
+        let result = self.storage.write(rows);
+        match &result {
+            Ok(()) => self.unknown.clear(),
+            Err(WriteError::Unknown(_)) => {
+                let ids = staged.iter().flat_map(|(number, staged)| staged.ids.keys().map(|id| (*number, id.clone())));
+                self.unknown = ids.collect();
+            }
+            Err(_) => {}
+        }
+        result
     }
 
     /// Gives a document another standing, unless it has gone or was renewed before that.
@@ -601,7 +639,8 @@ mod tests {
         let identity = Identity::new(NUMBER, &row, KvAuthor::Machine, signer.id());
         let document = Document::new(KvAuthor::Machine, identity, new_view(), [0; 2]);
         let desks = HashMap::from([(NUMBER, Desk::new())]);
-        let keeper = Keeper { storage, signer, wall_clock: Arc::new(|| 1_000), max_value_bytes: 1_024, desks };
+        let (wall_clock, unknown) = (Arc::new(|| 1_000), HashSet::new());
+        let keeper = Keeper { storage, signer, wall_clock, max_value_bytes: 1_024, desks, unknown };
         (keeper, document)
     }
 
@@ -644,6 +683,38 @@ mod tests {
             let deleted = deleted.try_recv().unwrap();
             assert!(matches!(deleted, Ok(Written::Deleted(true))), "put before: {put_before}");
         }
+    }
+
+    /// A write that may have been done is not said to be undone by its repetition, until a later one has taken it back.
+    #[test]
+    fn a_write_of_unknown_outcome_stays_unknown_while_its_repetitions_fail() {
+        let dir = TempDir::new().unwrap();
+        let (mut keeper, document) = keeper(&dir);
+        let done = |keeper: &mut Keeper, text: &'static str, id: &str| {
+            let (reply, mut answer) = oneshot::channel();
+            let (document, space, id) = (document.clone(), SpaceName::default(), Some(WriteId::new(id).unwrap()));
+            let change = Change::Put(text.into());
+            let mut batch = Batch::default();
+            keeper.stage(Command::Write { document, space, key: key(), change, id, reply }, &mut batch);
+            keeper.finish(batch);
+            answer.try_recv().unwrap()
+        };
+        keeper.storage.fail_with(Some(OutcomeUnknown::new("by a test").into()));
+        assert!(matches!(done(&mut keeper, "1", "one"), Err(KvError::Unknown(_))));
+        keeper.storage.fail(true);
+        let again = done(&mut keeper, "1", "one");
+        assert!(matches!(&again, Err(KvError::Unknown(_))), "{:?}", again.err());
+        assert!(matches!(done(&mut keeper, "2", "two"), Err(KvError::Storage(_))));
+        keeper.storage.fail(false);
+        assert!(done(&mut keeper, "3", "three").is_ok());
+        keeper.storage.fail(true);
+        assert!(matches!(done(&mut keeper, "1", "one"), Err(KvError::Storage(_))), "it was taken back");
+        let (reply, mut answer) = oneshot::channel();
+        let (space, change) = (SpaceName::default(), Change::Delete);
+        keeper.unknown.insert((NUMBER, WriteId::new("late").unwrap()));
+        let id = Some(WriteId::new("late").unwrap());
+        keeper.refuse(Command::Write { document: document.clone(), space, key: key(), change, id, reply });
+        assert!(matches!(answer.try_recv().unwrap(), Err(KvError::Unknown(_))), "refused by a keeper that stops");
     }
 
     /// A document that goes takes along what is written beside it, in the same batch and later.

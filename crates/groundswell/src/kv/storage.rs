@@ -58,7 +58,7 @@ pub(crate) struct Storage {
     /// The record that was too large for the journal, and whose outcome is unknown.
     unknown: Mutex<Option<u64>>,
     #[cfg(test)]
-    failing: std::sync::atomic::AtomicBool,
+    failing: Mutex<Option<WriteError>>,
 }
 
 type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -131,7 +131,7 @@ impl Storage {
             applier,
             unknown: Mutex::default(),
             #[cfg(test)]
-            failing: std::sync::atomic::AtomicBool::new(false),
+            failing: Mutex::default(),
         })
     }
 
@@ -140,8 +140,8 @@ impl Storage {
     /// write was acknowledged: that has taken it back first.
     pub(crate) fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
         #[cfg(test)]
-        if self.failing.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(StorageError::new("made to fail by a test").into());
+        if let Some(error) = lock(&self.failing).clone() {
+            return Err(error);
         }
         let result = self.try_write(rows);
         match &result {
@@ -199,7 +199,13 @@ impl Storage {
     /// Lets every write fail, or none.
     #[cfg(test)]
     pub(crate) fn fail(&self, fail: bool) {
-        self.failing.store(fail, std::sync::atomic::Ordering::SeqCst);
+        self.fail_with(fail.then(|| StorageError::new("made to fail by a test").into()));
+    }
+
+    /// Lets every write fail with this error, or none.
+    #[cfg(test)]
+    pub(crate) fn fail_with(&self, error: Option<WriteError>) {
+        *lock(&self.failing) = error;
     }
 
     fn reading<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
