@@ -14,6 +14,7 @@ use groundswell::{
     Updates,
     lakes::{Json, Log, Sum},
 };
+use groundswell_web::lakes::{Keyed, Tide, rock_json};
 use tokio::sync::{Mutex, RwLock};
 
 use crate::{
@@ -33,9 +34,13 @@ pub(crate) struct Registry {
     /// Its part in the key-value store.
     store: Store,
     follower: Name,
-    /// Held while something is declared or followed, so that two commands never declare one
-    /// path for two lakes.
+    /// Held while something is declared, so that two commands never declare one path for two lakes; and never
+    /// while a replica is waited for, which may take as long as a wash.
     tables: Mutex<Tables>,
+    /// Held while a source is begun to be followed, or is quit.
+    sources: Keyed<Source>,
+    /// Held while a rule is read and written.
+    rules: Keyed<Tide>,
     /// How often a path was killed in this run. Who gives holds it for each batch, so that nothing
     /// that began before a kill gives after it, and opens the path again.
     kills: RwLock<Kills>,
@@ -96,7 +101,9 @@ impl Registry {
     pub(crate) async fn restore(node: Node, store: Store, started: Started) -> Result<Self, ToolError> {
         let follower = node.agent(FOLLOWER)?.name().clone();
         let (tables, kills) = (Mutex::default(), RwLock::default());
-        let mut registry = Self { node, store, follower, tables, kills, started, standing_still: Vec::new() };
+        let (sources, rules) = (Keyed::default(), Keyed::default());
+        let standing_still = Vec::new();
+        let mut registry = Self { node, store, follower, tables, sources, rules, kills, started, standing_still };
         let mut problems = Vec::new();
         for stored in registry.node.stored()? {
             let (agent, path) = (&stored.agent, &stored.path);
@@ -201,10 +208,11 @@ impl Registry {
         from: Option<Cursor>,
         no_wait: bool,
     ) -> Result<Updates<L>, ToolError> {
-        let mut tables = self.tables.lock().await;
-        let subscriptions = self.subscriptions::<L>(&mut tables, &self.follower, &source.path).await?;
+        let _source = self.sources.alone(&source).await;
+        let subscriptions = self.replicas::<L>(&source.path).await?;
         let before = subscriptions.read().contains_key(&source);
         let updates = subscriptions.surf_from(source.clone(), from).await?;
+        let mut tables = self.tables.lock().await;
         let surfs = tables.surfs.entry(source).or_insert(Surfs { count: 0, keep: before });
         surfs.count += 1;
         surfs.keep |= !no_wait;
@@ -214,6 +222,7 @@ impl Registry {
     /// A command that followed a source has ended. Where none wanted to wait, none got anything, and
     /// the source was not followed before, it is not followed any more.
     pub(crate) async fn end_surf(&self, source: &Source, has_state: bool) -> Result<(), ToolError> {
+        let _source = self.sources.alone(source).await;
         let mut tables = self.tables.lock().await;
         let Some(surfs) = tables.surfs.get_mut(source) else { return Ok(()) };
         surfs.count -= 1;
@@ -223,6 +232,7 @@ impl Registry {
             return Ok(());
         }
         tables.surfs.remove(source);
+        drop(tables);
         if keep { Ok(()) } else { Ok(self.node.agent(self.follower.as_str())?.quit(source).await?) }
     }
 
@@ -252,8 +262,7 @@ impl Registry {
 
     /// Stops following a source, and drops its replica.
     pub(crate) async fn quit(&self, source: &Source) -> Result<(), ToolError> {
-        // Nothing new is followed meanwhile.
-        let _tables = self.tables.lock().await;
+        let _source = self.sources.alone(source).await;
         let stored = self.node.stored()?;
         if !stored.iter().any(|one| one.agent == self.follower && one.source.as_ref() == Some(source)) {
             return Err(paths::not_followed(source));
@@ -290,7 +299,7 @@ impl Registry {
         let publications = L::table(&mut tables).publications.get(&key).cloned();
         let subscriptions = L::table(&mut tables).subscriptions.get(&key).cloned();
         drop(tables);
-        let look = |rock: &L::Rock, aeon| (aeon, L::rock_json(rock));
+        let look = |rock: &L::Rock, aeon| (aeon, rock_json::<L>(rock));
         let (agent, path) = key;
         let (read, agent) = match (&which.source, publications, subscriptions) {
             (None, Some(published), _) => (published.with_rock(path.as_str(), look).await, agent),

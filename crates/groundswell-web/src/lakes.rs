@@ -2,6 +2,7 @@
 
 mod builtin;
 mod json_lake;
+mod keyed;
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use groundswell::{
@@ -11,7 +12,8 @@ use groundswell::{
 use serde_json::value::RawValue;
 
 pub use builtin::BuiltinLakes;
-pub use json_lake::{JsonLake, surf};
+pub use json_lake::{JsonLake, rock_json, surf};
+pub use keyed::Keyed;
 
 /// The agent that publishes and follows where none is named.
 pub const DEFAULT_AGENT: &str = "main";
@@ -74,7 +76,7 @@ pub trait Lakes: Send + Sync + 'static {
 }
 
 /// What is kept here under a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tide {
     /// What this node publishes.
     Own {

@@ -1,6 +1,7 @@
 //! Following a source for a command: each event is a line, written when the client reads.
 
 use groundswell::{Cursor, Ended, Event, Freshness, Moment, Source, Updates};
+use groundswell_web::lakes::rock_json;
 use serde_json::value::RawValue;
 
 use super::{
@@ -54,7 +55,7 @@ async fn follow<L: ToolLake>(
             Event::CaughtUp { aeon } if rocks == Rocks::Never => Surfed::CaughtUp { aeon: aeon.0, rock: None },
             // The rock may be newer than the last update; then so is the aeon that is told with it.
             Event::CaughtUp { .. } => {
-                let (aeon, rock) = updates.with_rock(|rock, aeon| (aeon, L::rock_json(rock))).await?;
+                let (aeon, rock) = updates.with_rock(|rock, aeon| (aeon, rock_json::<L>(rock))).await?;
                 Surfed::CaughtUp { aeon: aeon.0, rock: Some(made(rock)?) }
             }
             event => line::<L>(event, rock)?,
@@ -69,7 +70,7 @@ async fn follow<L: ToolLake>(
 
 /// The next event, with the rock where it is wanted. It can be dropped while it waits.
 async fn next<L: ToolLake>(updates: &mut Updates<L>, rocks: Rocks) -> Option<(Event<L::Wave>, Rock)> {
-    let look = |event, rock: Option<&L::Rock>| (event, rock.map(L::rock_json));
+    let look = |event, rock: Option<&L::Rock>| (event, rock.map(rock_json::<L>));
     match rocks {
         Rocks::Never => updates.next().await.map(|event| (event, None)),
         Rocks::WhereNeeded => updates.next_or_rock(look).await,

@@ -46,7 +46,7 @@ impl Registry {
         horizon: Option<Horizon>,
     ) -> Result<Rule, ToolError> {
         // What one command reads, no other changes before it has written.
-        let mut tables = self.tables.lock().await;
+        let _rule = self.rules.alone(tide).await;
         let (present, path) = match tide {
             Tide::Own { agent, path } => {
                 let published = self.node.agent(agent.as_str())?.published();
@@ -71,10 +71,8 @@ impl Registry {
         match tide {
             Tide::Own { agent, path } => self.node.agent(agent.as_str())?.rule(path.as_str(), rule).await?,
             Tide::Replica(source) => {
-                let lake = tables.lake_of(&self.follower, source).ok_or_else(|| not_followed(source))?;
-                for_lake!(lake, L => {
-                    let replicas = self.subscriptions::<L>(&mut tables, &self.follower, &source.path).await?;
-                    replicas.rule(source, rule).await?;
+                for_lake!(self.lake_of(source).await?, L => {
+                    self.replicas::<L>(&source.path).await?.rule(source, rule).await?;
                 });
             }
         }
@@ -83,14 +81,11 @@ impl Registry {
 
     /// Makes a rock, and drops the rest.
     pub(crate) async fn wipe(&self, tide: &Tide) -> Result<(), ToolError> {
-        let mut tables = self.tables.lock().await;
         match tide {
             Tide::Own { agent, path } => self.node.agent(agent.as_str())?.wipe(path.as_str()).await?,
             Tide::Replica(source) => {
-                let lake = tables.lake_of(&self.follower, source).ok_or_else(|| not_followed(source))?;
-                for_lake!(lake, L => {
-                    let replicas = self.subscriptions::<L>(&mut tables, &self.follower, &source.path).await?;
-                    replicas.wipe(source).await?;
+                for_lake!(self.lake_of(source).await?, L => {
+                    self.replicas::<L>(&source.path).await?.wipe(source).await?;
                 });
             }
         }
@@ -147,6 +142,11 @@ impl Registry {
             let publications = self.empty::<L>(publisher, to).await?;
             Ok(publications.copy(source, to.as_str()).await?)
         })
+    }
+
+    /// As which lake a source is followed.
+    async fn lake_of(&self, source: &Source) -> Result<Builtin, ToolError> {
+        self.tables.lock().await.lake_of(&self.follower, source).ok_or_else(|| not_followed(source))
     }
 
     /// The handle to publish where nothing is published yet.

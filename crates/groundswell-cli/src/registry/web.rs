@@ -3,7 +3,9 @@
 
 use futures_util::stream::BoxStream;
 use groundswell::{Aeon, Name, Path, Rule, Source, WriteId};
-use groundswell_web::lakes::{self, Answer, JsonLake, LakeError, LakeEvent, Lakes, RuleChange, State, Surf, Tide};
+use groundswell_web::lakes::{
+    self, Answer, JsonLake, LakeError, LakeEvent, Lakes, RuleChange, State, Surf, Tide, rock_json,
+};
 use serde_json::value::RawValue;
 
 use super::Registry;
@@ -41,7 +43,7 @@ impl Registry {
     async fn state_of<L: ToolLake>(&self, tide: &Tide) -> Result<State, LakeError> {
         let mut tables = self.tables.lock().await;
         let lake = L::BUILTIN.name().to_owned();
-        let look = |rock: &L::Rock, aeon| (aeon, L::rock_json(rock));
+        let look = |rock: &L::Rock, aeon| (aeon, rock_json::<L>(rock));
         match tide {
             Tide::Own { agent, path } => {
                 let declared = L::table(&mut tables).publications.get(&(agent.clone(), path.clone())).cloned();
@@ -71,10 +73,9 @@ impl Registry {
         source: &Source,
         surf: Surf,
     ) -> Result<BoxStream<'static, LakeEvent>, LakeError> {
-        let mut tables = self.tables.lock().await;
-        let replicas = self.subscriptions::<L>(&mut tables, &self.follower, &source.path).await?;
-        let events = lakes::surf(&replicas, source, surf).await?;
-        tables.keep(source);
+        let _source = self.sources.alone(source).await;
+        let events = lakes::surf(&self.replicas::<L>(&source.path).await?, source, surf).await?;
+        self.tables.lock().await.keep(source);
         Ok(events)
     }
 }
@@ -132,10 +133,9 @@ impl Lakes for Registry {
     fn follow<'a>(&'a self, source: &'a Source, lake: Option<&'a str>) -> Answer<'a, ()> {
         Box::pin(async move {
             for_lake!(self.lake_to_follow(source, lake).await?, L => {
-                let mut tables = self.tables.lock().await;
-                let replicas = self.subscriptions::<L>(&mut tables, &self.follower, &source.path).await?;
-                replicas.follow(source.clone()).await?;
-                tables.keep(source);
+                let _source = self.sources.alone(source).await;
+                self.replicas::<L>(&source.path).await?.follow(source.clone()).await?;
+                self.tables.lock().await.keep(source);
                 Ok(())
             })
         })

@@ -9,11 +9,11 @@ use groundswell::{
     lakes::{Json, Log, Sum},
 };
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedRwLockReadGuard};
 
 use super::{
-    Answer, DEFAULT_AGENT, LakeError, LakeEvent, Lakes, RuleChange, State, Surf, Tide,
-    json_lake::{self, JsonLake},
+    Answer, DEFAULT_AGENT, Keyed, LakeError, LakeEvent, Lakes, RuleChange, State, Surf, Tide,
+    json_lake::{self, JsonLake, rock_json},
 };
 
 /// What is published under one declaration.
@@ -49,7 +49,7 @@ impl<L: JsonLake> Published for Publications<L> {
 
     fn rock<'a>(&'a self, path: &'a Path) -> Answer<'a, (Aeon, Box<RawValue>)> {
         async move {
-            let (aeon, rock) = self.with_rock(path.as_str(), |rock, aeon| (aeon, L::rock_json(rock))).await?;
+            let (aeon, rock) = self.with_rock(path.as_str(), |rock, aeon| (aeon, rock_json::<L>(rock))).await?;
             Ok((aeon, made(rock)?))
         }
         .boxed()
@@ -94,7 +94,7 @@ impl<L: JsonLake> Followed for Subscriptions<L> {
 
     fn rock<'a>(&'a self, source: &'a Source) -> Answer<'a, (Aeon, Box<RawValue>)> {
         async move {
-            let (aeon, rock) = self.with_rock(source, |rock, aeon| (aeon, L::rock_json(rock))).await?;
+            let (aeon, rock) = self.with_rock(source, |rock, aeon| (aeon, rock_json::<L>(rock))).await?;
             Ok((aeon, made(rock)?))
         }
         .boxed()
@@ -138,8 +138,13 @@ struct Declared<T: ?Sized> {
 /// The lakes `log`, `sum` and `json` of a node.
 pub struct BuiltinLakes {
     node: Node,
-    /// Held while something is declared or followed, so that two requests never declare one path for two lakes.
+    /// Held while something is declared, so that two requests never declare one path for two lakes; and never while a
+    /// replica is waited for.
     tables: Mutex<Tables>,
+    /// Held while a source of a path is followed or changed: alone while the path becomes one of another lake.
+    paths: Keyed<Path>,
+    /// Held while a rule is read and written.
+    rules: Keyed<Tide>,
 }
 
 #[derive(Default)]
@@ -159,7 +164,7 @@ impl BuiltinLakes {
     /// Declares again what earlier runs of the node have published and followed, so that it goes on. What can't be
     /// declared, as it is another program's or has been declared by this one, is logged and left as it is.
     pub async fn restore(node: Node) -> Result<Self, LakeError> {
-        let lakes = Self { node, tables: Mutex::default() };
+        let lakes = Self { node, tables: Mutex::default(), paths: Keyed::default(), rules: Keyed::default() };
         let mut tables = lakes.tables.lock().await;
         for stored in lakes.node.stored()? {
             let lake = stored.lake.as_str();
@@ -253,20 +258,38 @@ impl BuiltinLakes {
         lake.or_else(|| tables.published.get(&key).filter(|_| own).map(|declared| declared.lake))
     }
 
+    /// The handle to follow a source, and what keeps its path from becoming one of another lake meanwhile.
     async fn follower(
         &self,
-        tables: &mut Tables,
         source: &Source,
         lake: Option<&str>,
-    ) -> Result<Arc<dyn Followed>, LakeError> {
-        let lake = self.lake_of_own(tables, source, lake);
-        self.followed(tables, &source.path, lake).await
+    ) -> Result<(Arc<dyn Followed>, OwnedRwLockReadGuard<()>), LakeError> {
+        let beside = self.paths.beside(&source.path).await;
+        let tables = self.tables.lock().await;
+        let lake = self.lake_of_own(&tables, source, lake);
+        if let Some(declared) = tables.followed.get(&source.path)
+            && lake.is_none_or(|lake| lake == declared.lake)
+        {
+            return Ok((declared.handle.clone(), beside));
+        }
+        let lake = lake.map(str::to_owned);
+        drop((tables, beside));
+        let alone = self.paths.alone(&source.path).await;
+        let handle = self.followed(&mut *self.tables.lock().await, &source.path, lake.as_deref()).await?;
+        Ok((handle, alone.downgrade()))
     }
 
     /// The declaration under which a source is followed.
     fn replica<'a>(tables: &'a Tables, source: &Source) -> Result<&'a Declared<dyn Followed>, LakeError> {
         let declared = tables.followed.get(&source.path).filter(|declared| declared.handle.sources().contains(source));
         declared.ok_or_else(|| LakeError::NotFollowed(source.clone()))
+    }
+
+    /// Its handle, and what keeps the path from becoming one of another lake meanwhile.
+    async fn kept_replica(&self, source: &Source) -> Result<(Arc<dyn Followed>, OwnedRwLockReadGuard<()>), LakeError> {
+        let beside = self.paths.beside(&source.path).await;
+        let handle = Self::replica(&*self.tables.lock().await, source)?.handle.clone();
+        Ok((handle, beside))
     }
 
     /// The declaration of a publication that has a state.
@@ -363,8 +386,7 @@ impl Lakes for BuiltinLakes {
 
     fn follow<'a>(&'a self, source: &'a Source, lake: Option<&'a str>) -> Answer<'a, ()> {
         async move {
-            let mut tables = self.tables.lock().await;
-            let handle = self.follower(&mut tables, source, lake).await?;
+            let (handle, _path) = self.follower(source, lake).await?;
             handle.follow(source).await
         }
         .boxed()
@@ -377,8 +399,7 @@ impl Lakes for BuiltinLakes {
         surf: Surf,
     ) -> Answer<'a, BoxStream<'static, LakeEvent>> {
         async move {
-            let mut tables = self.tables.lock().await;
-            let handle = self.follower(&mut tables, source, lake).await?;
+            let (handle, _path) = self.follower(source, lake).await?;
             handle.surf(source, surf).await
         }
         .boxed()
@@ -386,9 +407,8 @@ impl Lakes for BuiltinLakes {
 
     fn quit<'a>(&'a self, source: &'a Source) -> Answer<'a, ()> {
         async move {
-            // Nothing new is followed meanwhile.
-            let tables = self.tables.lock().await;
-            Self::replica(&tables, source)?;
+            let _path = self.paths.beside(&source.path).await;
+            Self::replica(&*self.tables.lock().await, source)?;
             Ok(self.node.agent(DEFAULT_AGENT)?.quit(source).await?)
         }
         .boxed()
@@ -397,13 +417,16 @@ impl Lakes for BuiltinLakes {
     fn rule<'a>(&'a self, tide: &'a Tide, change: RuleChange) -> Answer<'a, Rule> {
         async move {
             // What one request reads, no other changes before it has written.
-            let tables = self.tables.lock().await;
+            let _rule = self.rules.alone(tide).await;
             let present = self.present_rule(tide).await?;
             let rule = change.apply(present);
             if rule != present {
                 match tide {
                     Tide::Own { agent, path } => self.node.agent(agent.as_str())?.rule(path.as_str(), rule).await?,
-                    Tide::Replica(source) => Self::replica(&tables, source)?.handle.rule(source, rule).await?,
+                    Tide::Replica(source) => {
+                        let (replica, _path) = self.kept_replica(source).await?;
+                        replica.rule(source, rule).await?;
+                    }
                 }
             }
             Ok(rule)
@@ -416,8 +439,8 @@ impl Lakes for BuiltinLakes {
             match tide {
                 Tide::Own { agent, path } => Ok(self.node.agent(agent.as_str())?.wipe(path.as_str()).await?),
                 Tide::Replica(source) => {
-                    let tables = self.tables.lock().await;
-                    Self::replica(&tables, source)?.handle.wipe(source).await
+                    let (replica, _path) = self.kept_replica(source).await?;
+                    replica.wipe(source).await
                 }
             }
         }
@@ -456,5 +479,96 @@ impl Lakes for BuiltinLakes {
             target.copy(source, to).await
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::future;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::lakes::{Begin, Rocks};
+
+    /// A replica that is at a washer for as long as the test lasts.
+    struct Slow {
+        source: Source,
+        asked: Arc<Semaphore>,
+    }
+
+    impl Slow {
+        fn never<'a, T: Send + 'a>(&'a self) -> Answer<'a, T> {
+            self.asked.add_permits(1);
+            future::pending().boxed()
+        }
+    }
+
+    impl Followed for Slow {
+        fn follow<'a>(&'a self, _: &'a Source) -> Answer<'a, ()> {
+            self.never()
+        }
+
+        fn surf<'a>(&'a self, _: &'a Source, _: Surf) -> Answer<'a, BoxStream<'static, LakeEvent>> {
+            self.never()
+        }
+
+        fn rock<'a>(&'a self, _: &'a Source) -> Answer<'a, (Aeon, Box<RawValue>)> {
+            self.never()
+        }
+
+        fn rule<'a>(&'a self, _: &'a Source, _: Rule) -> Answer<'a, ()> {
+            self.never()
+        }
+
+        fn wipe<'a>(&'a self, _: &'a Source) -> Answer<'a, ()> {
+            self.never()
+        }
+
+        fn sources(&self) -> Vec<Source> {
+            vec![self.source.clone()]
+        }
+
+        fn withdraw(&self) {}
+    }
+
+    /// However long a replica takes, whoever waits for it holds up nobody who gives, reads or follows something else.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_waits_for_a_replica_holds_up_nobody_else() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let node = Node::builder().data_dir(dir.path()).offline().bind("127.0.0.1:0".parse().unwrap()).spawn();
+        let node = node.await.unwrap();
+        let lakes = Arc::new(BuiltinLakes::restore(node.clone()).await.unwrap());
+        let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
+        let slow = Source::new(peer, DEFAULT_AGENT, "/slow").unwrap();
+        let asked = Arc::new(Semaphore::new(0));
+        let handle = Arc::new(Slow { source: slow.clone(), asked: asked.clone() });
+        lakes.tables.lock().await.followed.insert(slow.path.clone(), Declared { lake: Log::NAME, handle });
+        let waiting: [fn(Arc<BuiltinLakes>, Source) -> future::BoxFuture<'static, ()>; 4] = [
+            |lakes, slow| async move { drop(lakes.follow(&slow, None).await) }.boxed(),
+            |lakes, slow| {
+                async move { drop(lakes.surf(&slow, None, Surf { begin: Begin::Newest, rocks: Rocks::Never }).await) }
+                    .boxed()
+            },
+            |lakes, slow| async move { drop(lakes.wipe(&Tide::Replica(slow)).await) }.boxed(),
+            |lakes, slow| async move { drop(lakes.read(&Tide::Replica(slow)).await) }.boxed(),
+        ];
+        let waiting: Vec<_> = waiting.iter().map(|wait| tokio::spawn(wait(lakes.clone(), slow.clone()))).collect();
+        let patience = Duration::from_secs(20);
+        let all = asked.acquire_many(waiting.len() as u32);
+        drop(tokio::time::timeout(patience, all).await.expect("all of them wait").unwrap());
+        let (agent, path) = (DEFAULT_AGENT.parse().unwrap(), "/own".parse().unwrap());
+        let others = async {
+            lakes
+                .give(&agent, &path, Some(Log::NAME), None, vec![RawValue::from_string("\"wave\"".to_owned()).unwrap()])
+                .await
+                .unwrap();
+            lakes.read(&Tide::Own { agent: agent.clone(), path: path.clone() }).await.unwrap();
+            lakes.follow(&Source::new(node.id(), DEFAULT_AGENT, "/own").unwrap(), None).await.unwrap();
+        };
+        tokio::time::timeout(patience, others).await.expect("nobody waits");
+        waiting.iter().for_each(|waiting| waiting.abort());
+        node.shutdown().await.unwrap();
     }
 }

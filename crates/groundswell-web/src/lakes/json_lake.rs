@@ -7,6 +7,7 @@ use groundswell::{
     lakes::{Json, JsonDocument, JsonPatch, Log, Sum},
 };
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Begin, LakeError, LakeEvent, Rocks, Surf};
 
@@ -20,6 +21,15 @@ pub trait JsonLake: Lake<Wave: Clone> + Sized {
 
     /// A rock as JSON. It is called while who gives a wave waits, so that it is to make text at once.
     fn rock_json(rock: &Self::Rock) -> serde_json::Result<Box<RawValue>>;
+}
+
+/// A rock as JSON, which may take long for a large one: in a runtime of several threads, the tasks of this one go on
+/// on another meanwhile.
+pub fn rock_json<L: JsonLake>(rock: &L::Rock) -> serde_json::Result<Box<RawValue>> {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| L::rock_json(rock)),
+        _ => L::rock_json(rock),
+    }
 }
 
 impl JsonLake for Log {
@@ -111,7 +121,7 @@ pub async fn surf<L: JsonLake>(
 /// The next event, with the rock where it is wanted.
 async fn next<L: JsonLake>(updates: &mut Updates<L>, rocks: Rocks) -> Option<LakeEvent> {
     loop {
-        let look = |event, rock: Option<&L::Rock>| (event, rock.map(L::rock_json));
+        let look = |event, rock: Option<&L::Rock>| (event, rock.map(rock_json::<L>));
         let (event, rock) = match rocks {
             Rocks::Never => (updates.next().await?, None),
             Rocks::Needed => updates.next_or_rock(look).await?,
@@ -129,7 +139,7 @@ async fn next<L: JsonLake>(updates: &mut Updates<L>, rocks: Rocks) -> Option<Lak
             },
             Event::CaughtUp { aeon } if rocks == Rocks::Never => LakeEvent::CaughtUp { aeon, rock: None },
             // The rock may be newer than the last update; then so is the aeon that is told with it.
-            Event::CaughtUp { aeon } => match updates.with_rock(|rock, aeon| (aeon, L::rock_json(rock))).await {
+            Event::CaughtUp { aeon } => match updates.with_rock(|rock, aeon| (aeon, rock_json::<L>(rock))).await {
                 Ok((aeon, rock)) => LakeEvent::CaughtUp { aeon, rock: rock.ok() },
                 Err(_) => LakeEvent::CaughtUp { aeon, rock: None },
             },
