@@ -112,6 +112,9 @@ pub(crate) enum Command {
     Back(Box<Back>),
     /// Finish what was asked before, and stop.
     Stop,
+    /// A fault of the driver itself.
+    #[cfg(test)]
+    Panic,
 }
 
 /// What concerns a whole path: a transaction of its own.
@@ -182,6 +185,8 @@ impl Command {
             }
             Self::Back(back) => back.refuse(why),
             Self::Peer { reply: None, .. } | Self::Stop => {}
+            #[cfg(test)]
+            Self::Panic => {}
         }
     }
 }
@@ -493,6 +498,8 @@ impl Driver {
                 }
             }
             Command::Back(_) | Command::Stop => {}
+            #[cfg(test)]
+            Command::Panic => panic!("made to panic by a test"),
             Command::Fail { agent, source, fail, reply } => {
                 // Who has quit meanwhile has no state that it could have failed on.
                 if self.catalog.follows(&agent, &source) {

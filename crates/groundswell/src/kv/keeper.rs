@@ -81,6 +81,9 @@ pub(crate) enum Command {
     },
     /// Finish what was asked before, and stop.
     Stop,
+    /// A fault of the keeper itself.
+    #[cfg(test)]
+    Panic,
 }
 
 /// What becomes of the entries of a document that goes on under another number.
@@ -108,6 +111,8 @@ impl Command {
             Self::Renew { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
             Self::Rows { reply: Some(reply), .. } => drop(reply.send(Err(WriteError::ShutDown))),
             Self::Rows { reply: None, .. } | Self::Begin { .. } | Self::Stop => {}
+            #[cfg(test)]
+            Self::Panic => {}
         }
     }
 }
@@ -299,6 +304,8 @@ impl Keeper {
                 let _ = reply.send(self.renew(&document, &before, identity, keeps, along));
             }
             Command::Stop => {}
+            #[cfg(test)]
+            Command::Panic => panic!("made to panic by a test"),
         }
     }
 

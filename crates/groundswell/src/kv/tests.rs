@@ -120,6 +120,33 @@ async fn errors_storage_failure() {
     manager.shutdown().await.unwrap();
 }
 
+/// A fault of the keeper's thread: its writers and streams are told, nobody waits for ever, and the node can be shut down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_panics_hangs_nobody() {
+    let Pair { machine, manager, id, machine_dir, manager_dir: _dir } = pair().await;
+    machine.set_kv_value("key", "1").await.unwrap();
+    let mut watch = machine.watch_kv_key("key").await.unwrap();
+    assert!(watch.next().await.is_some());
+    machine.kv().keeper.tell(super::keeper::Command::Panic).await;
+    let rest = async {
+        while watch.next().await.is_some() {}
+        assert_eq!(watch.ended(), Some(super::KvEnded::Failed));
+        // What comes too late is not done; what came beside it may be.
+        let late = machine.set_kv_value("key", "2").await.unwrap_err();
+        assert!(matches!(late, KvError::ShutDown | KvError::Unknown(_)), "{late}");
+        assert_eq!(machine.get_kv_value("key").await.unwrap().unwrap().value, "1");
+        machine.release().await.unwrap_err();
+        machine.shutdown().await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, rest).await.expect("nobody waits");
+    let machine = machine_at(machine_dir.path()).await;
+    assert_eq!(machine.get_kv_value("key").await.unwrap().unwrap().value, "1");
+    machine.set_kv_value("key", "3").await.unwrap();
+    until_value(&manager, id, "key", "3").await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
 /// The engine dies, and a write is the first to notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_docs_engine_that_dies_is_rebuilt_and_fed() {

@@ -1,6 +1,6 @@
 //! What storage is after it has failed at any of its steps, and that no reader is ahead of it.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -378,6 +378,34 @@ async fn a_give_that_fails_at_any_step_has_one_effect_by_its_id() {
     }
     assert!(unknown > 0 && not_done > 0, "{unknown} unknown, {not_done} not done");
     assert!(still_unknown > 0, "none was repeated while the disk failed");
+}
+
+/// A fault of the driver's thread: givers and readers are told, nobody waits for ever, and the node can be shut down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_panics_hangs_nobody() {
+    let mut world = World::new().await;
+    world.publisher.shared().driver.tell(crate::driver::Command::Panic).await;
+    let rest = async {
+        let ended = loop {
+            match world.local.next().await {
+                Some(crate::Event::Ended(ended)) => break ended,
+                Some(_) => {}
+                None => panic!("no reason"),
+            }
+        };
+        assert!(matches!(ended, crate::Ended::Storage(_)), "{ended}");
+        let late = world.logs.give("/log", "late".to_owned()).await.unwrap_err();
+        assert!(matches!(late, GiveError::ShutDown | GiveError::Unknown { .. }), "{late}");
+        let there = world.logs.with_rock("/log", |rock, _| rock.clone()).await;
+        assert!(there.is_ok(), "what is there can be read");
+        let _ = world.publisher.shutdown().await;
+    };
+    tokio::time::timeout(Duration::from_secs(20), rest).await.expect("nobody waits");
+    world.publisher = node(world.dirs[0].path()).await;
+    let agent = world.publisher.agent("main").unwrap();
+    let logs = agent.publications::<Log>("/log").await.unwrap();
+    logs.give("/log", "after".to_owned()).await.unwrap();
+    world.end().await;
 }
 
 /// A publisher of a sum, and a flush that fails after everything was written. Whoever gave is told that nobody knows;
