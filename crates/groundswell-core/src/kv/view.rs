@@ -258,6 +258,18 @@ impl KvView {
         slots.filter_map(|(key, slot)| slot.entry(key)).filter(|entry| filter.matches(entry)).collect()
     }
 
+    /// The keys of which an author's value of more than so many bytes is the newest entry.
+    pub fn larger_than(&self, bytes: usize, author: KvAuthor) -> Vec<(SpaceName, KvKey)> {
+        let bytes = bytes as u64;
+        if self.value_bytes <= bytes {
+            return Vec::new();
+        }
+        let all =
+            self.spaces.iter().flat_map(|(name, space)| space.by_key.iter().map(move |(key, slot)| (name, key, slot)));
+        let large = all.filter(|(_, _, slot)| slot.author == author && slot.value_bytes() > bytes);
+        large.map(|(name, key, _)| (name.clone(), key.clone())).collect()
+    }
+
     fn slot(&self, space: &SpaceName, key: &KvKey) -> Option<&Slot> {
         self.spaces.get(space)?.by_key.get(key)
     }

@@ -300,6 +300,15 @@ proptest! {
         }
         let live = model.values().filter(|(_, _, change, _)| *change != Change::Delete).count();
         for view in [&one, &other] {
+            for bytes in 0..4 {
+                for author in [KvAuthor::Machine, KvAuthor::Manager] {
+                    let large = model.iter().filter(|(_, (_, by, change, _))| {
+                        *by == author && matches!(change, Change::Put(value) if value.len() > bytes)
+                    });
+                    let large: Vec<_> = large.map(|(place, _)| place.clone()).collect();
+                    prop_assert_eq!(view.larger_than(bytes, author), large);
+                }
+            }
             prop_assert_eq!((view.keys_used(), view.keys_live()), (model.len(), live));
             let newest = entries.iter().map(|(_, envelope)| envelope.stamp).max().unwrap_or_default();
             prop_assert_eq!(view.newest_stamp(), newest);

@@ -2,7 +2,7 @@
 //! logs, who reads it, and how it stands with the other side.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    delivery::Delivered,
+    delivery::{Delivered, LeftOut},
     error::KvEnded,
     sealed::Sealed,
     session::{Active, KvCloseCode},
@@ -143,6 +143,8 @@ pub(crate) struct Document {
     pub(crate) status: watch::Sender<LinkStatus>,
     /// What the other side says that it holds of ours.
     pub(crate) delivered: watch::Sender<Delivered>,
+    /// Locked after the view.
+    left_out: Mutex<LeftOut>,
     /// Up to where they are in the docs document.
     pub(crate) fed: watch::Sender<[u64; 2]>,
     /// Whether the docs engine has the document open.
@@ -174,6 +176,7 @@ impl Document {
             heads: watch::Sender::new(heads),
             status: watch::Sender::new(status),
             delivered: watch::Sender::default(),
+            left_out: Mutex::default(),
             fed: watch::Sender::new([0; 2]),
             open_in_engine: AtomicBool::new(false),
             missing: Notify::new(),
@@ -196,7 +199,9 @@ impl Document {
         before.replaced.cancel();
         self.status.send_modify(|status| *status = LinkStatus::new(&standing));
         // What is said of deliveries is of another identity by now.
-        self.delivered.send_modify(|_| {});
+        let mut left_out = lock(&self.left_out);
+        *left_out = LeftOut::default();
+        self.delivered.send_replace(Delivered::default());
     }
 
     /// Takes another identity that begins anew: its readers are told to.
@@ -228,15 +233,20 @@ impl Document {
         let mut sealed = Vec::with_capacity(entries.len());
         {
             let mut view = write(&self.view);
+            let mut left_out = lock(&self.left_out);
             for (entry, envelope) in entries {
                 let (space, key) = (envelope.space.clone(), envelope.key.clone());
                 match view.apply(entry.author, envelope) {
-                    Ok(Applied::Won { previous, .. }) => changes.push((space, key, entry.author, previous)),
+                    Ok(Applied::Won { previous, .. }) => {
+                        left_out.replaced(&entry.key);
+                        changes.push((space, key, entry.author, previous));
+                    }
                     Ok(Applied::Lost) => {}
                     Err(error) => tracing::error!(%error, "an entry of the other side is not shown"),
                 }
                 sealed.push(Arc::new(entry));
             }
+            self.tell_left_out(&left_out);
         }
         for entry in sealed {
             let mut log = lock(&self.logs[index(entry.author)]);
@@ -343,6 +353,33 @@ impl Document {
     /// connects again and again is not to fill it.
     pub(crate) fn complains(&self, failed: bool) -> bool {
         !self.complained.swap(failed, Ordering::SeqCst) && failed
+    }
+
+    /// An entry of ours is left out of what the other side is sent: it counts as not delivered, unless it is no longer the
+    /// newest of its key.
+    pub(crate) fn leave_out(&self, identity: &Identity, envelope: &Envelope, counter: u64) {
+        let view = read(&self.view);
+        let mut left_out = lock(&self.left_out);
+        let newest = view.winner(&envelope.space, &envelope.key);
+        let is_newest = newest.is_some_and(|newest| newest.author == self.ours && newest.stamp == envelope.stamp);
+        if is_newest && !identity.replaced.is_cancelled() {
+            left_out.add(envelope.document_key(), counter);
+            self.tell_left_out(&left_out);
+        }
+    }
+
+    /// A whole reconciliation of our entries up to this counter has offered these to the other side.
+    pub(crate) fn offered(&self, identity: &Identity, upto: u64, offered: &HashSet<[u8; 32]>) {
+        let mut left_out = lock(&self.left_out);
+        if !left_out.is_empty() && !identity.replaced.is_cancelled() {
+            left_out.reconciled(upto, offered);
+            self.tell_left_out(&left_out);
+        }
+    }
+
+    fn tell_left_out(&self, left_out: &LeftOut) {
+        let lowest = left_out.lowest();
+        self.delivered.send_if_modified(|delivered| std::mem::replace(&mut delivered.left_out, lowest) != lowest);
     }
 
     /// A value is left out, since one of the sides does not take any so large: which, in words.

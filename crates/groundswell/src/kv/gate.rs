@@ -200,7 +200,7 @@ impl Message {
     }
 
     /// Takes out what iroh-docs is not to see: the entries that are not in our storage, by their place among all. It
-    /// then stores nothing that we do not have ourselves. Parts that need no answer are taken out whole.
+    /// then stores nothing that we do not have ourselves. Parts that need no answer and hold nothing are taken out whole.
     pub(crate) fn keep(&mut self, held: &[bool]) {
         let mut held = held.iter().copied();
         self.parts.retain_mut(|part| match part {
@@ -208,7 +208,8 @@ impl Message {
             Part::Item { values, have_local, .. } => {
                 let many = values.len() > VALUES_COMPARED;
                 values.retain(|_| held.next().unwrap_or(false) && !many);
-                !*have_local
+                // What came later than its neighbours is inserted here: the feeder is beyond its counter.
+                !*have_local || !values.is_empty()
             }
         });
     }

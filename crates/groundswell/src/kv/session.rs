@@ -254,8 +254,13 @@ async fn run(
     document.meet(hello.boot);
     let active =
         Arc::new(Active { connection: connection.clone(), boot: hello.boot, dialled_by, since: Instant::now() });
-    let delivered = Delivered { number: identity.number, upto: Some(hello.held.of(document.ours)) };
-    if !admit(document, &active, delivered) {
+    let takes = oversized::taken(&hello.extension);
+    // First, so that what the hello says is held is not taken for more than it is.
+    if let Err(end) = oversized::find(kv, document, identity, takes).await {
+        KvCloseCode::Later.close(connection);
+        return end;
+    }
+    if !admit(document, &active, identity.number, hello.held.of(document.ours)) {
         connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
         return End::Lost;
     }
@@ -280,7 +285,7 @@ async fn run(
         identity: identity.clone(),
         peer,
         sent: hello.held_counters(),
-        takes: oversized::taken(&hello.extension),
+        takes,
         wanted: Notify::new(),
         wants: std::sync::Mutex::default(),
         answers: AtomicU32::new(0),
@@ -342,7 +347,7 @@ fn closed(error: &ConnectionError) -> End {
 
 /// Makes a connection the one that synchronises the document, unless both sides have dialled at once
 /// and the other connection is the one to keep: that of the smaller id, at either side.
-fn admit(document: &Document, active: &Arc<Active>, delivered: Delivered) -> bool {
+fn admit(document: &Document, active: &Arc<Active>, number: u64, upto: u64) -> bool {
     document.session.send_if_modified(|current| {
         if let Some(old) = &*current {
             let crossed = old.boot == active.boot
@@ -356,7 +361,7 @@ fn admit(document: &Document, active: &Arc<Active>, delivered: Delivered) -> boo
         }
         *current = Some(active.clone());
         // With it, so that of two connections the one that stays has the word.
-        document.delivered.send_replace(delivered);
+        document.delivered.send_modify(|now| *now = Delivered { number, upto: Some(upto), ..*now });
         true
     })
 }

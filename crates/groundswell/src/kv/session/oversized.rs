@@ -6,9 +6,14 @@ use groundswell_core::{
     wire::Extension,
 };
 
-use super::Session;
+use super::{End, Session};
 use crate::{
-    kv::{gate::Offered, sealed::Sealed},
+    kv::{
+        Kv,
+        document::{Document, Identity},
+        gate::Offered,
+        sealed::Sealed,
+    },
     limits::{MAX_KV_VALUE_BYTES, MAX_KV_VALUE_LIMIT_BYTES},
 };
 
@@ -38,6 +43,25 @@ pub(super) fn most(max_value_bytes: usize) -> u64 {
     (max_value_bytes as u64).saturating_add(ENVELOPE_BYTES)
 }
 
+/// Finds the entries of ours that the other side may lack, although it says that it holds what was written after them: by
+/// the counters it holds them too. A reconciliation tells which of them it has.
+pub(super) async fn find(kv: &Kv, document: &Document, identity: &Identity, takes: usize) -> Result<(), End> {
+    let met = document.delivered.borrow().whole_upto(identity.number).is_some();
+    // Its limit may have been raised since an earlier run of this node. The usual one is the least that is expected.
+    let took = if met { takes } else { takes.min(MAX_KV_VALUE_BYTES) };
+    let (number, ours) = (identity.number, document.ours);
+    for (space, key) in document.with_view(|view| view.larger_than(took, ours)) {
+        let (storage, place) = (kv.storage.clone(), groundswell_core::kv::document_key(&space, &key));
+        let read =
+            tokio::task::spawn_blocking(move || storage.entry(number, ours, place)).await.map_err(super::lost)?;
+        let Some(entry) = read.map_err(|error| End::Failed(error.to_string()))? else { continue };
+        if let Ok(envelope) = Envelope::decode(&entry.key, &entry.envelope, usize::MAX) {
+            document.leave_out(identity, &envelope, entry.counter);
+        }
+    }
+    Ok(())
+}
+
 impl Session {
     /// Whether the other side does not take this entry, which is then named.
     pub(super) fn is_too_large(&self, entry: &Sealed) -> bool {
@@ -48,6 +72,9 @@ impl Session {
         let Change::Put(value) = &envelope.change else { return false };
         let too_large = value.len() > self.takes;
         if too_large {
+            if entry.author == self.document.ours {
+                self.document.leave_out(&self.identity, &envelope, entry.counter);
+            }
             let (key, bytes, takes) = (&envelope.key, value.len(), self.takes);
             self.document.too_large(format!(
                 "the value of {key} has {bytes} bytes, and the other side takes at most {takes}: it is left out. Raise the \

@@ -3,7 +3,7 @@
 //! is never put into iroh-docs: it is noted as missing and asked for on our own stream, where it is checked like
 //! everything else, and iroh-docs is fed from storage.
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
 use groundswell_core::{kv::KvAuthor, limits::MAX_VIEW_KEYS, wire::encode_frame_within};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
@@ -17,7 +17,7 @@ use crate::{
         document::Document,
         engine::EngineError,
         gate::{Budget, Message, Offered, Violation},
-        storage::{Row, Storage},
+        storage::{Row, Storage, index},
     },
     limits::{
         KV_RECONCILE_AFTER, KV_RECONCILE_PAUSE, KV_RECONCILE_PERIOD, MAX_KV_MISSING, MAX_RECONCILE_BYTES,
@@ -58,6 +58,10 @@ struct Moved {
     received: usize,
     /// Whether some were too large for one of the sides.
     too_large: bool,
+    /// Those of this side that the other one was told of.
+    offered: HashSet<[u8; 32]>,
+    /// Neither side has left anything out of its messages.
+    whole: bool,
 }
 
 /// What was found out about the entries of a message.
@@ -88,16 +92,20 @@ impl Session {
                 (None, connection.accept_bi().await)
             };
             let Ok((mut send, recv)) = streams else { return std::future::pending().await };
+            let fed = self.document.fed.borrow()[index(self.document.ours)];
             let result = self.reconcile_once(&mut send, recv, begins).await;
             drop(turn);
             // Where it is not finished, the other side is not to take it for the end.
             let _ = if result.is_ok() { send.finish() } else { send.reset(UNFINISHED) };
+            if let Ok(Moved { whole: true, offered, .. }) = &result {
+                self.document.offered(&self.identity, fed, offered);
+            }
             match result {
                 Ok(Moved { sent: 0, received: 0, .. }) => {
                     self.document.reconciled();
                     wait = KV_RECONCILE_PERIOD;
                 }
-                Ok(Moved { sent, received, too_large }) => {
+                Ok(Moved { sent, received, too_large, .. }) => {
                     if !too_large {
                         self.document.nothing_too_large();
                     }
@@ -140,6 +148,7 @@ impl Session {
         let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
         let (mut moved, mut budget, mut left) = (Moved::default(), Budget::default(), MAX_RECONCILE_TOTAL_BYTES);
         let mut next = None;
+        let (mut cut, mut received) = (false, 0);
         if begin {
             let mut first = Message::default();
             first.append(&engine.first_message(namespace).await?)?;
@@ -148,7 +157,7 @@ impl Session {
         loop {
             if let Some(mut message) = next.take() {
                 // The other side takes no more either.
-                message.cut(left.min(MAX_RECONCILE_BYTES)).map_err(EngineError::of_encoding)?;
+                cut |= message.cut(left.min(MAX_RECONCILE_BYTES)).map_err(EngineError::of_encoding)?;
                 if message.is_empty() {
                     break;
                 }
@@ -157,6 +166,9 @@ impl Session {
                 left = left.saturating_sub(frame.len());
                 moved.sent += message.value_count();
                 for entry in message.offered(&self.identity)? {
+                    if entry.author == self.document.ours {
+                        moved.offered.insert(entry.key);
+                    }
                     if entry.bytes > self.takes as u64 {
                         let (number, author, key) = (self.identity.number, entry.author, entry.key);
                         let storage = self.kv.storage.clone();
@@ -175,6 +187,7 @@ impl Session {
                 Err(ReadFrameError::Stream(_) | ReadFrameError::Cut) => return Err(Unfinished::Lost),
             };
             budget.message(body.len())?;
+            received += body.len();
             let Looked { mut message, held, missing, too_large } = self.look_at(body).await?;
             moved.received += message.value_count();
             for entry in too_large {
@@ -196,6 +209,8 @@ impl Session {
             }
             next = Some(answer);
         }
+        // A message that the other side has cut is about as long as one may be, or follows some that were.
+        moved.whole = !cut && received < MAX_RECONCILE_BYTES / 2;
         Ok(moved)
     }
 
