@@ -5,7 +5,6 @@
 
 mod complaints;
 mod delivery;
-mod dialling;
 mod document;
 mod engine;
 mod error;
@@ -69,7 +68,6 @@ use crate::{
     sync::{lock, read, write},
 };
 use complaints::Complaints;
-use dialling::Dials;
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
 use slot::fault_point;
@@ -110,7 +108,6 @@ pub(crate) struct Kv {
     /// Told when the engine fails somebody.
     engine_failed: Notify,
     engine_complaints: Complaints,
-    dials: Dials,
     /// The reconciliations that a manager has begun.
     reconciling: Semaphore,
     pub(crate) wall_clock: WallClock,
@@ -186,7 +183,6 @@ impl Kv {
             engine_runs: watch::Sender::new(0),
             engine_failed: Notify::new(),
             engine_complaints: Complaints::new("the docs engine"),
-            dials: Dials::default(),
             reconciling: Semaphore::new(KV_RECONCILES_AT_ONCE),
             wall_clock,
             max_value_bytes,

@@ -14,6 +14,7 @@ mod agent;
 mod catalog;
 mod cell;
 mod changes;
+mod dialling;
 mod driver;
 mod error;
 mod files;

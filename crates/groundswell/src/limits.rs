@@ -125,6 +125,10 @@ pub const RECEIVE_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// How often a connection that has nothing to say says so: often enough to keep the mapping of any router.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
+/// How long a dial has a place (5 s): one that takes longer goes on without it, so that those that answer do not wait for
+/// those that are off.
+pub const DIAL_TURN: Duration = Duration::from_secs(5);
+
 /// The first wait before dialling again; it doubles at each failure, with jitter. A peer that only restarts is back
 /// within it.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
@@ -290,20 +294,21 @@ pub const KV_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// rows of about 150 bytes). Beyond it the oldest that was told is forgotten, then the oldest that was not.
 pub const MAX_FORMER_DOCUMENTS: usize = 1_024;
 
-/// How long the other side of a document is away before it is dialled more rarely (2 minutes): longer than a restart or an
-/// update of a device. Who comes back dials at once itself, at most [`KV_BACKOFF_LAST`] after it can.
-pub const KV_ABSENT_AFTER: Duration = Duration::from_secs(120);
+/// How long a peer is away before it is dialled more rarely (2 minutes): longer than a restart or an update of a device. A
+/// peer that comes back dials by itself, or announces itself, a moment after it can.
+pub const ABSENT_AFTER: Duration = Duration::from_secs(120);
 
-/// The longest wait before a side is dialled again that is away for so long (60 s): it matters only for one that cannot
-/// dial itself, as behind a firewall.
-pub const KV_BACKOFF_ABSENT: Duration = Duration::from_secs(60);
+/// The longest wait before a peer is dialled again that is away for so long (60 s): it matters only for one that cannot
+/// dial by itself, as this node is behind a firewall.
+pub const BACKOFF_ABSENT: Duration = Duration::from_secs(60);
 
-/// How many sides a node dials at a time that were reached a short while ago (64): a fleet that is there is reached in
-/// a second or two after a start, and one that is off costs 13 dials a second.
-pub const KV_DIALS_AT_ONCE: usize = 64;
+/// How many peers a node dials at a time that were reached a short while ago (64), sources and other sides of documents
+/// together: a fleet that is there is reached in a second or two after a start, and one that is off costs 13 dials a second.
+pub const DIALS_AT_ONCE: usize = 64;
 
-/// How many sides a node dials at a time that are away for [`KV_ABSENT_AFTER`] (16): 3 dials a second, however many are away.
-pub const KV_ABSENT_DIALS_AT_ONCE: usize = 16;
+/// How many peers a node dials at a time that are away for [`ABSENT_AFTER`], or that it tells that it is back (16): 3 dials
+/// a second, however many are away.
+pub const ABSENT_DIALS_AT_ONCE: usize = 16;
 
 /// How long dialling the other side of a document may take before it counts as failed (5 s).
 pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);

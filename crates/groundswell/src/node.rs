@@ -204,6 +204,7 @@ impl NodeBuilder {
             catalog,
             peers,
             private,
+            dials: crate::dialling::Dials::default(),
             gate: Gate::default(),
             unknown: Unknown::default(),
             followers,

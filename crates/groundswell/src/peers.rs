@@ -24,11 +24,12 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     Moment,
+    dialling::Backoff,
     driver::Command,
     frames::FrameReader,
     gate::{Gate, Place},
     limits::{
-        BACKOFF_FIRST, BACKOFF_LAST, BOTH_DIALLED, DIAL_TIMEOUT, FRESH_STREAMS, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER,
+        BACKOFF_LAST, BOTH_DIALLED, DIAL_TIMEOUT, FRESH_STREAMS, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER,
         MAX_KNOWN_ADDRESSES,
     },
     moves::{NEXT_TRY, TRIED_FOR},
@@ -290,7 +291,8 @@ impl Drop for Want {
 /// Dials a peer whenever there is no connection to it, until no one wants one.
 async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
     let mut link = peer.link();
-    let mut wait = BACKOFF_FIRST;
+    let mut moves = shared.moves.subscribe();
+    let mut backoff = Backoff::new(BACKOFF_LAST);
     loop {
         {
             let mut state = lock(&peer.state);
@@ -308,11 +310,13 @@ async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
                 _ = link.changed() => {}
                 () = shared.closing.cancelled() => {}
             }
+            // It is away only since then.
+            backoff = Backoff::new(BACKOFF_LAST);
             continue;
         }
         let begun = Instant::now();
         let dialled = tokio::select! {
-            dialled = dial(&shared, &peer) => dialled,
+            dialled = dial(&shared, &peer, backoff.is_absent()) => dialled,
             // The peer may come to us first.
             () = until_up(&mut link) => Ok(()),
             () = shared.closing.cancelled() => continue,
@@ -324,9 +328,7 @@ async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
                     () = until_down(&mut link, &peer) => {}
                     () = shared.closing.cancelled() => {}
                 }
-                if begun.elapsed() > BACKOFF_LAST {
-                    wait = BACKOFF_FIRST;
-                }
+                backoff.connected(begun.elapsed());
             }
             Err(error) => {
                 debug!(%error, "the peer cannot be reached");
@@ -334,8 +336,10 @@ async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(jittered(wait)) => wait = (wait * 2).min(BACKOFF_LAST),
-            () = until_up(&mut link) => wait = BACKOFF_FIRST,
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = until_up(&mut link) => {}
+            // This node has moved: the peer may be in reach from here.
+            Ok(()) = moves.changed() => backoff = Backoff::new(BACKOFF_LAST),
             () = shared.closing.cancelled() => {}
         }
     }
@@ -363,7 +367,12 @@ pub(crate) fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
 }
 
-async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
+/// Dials a peer in its turn, and waits until the two have said hello.
+async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>, absent: bool) -> Result<(), String> {
+    shared.dials.in_turn(absent, greet_at_known(shared, peer)).await
+}
+
+async fn greet_at_known(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     let addr = lock(&peer.state).addr.clone().unwrap_or_else(|| EndpointAddr::new(peer.id));
     // Both are given back if this future is dropped while it dials.
     let place = Gate::dialled(shared, peer.id).map_err(CloseCode::reason)?;
@@ -411,8 +420,12 @@ async fn replace_link(shared: &Arc<Shared>, peer: &Arc<Peer>) {
     tokio::time::sleep_until((since + REPLACEABLE_AFTER).into()).await;
     let begun = Instant::now();
     while begun.elapsed() < TRIED_FOR && is_old(&link.borrow_and_update()) {
-        if let Err(error) = dial(shared, peer).await {
-            debug!(error, "the connection cannot be made anew yet");
+        tokio::select! {
+            // It may have to wait for its turn.
+            _ = link.wait_for(|link| !is_old(link)) => return,
+            dialled = dial(shared, peer, false) => if let Err(error) = dialled {
+                debug!(error, "the connection cannot be made anew yet");
+            },
         }
         tokio::select! {
             _ = link.wait_for(|link| !is_old(link)) => return,
@@ -430,7 +443,8 @@ pub(crate) async fn announce(shared: Arc<Shared>, addr: EndpointAddr) {
     let up = matches!(*link.borrow(), Link::Up(_));
     if !up {
         let told = tokio::select! {
-            told = dial(&shared, &peer) => told,
+            // It may be off for long, and those that this node follows are not to wait for it.
+            told = dial(&shared, &peer, true) => told,
             () = until_up(&mut link) => Ok(()),
             () = shared.closing.cancelled() => Ok(()),
         };

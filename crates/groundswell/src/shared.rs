@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catalog::Catalog,
+    dialling::Dials,
     driver::DriverHandle,
     followers::Followers,
     gate::Gate,
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Whether peers that the node does not know are refused: see [`Shared::welcomes`].
     pub(crate) private: bool,
+    /// The places of dials.
+    pub(crate) dials: Dials,
     /// The places of connections.
     pub(crate) gate: Gate,
     /// What peers that the node does not know may have together.

@@ -30,7 +30,6 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
     Kv,
-    dialling::Backoff,
     document::{Document, Identity},
     error::{KvEnded, KvError},
     keeper::{Command, Contents},
@@ -39,8 +38,9 @@ use super::{
     supervisor,
 };
 use crate::{
+    dialling::Backoff,
     frames::FrameReader,
-    limits::{KV_RELEASE_TIMEOUT, MAX_FORMER_DOCUMENTS},
+    limits::{KV_BACKOFF_LAST, KV_RELEASE_TIMEOUT, MAX_FORMER_DOCUMENTS},
     source::PeerId,
     sync::lock,
 };
@@ -287,9 +287,9 @@ pub(crate) fn spawn_telling(kv: &Arc<Kv>, former: Arc<Identity>) {
     kv.tasks.spawn(
         async move {
             let telling = async {
-                let mut backoff = Backoff::new();
+                let mut backoff = Backoff::new(KV_BACKOFF_LAST);
                 loop {
-                    let told = match task.dials.in_turn(backoff.is_absent(), supervisor::dial(&task, peer)).await {
+                    let told = match supervisor::dial(&task, peer, backoff.is_absent()).await {
                         Ok(connection) => tell(&task, &former, &connection).await,
                         Err(_) => Told::No,
                     };

@@ -10,13 +10,14 @@ use tracing::{Instrument, debug, info_span};
 
 use super::{
     KV_ALPN, Kv, delivery,
-    dialling::Backoff,
     document::{Document, Identity},
     session::{self, Active, End},
 };
 use crate::{
-    Moment, driver,
-    limits::KV_DIAL_TIMEOUT,
+    Moment,
+    dialling::Backoff,
+    driver,
+    limits::{KV_BACKOFF_LAST, KV_DIAL_TIMEOUT},
     moves::{NEXT_TRY, TRIED_FOR},
     peers::jittered,
     source::PeerId,
@@ -74,9 +75,13 @@ async fn follow_moves(kv: &Arc<Kv>, document: &Arc<Document>) {
         while begun.elapsed() < TRIED_FOR && is_old(&session.borrow_and_update()) && !kv.closing.is_cancelled() {
             let identity = document.identity();
             let Some(peer) = identity.peer() else { break };
-            match dial(kv, peer).await {
-                Ok(connection) => take_over(kv, document, identity, connection),
-                Err(error) => debug!(error, "the connection cannot be made anew yet"),
+            tokio::select! {
+                // It may have to wait for its turn.
+                _ = session.wait_for(|now| !is_old(now)) => break,
+                dialled = dial(kv, peer, false) => match dialled {
+                    Ok(connection) => take_over(kv, document, identity, connection),
+                    Err(error) => debug!(error, "the connection cannot be made anew yet"),
+                },
             }
             tokio::select! {
                 _ = session.wait_for(|now| !is_old(now)) => break,
@@ -120,7 +125,7 @@ async fn supervise(kv: &Arc<Kv>, document: &Arc<Document>) {
 async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<Identity>, peer: PeerId) {
     let mut session = document.session.subscribe();
     let mut moves = kv.shared.moves.subscribe();
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(KV_BACKOFF_LAST);
     while !kv.closing.is_cancelled() {
         if session.borrow_and_update().is_some() {
             // The other side came to us.
@@ -129,7 +134,7 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
             backoff.connected(begun.elapsed());
         } else {
             let connected = tokio::select! {
-                connected = kv.dials.in_turn(backoff.is_absent(), dial(kv, peer)) => connected,
+                connected = dial(kv, peer, backoff.is_absent()) => connected,
                 _ = session.wait_for(Option::is_some) => continue,
                 () = kv.closing.cancelled() => return,
             };
@@ -162,7 +167,7 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
             () = tokio::time::sleep(backoff.next()) => {}
             _ = session.wait_for(Option::is_some) => {}
             // This side has moved: it is for this side to be found again.
-            Ok(()) = moves.changed() => backoff = Backoff::new(),
+            Ok(()) = moves.changed() => backoff = Backoff::new(KV_BACKOFF_LAST),
             () = kv.closing.cancelled() => {}
         }
     }
@@ -170,8 +175,12 @@ async fn keep_connected(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<I
     let _ = session.wait_for(Option::is_none).await;
 }
 
-/// Connects to a peer at the addresses that are remembered.
-pub(crate) async fn dial(kv: &Kv, peer: PeerId) -> Result<Connection, String> {
+/// Connects to a peer at the addresses that are remembered, in its turn.
+pub(crate) async fn dial(kv: &Kv, peer: PeerId, absent: bool) -> Result<Connection, String> {
+    kv.shared.dials.in_turn(absent, connect(kv, peer)).await
+}
+
+async fn connect(kv: &Kv, peer: PeerId) -> Result<Connection, String> {
     let endpoint = kv.shared.endpoint().ok_or("the node is shut down")?;
     let known = kv.shared.store.peer(peer).ok().flatten();
     let addr = known.unwrap_or_else(|| EndpointAddr::new(peer));

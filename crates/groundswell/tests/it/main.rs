@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests are not inside a #[test], and fail as one
 
+mod absent;
 mod access;
 mod bad_input;
 mod behaviour;

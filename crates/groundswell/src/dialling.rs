@@ -1,15 +1,15 @@
-//! How often the other side of a document is dialled, and how many sides at a time.
+//! How often a peer is dialled that is not connected, and how many peers at a time: sources that are followed, followers that
+//! are told that this node is back, and the other sides of documents.
 //!
-//! Whoever comes back dials at once, so that a side that was away for long need not be dialled often: its own dial, which
-//! comes every few seconds, is what brings the two together again.
+//! A peer that comes back dials or announces itself at once, so that one that was away for long need not be dialled often.
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     limits::{
-        BACKOFF_FIRST, KV_ABSENT_AFTER, KV_ABSENT_DIALS_AT_ONCE, KV_BACKOFF_ABSENT, KV_BACKOFF_LAST, KV_DIALS_AT_ONCE,
+        ABSENT_AFTER, ABSENT_DIALS_AT_ONCE, BACKOFF_ABSENT, BACKOFF_FIRST, DIAL_TURN, DIALS_AT_ONCE,
         KV_NOT_KNOWN_BACKOFF_LAST,
     },
     peers::jittered,
@@ -23,34 +23,41 @@ pub(crate) struct Dials {
 
 impl Default for Dials {
     fn default() -> Self {
-        let (recent, absent) = (Semaphore::new(KV_DIALS_AT_ONCE), Semaphore::new(KV_ABSENT_DIALS_AT_ONCE));
+        let (recent, absent) = (Semaphore::new(DIALS_AT_ONCE), Semaphore::new(ABSENT_DIALS_AT_ONCE));
         Self { recent, absent }
     }
 }
 
 impl Dials {
-    /// Dials when there is a place for it. Sides that are away for long have places of their own, so that those that were
-    /// just lost do not wait for them.
+    /// Dials when there is a place for it, which it has for [`DIAL_TURN`] at most. Peers that are away for long have places
+    /// of their own, so that those that were just lost do not wait for them.
     pub(crate) async fn in_turn<T>(&self, absent: bool, dial: impl Future<Output = T>) -> T {
         let places = if absent { &self.absent } else { &self.recent };
         // They are never closed.
-        let _place = places.acquire().await;
+        let place = places.acquire().await;
+        let mut dial = std::pin::pin!(dial);
+        if let Ok(done) = timeout(DIAL_TURN, &mut dial).await {
+            return done;
+        }
+        drop(place);
         dial.await
     }
 }
 
-/// The waits between attempts to reach one side.
+/// The waits between attempts to reach one peer.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     wait: Duration,
+    /// The longest wait before the peer is away for long.
+    last: Duration,
     since: Instant,
     /// The other side answers, and says that it does not know this pair.
     not_known: bool,
 }
 
 impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self { wait: BACKOFF_FIRST, since: Instant::now(), not_known: false }
+    pub(crate) fn new(last: Duration) -> Self {
+        Self { wait: BACKOFF_FIRST, last, since: Instant::now(), not_known: false }
     }
 
     /// Whether the last attempt found a side that knows this pair, or none. One that does not know it begins to when
@@ -59,17 +66,17 @@ impl Backoff {
         self.not_known = !known;
     }
 
-    /// Whether the other side has been away for long.
+    /// Whether the peer has been away for long.
     pub(crate) fn is_absent(&self) -> bool {
-        self.since.elapsed() >= KV_ABSENT_AFTER
+        self.since.elapsed() >= ABSENT_AFTER
     }
 
     /// How long to wait before the next attempt. It doubles, up to a few seconds at first and to more after a while.
     pub(crate) fn next(&mut self) -> Duration {
         let last = match (self.is_absent(), self.not_known) {
-            (true, _) => KV_BACKOFF_ABSENT,
+            (true, _) => BACKOFF_ABSENT,
             (false, true) => KV_NOT_KNOWN_BACKOFF_LAST,
-            (false, false) => KV_BACKOFF_LAST,
+            (false, false) => self.last,
         };
         let wait = self.wait.min(last);
         self.wait = (2 * wait).min(last);
@@ -79,7 +86,7 @@ impl Backoff {
     /// A connection held for so long. One that ends at once was none, so that the waits go on growing.
     pub(crate) fn connected(&mut self, held: Duration) {
         self.since = Instant::now();
-        if held > KV_BACKOFF_LAST {
+        if held > self.last {
             self.wait = BACKOFF_FIRST;
         }
     }
@@ -93,17 +100,17 @@ mod tests {
     };
 
     use super::*;
-    use crate::limits::KV_DIAL_TIMEOUT;
+    use crate::limits::{BACKOFF_LAST, DIAL_TIMEOUT, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT};
 
-    /// A backoff of a side that was lost so long ago.
+    /// A backoff of a side of a document that was lost so long ago.
     fn lost(ago: Duration) -> Backoff {
-        Backoff { since: Instant::now().checked_sub(ago).unwrap(), ..Backoff::new() }
+        Backoff { since: Instant::now().checked_sub(ago).unwrap(), ..Backoff::new(KV_BACKOFF_LAST) }
     }
 
     /// The longest time between the ends of two attempts of a side, whoever else is dialled.
     #[test]
     fn a_side_that_was_just_lost_is_dialled_every_few_seconds() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(KV_BACKOFF_LAST);
         for _ in 0..100 {
             assert!(backoff.next() + KV_DIAL_TIMEOUT <= Duration::from_secs(10));
         }
@@ -112,11 +119,11 @@ mod tests {
 
     #[test]
     fn waits_grow_for_a_side_that_is_away_for_long_and_begin_again_when_it_is_back() {
-        let mut backoff = lost(KV_ABSENT_AFTER);
+        let mut backoff = lost(ABSENT_AFTER);
         assert!(backoff.is_absent());
         let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
         assert!(waits[19] > 2 * KV_BACKOFF_LAST, "{waits:?}");
-        assert!(waits.iter().all(|wait| *wait <= 2 * KV_BACKOFF_ABSENT), "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= 2 * BACKOFF_ABSENT), "{waits:?}");
         backoff.connected(KV_BACKOFF_LAST * 2);
         assert!(!backoff.is_absent());
         assert!(backoff.next() <= 2 * BACKOFF_FIRST);
@@ -124,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_at_once_does_not_shorten_the_waits() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(KV_BACKOFF_LAST);
         for _ in 0..10 {
             backoff.next();
             backoff.connected(Duration::from_millis(20));
@@ -135,7 +142,7 @@ mod tests {
     /// A thousand sides that are off, in a clock of the test's own: what was 1,000 dials in 8 s, for ever.
     #[test]
     fn a_thousand_absent_sides_are_dialled_rarely() {
-        let mut sides: Vec<(Duration, Backoff)> = (0..1_000).map(|_| (Duration::ZERO, lost(KV_ABSENT_AFTER))).collect();
+        let mut sides: Vec<(Duration, Backoff)> = (0..1_000).map(|_| (Duration::ZERO, lost(ABSENT_AFTER))).collect();
         let (mut dials, hour) = (0, Duration::from_secs(3_600));
         for (next, backoff) in &mut sides {
             while *next < hour {
@@ -148,9 +155,51 @@ mod tests {
         assert!(each_second < 25.0, "{each_second}");
     }
 
+    /// Sources that are followed and off, in a clock of the test's own, with the places as they are.
+    #[test]
+    fn many_absent_sources_are_dialled_no_faster_than_there_are_places() {
+        let hour = Duration::from_secs(3_600);
+        for sources in [200, 1_000] {
+            let mut places = vec![Duration::ZERO; ABSENT_DIALS_AT_ONCE];
+            let away =
+                |last| Backoff { since: Instant::now().checked_sub(ABSENT_AFTER).unwrap(), ..Backoff::new(last) };
+            let mut waiting: Vec<(Duration, Backoff)> =
+                (0..sources).map(|_| (Duration::ZERO, away(BACKOFF_LAST))).collect();
+            let mut dials = 0;
+            loop {
+                let (asks, backoff) = waiting.iter_mut().min_by_key(|(asks, _)| *asks).unwrap();
+                let place = places.iter_mut().min().unwrap();
+                let begins = (*place).max(*asks);
+                if begins >= hour {
+                    break;
+                }
+                dials += 1;
+                *place = begins + DIAL_TURN;
+                *asks = begins + DIAL_TIMEOUT + backoff.next();
+            }
+            let each_second = f64::from(dials) / hour.as_secs_f64();
+            // A wait of 22.5 s on average, and no places.
+            let before = f64::from(sources) / (DIAL_TIMEOUT + BACKOFF_LAST.mul_f64(0.75)).as_secs_f64();
+            println!("{sources} sources that are off: {each_second:.1} dials a second, and {before:.1} without places");
+            assert!(each_second <= 3.5, "{each_second}");
+        }
+    }
+
+    /// One that does not answer gives its place up, and goes on.
+    #[tokio::test]
+    async fn a_dial_that_takes_long_keeps_no_place() {
+        let dials = Dials { recent: Semaphore::new(1), absent: Semaphore::new(1) };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let slow = dials.in_turn(false, async { answered.await.unwrap() });
+        // The second has its turn before the first is over.
+        let quick = dials.in_turn(false, async { answer.send(7).unwrap() });
+        let (slow, ()) = tokio::join!(slow, quick);
+        assert_eq!(slow, 7);
+    }
+
     #[tokio::test]
     async fn only_so_many_are_dialled_at_a_time_and_each_has_its_turn() {
-        for (absent, places) in [(false, KV_DIALS_AT_ONCE), (true, KV_ABSENT_DIALS_AT_ONCE)] {
+        for (absent, places) in [(false, DIALS_AT_ONCE), (true, ABSENT_DIALS_AT_ONCE)] {
             let (dials, now, most) =
                 (Arc::<Dials>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
             let mut tasks = tokio::task::JoinSet::new();
