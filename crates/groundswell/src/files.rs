@@ -67,11 +67,46 @@ pub(crate) fn close_to_others(dir: &Path) -> Result<(), OpenError> {
             continue;
         }
         let path = entry.path();
-        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode() & 0o700))
-            .map_err(|source| OpenError::of_file(&path, source))?;
+        let chmod = fs::set_permissions(&path, fs::Permissions::from_mode(file.mode() & 0o700));
+        let after = || fs::symlink_metadata(&path).map(|file| file.mode());
+        if !is_closed(chmod, after, || keeps_modes(dir)).map_err(|source| OpenError::of_file(&path, source))? {
+            warn!(
+                dir = %dir.display(),
+                "the file system of the data directory keeps no modes: whom the mount lets read there can read the secret key of \
+                 this node. Mount it for this user alone (umask=077), or choose another directory"
+            );
+            return Ok(());
+        }
         warn!(file = %path.display(), mode = format!("{:o}", file.mode() & 0o7777), "others could use a file: it is closed to them now");
     }
     Ok(())
+}
+
+/// Whether a file was closed to others, by the outcome of chmod; not on a file system without modes. There chmod does nothing, or
+/// fails as it does for a file of another user, so that only a new file tells which it is.
+#[cfg(unix)]
+fn is_closed(
+    chmod: io::Result<()>,
+    after: impl FnOnce() -> io::Result<u32>,
+    keeps_modes: impl FnOnce() -> io::Result<bool>,
+) -> io::Result<bool> {
+    match chmod {
+        Ok(()) => Ok(after()? & 0o077 == 0),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !keeps_modes()? => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file that is made for this user alone is.
+#[cfg(unix)]
+fn keeps_modes(dir: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let path = dir.join("modes.probe");
+    let made = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&path)?;
+    let mode = made.metadata()?.mode();
+    fs::remove_file(&path)?;
+    Ok(mode & 0o077 == 0)
 }
 
 /// Where files have no modes, the directory's own rights are what there is.
@@ -143,4 +178,26 @@ fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
         io::Write::write_all(&mut file, &block)?;
     }
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// What chmod says on vfat, exFAT, CIFS and FUSE: a success that changes nothing, EPERM, or that there is no such call.
+    #[test]
+    fn a_file_system_without_modes_stops_no_start() {
+        let failed = |number: i32| Err(io::Error::from_raw_os_error(number));
+        let closed = |chmod, after: u32, modes: bool| is_closed(chmod, || Ok(after), || Ok(modes)).ok();
+        let (eperm, eacces, erofs, enotsup) = (1, 13, 30, if cfg!(target_os = "linux") { 95 } else { 45 });
+        assert_eq!(closed(Ok(()), 0o600, true), Some(true));
+        assert_eq!(closed(Ok(()), 0o755, false), Some(false));
+        assert_eq!(closed(failed(eperm), 0o755, false), Some(false));
+        assert_eq!(closed(failed(enotsup), 0o755, true), Some(false));
+        // Elsewhere it is what it was: somebody else's file, or a file that cannot be changed.
+        assert_eq!(closed(failed(eperm), 0o644, true), None);
+        assert_eq!(closed(failed(eacces), 0o644, true), None);
+        assert_eq!(closed(failed(erofs), 0o644, false), None);
+        assert!(keeps_modes(tempfile::tempdir().unwrap().path()).unwrap(), "here there are modes");
+    }
 }
