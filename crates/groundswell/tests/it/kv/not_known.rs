@@ -281,7 +281,10 @@ fn in_use(error: &str) -> bool {
 /// such pair, each restart is met by dials, and all are paired at the end.
 async fn restart_under_dials(machines: usize, restarts: usize) -> Answers {
     let manager_dir = TempDir::new().unwrap();
-    let mut manager = spawn_manager(manager_dir.path()).await;
+    // An address of loopback that nobody else uses, so that its port is free while the manager is down.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let loopback = (std::net::Ipv4Addr::new(127, 77, high, low), 0).into();
+    let mut manager = spawn_manager_at(manager_dir.path(), loopback).await;
     let (mut dirs, mut diallers) = (Vec::new(), tokio::task::JoinSet::new());
     let to = address(&manager.node().ticket());
     let at = *to.ip_addrs().next().unwrap();
