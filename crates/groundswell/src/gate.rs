@@ -2,11 +2,14 @@
 //!
 //! Identities cost nothing, so that a limit for each peer bounds nothing. What bounds the node are places, and there are
 //! three kinds of them: for strangers, for followers, and for the peers that this node knows by its owner's choice. A
-//! newcomer may take the place of the oldest stranger, and of nobody else. Until its peer has said hello, a
-//! connection has a small window and few streams ([`crate::network`]); all of it together is a constant.
+//! newcomer may take the place of the oldest stranger, and of nobody else. A stranger whose claim the machine has admitted
+//! keeps its place until the claim is over: people compare a PIN for longer than a flood takes to fill all places. Until its
+//! peer has said hello, a connection has a small window and few streams ([`crate::network`]); all of it together is a
+//! constant.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -22,8 +25,8 @@ use tracing::{debug, info};
 use crate::{
     kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
     limits::{
-        CROWDED_NEWCOMERS_PER_SECOND, HELLO_TIMEOUT, MAX_CONNECTIONS_OF_PEER, MAX_CROWDED_TURNS, MAX_FOLLOWERS,
-        MAX_HALF_OPEN, MAX_KNOWN, MAX_STRANGERS, TURN_KEPT, VALIDATE_ABOVE,
+        CROWDED_NEWCOMERS_PER_SECOND, HELLO_TIMEOUT, MAX_CLAIM_PLACES, MAX_CONNECTIONS_OF_PEER, MAX_CROWDED_TURNS,
+        MAX_FOLLOWERS, MAX_HALF_OPEN, MAX_KNOWN, MAX_STRANGERS, TURN_KEPT, VALIDATE_ABOVE,
     },
     network::{ALPN, CloseCode},
     peers,
@@ -52,12 +55,16 @@ struct Places {
     next: u64,
     /// Newcomers that come while the node is crowded.
     turns: Turns,
+    /// When the newest handshakes were begun, the oldest first.
+    begun: Begun,
     /// Handshakes that are under way, the oldest first, and how each is given up.
     half_open: BTreeMap<u64, CancellationToken>,
     /// How many more are under way with addresses of chosen peers. No other peer gives these up.
     of_chosen: usize,
     /// The connections of strangers, the oldest first.
     strangers: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
+    /// Those of strangers whose claim is under way. No newcomer takes their places.
+    claimants: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
     followers: usize,
     known: usize,
     visitors: HashMap<PeerId, Visitor>,
@@ -69,23 +76,84 @@ struct Visitor {
     connections: Vec<u64>,
 }
 
-/// The turns of newcomers, one after the other. Nothing is kept of a newcomer but its address, since QUIC sends its first
+/// The handshakes of the last second that were begun with addresses that are not known: a peer that is refused, or closes, at
+/// once has no place by which it could be counted, and costs as much.
+#[derive(Default)]
+struct Begun(VecDeque<Instant>);
+
+impl Begun {
+    /// As many as a crowded node takes in a second.
+    const MOST: usize = CROWDED_NEWCOMERS_PER_SECOND as usize;
+
+    fn add(&mut self, now: Instant) {
+        if self.0.len() >= Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+    }
+
+    fn are_many(&self, now: Instant) -> bool {
+        let is_recent = |oldest: &Instant| now.saturating_duration_since(*oldest) < Duration::from_secs(1);
+        self.0.len() >= Self::MOST && self.0.front().is_some_and(is_recent)
+    }
+}
+
+/// Who has a turn together. A host has any number of ports, and of addresses in its network of IPv6.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Origin {
+    /// An address of IPv4, or the first 64 bits of one of IPv6.
+    Host(IpAddr),
+    /// All peers on this computer have one address, so that the port tells them apart. Whoever can send from there is no stranger
+    /// from outside.
+    Local(SocketAddr),
+    /// A peer behind a relay, whose address the relay alone knows.
+    Relayed(PeerId),
+    Other(String),
+}
+
+impl Origin {
+    fn of(addr: &IncomingAddr) -> Self {
+        match addr {
+            IncomingAddr::Ip(at) => Self::of_socket(*at),
+            IncomingAddr::Relay { endpoint_id, .. } => Self::Relayed(*endpoint_id),
+            other => Self::Other(format!("{other:?}")),
+        }
+    }
+
+    fn of_socket(at: SocketAddr) -> Self {
+        match at.ip().to_canonical() {
+            ip if ip.is_loopback() => Self::Local(at),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Self::Host(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+            }
+            ip @ IpAddr::V4(_) => Self::Host(ip),
+        }
+    }
+}
+
+/// The turns of newcomers, one after the other. Nothing is kept of a newcomer but its origin, since QUIC sends its first
 /// packet again: whoever comes again at its turn is taken.
 #[derive(Default)]
 struct Turns {
-    of: HashMap<String, Instant>,
+    of: HashMap<Origin, Instant>,
     /// The first turn that nobody has.
     free: Option<Instant>,
 }
 
 impl Turns {
-    /// Whether the newcomer from this address is taken now. If not, it has a turn, as far as there are any.
-    fn take(&mut self, from: &str, now: Instant) -> bool {
+    /// Whether somebody has a turn that is still to come.
+    fn are_taken(&self, now: Instant) -> bool {
+        self.free.is_some_and(|free| free > now)
+    }
+
+    /// Whether the newcomer from there is taken now. If not, it has a turn, as far as there are any.
+    fn take(&mut self, from: Origin, now: Instant) -> bool {
         let each = Duration::from_secs(1) / CROWDED_NEWCOMERS_PER_SECOND;
-        if let Some(turn) = self.of.get(from) {
+        if let Some(turn) = self.of.get(&from) {
             let is_its_turn = *turn <= now;
             if is_its_turn {
-                self.of.remove(from);
+                self.of.remove(&from);
             }
             return is_its_turn;
         }
@@ -97,7 +165,7 @@ impl Turns {
             if self.of.len() >= MAX_CROWDED_TURNS {
                 return false;
             }
-            self.of.insert(from.to_owned(), free);
+            self.of.insert(from, free);
         }
         self.free = Some(free + each);
         free <= now
@@ -110,9 +178,12 @@ impl Places {
         self.next
     }
 
-    /// Whether newcomers come faster than strangers leave.
-    fn is_crowded(&self) -> bool {
-        self.strangers.len() >= MAX_STRANGERS || self.half_open.len() >= MAX_HALF_OPEN / 2
+    /// Whether newcomers come faster than strangers leave, or faster than a node takes them, whether they stay or not.
+    fn is_crowded(&self, now: Instant) -> bool {
+        self.strangers.len() >= MAX_STRANGERS
+            || self.half_open.len() >= MAX_HALF_OPEN / 2
+            || self.begun.are_many(now)
+            || self.turns.are_taken(now)
     }
 
     /// Takes a place for a connection of a peer, which the peer's others share the class of.
@@ -148,7 +219,10 @@ impl Places {
         let Some(visitor) = self.visitors.get_mut(&peer) else { return };
         visitor.connections.retain(|one| *one != number);
         match visitor.class {
-            Class::Stranger => drop(self.strangers.remove(&number)),
+            Class::Stranger => {
+                self.strangers.remove(&number);
+                self.claimants.remove(&number);
+            }
             Class::Follower => self.followers -= 1,
             Class::Known => self.known -= 1,
         }
@@ -176,8 +250,25 @@ impl Places {
         visitor.class = class;
         for number in &visitor.connections {
             self.strangers.remove(number);
+            self.claimants.remove(number);
         }
         true
+    }
+
+    /// A stranger's claim is under way on this connection.
+    fn claims(&mut self, number: u64) {
+        if self.claimants.len() < MAX_CLAIM_PLACES
+            && let Some(stranger) = self.strangers.remove(&number)
+        {
+            self.claimants.insert(number, stranger);
+        }
+    }
+
+    /// That claim is over. What comes next may take the place.
+    fn claims_no_more(&mut self, number: u64) {
+        if let Some(stranger) = self.claimants.remove(&number) {
+            self.strangers.insert(number, stranger);
+        }
     }
 
     /// The oldest stranger, where there are too many. Its place is free from now on.
@@ -236,7 +327,8 @@ impl Gate {
     /// How many handshakes are under way, and how many connections there are of strangers, followers, and known peers.
     pub(crate) fn counts(&self) -> [usize; 4] {
         let places = lock(&self.0);
-        [places.half_open.len() + places.of_chosen, places.strangers.len(), places.followers, places.known]
+        let strangers = places.strangers.len() + places.claimants.len();
+        [places.half_open.len() + places.of_chosen, strangers, places.followers, places.known]
     }
 }
 
@@ -245,6 +337,23 @@ pub(crate) struct Place {
     shared: Arc<Shared>,
     peer: PeerId,
     number: u64,
+}
+
+impl Place {
+    /// Keeps the place from newcomers while the peer's claim is under way, which is until what this returns is dropped.
+    pub(crate) fn claims(self: &Arc<Self>) -> ClaimPlace {
+        lock(&self.shared.gate.0).claims(self.number);
+        ClaimPlace(self.clone())
+    }
+}
+
+/// The place of a connection whose peer's claim is under way.
+pub(crate) struct ClaimPlace(Arc<Place>);
+
+impl Drop for ClaimPlace {
+    fn drop(&mut self) {
+        lock(&self.0.shared.gate.0).claims_no_more(self.0.number);
+    }
 }
 
 impl Drop for Place {
@@ -270,6 +379,7 @@ impl Handshake {
             places.of_chosen += 1;
             return Self { shared: shared.clone(), number: None, given_up };
         }
+        places.begun.add(Instant::now());
         let number = places.number();
         places.half_open.insert(number, given_up.clone());
         if places.half_open.len() > MAX_HALF_OPEN
@@ -315,7 +425,8 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming) {
     let (many, crowded) = {
         let places = lock(&shared.gate.0);
         let under_way = places.half_open.len() + places.of_chosen;
-        (under_way >= VALIDATE_ABOVE || places.is_crowded(), places.is_crowded())
+        let crowded = places.is_crowded(Instant::now());
+        (under_way >= VALIDATE_ABOVE || crowded, crowded)
     };
     if many && !incoming.remote_addr_validated() {
         shared.metrics.addresses_validated.add(1);
@@ -330,8 +441,8 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming) {
         _ => false,
     };
     let taken = !crowded || of_chosen || {
-        let from = format!("{:?}", incoming.remote_addr());
-        lock(&shared.gate.0).turns.take(&from, Instant::now())
+        let from = Origin::of(&incoming.remote_addr());
+        lock(&shared.gate.0).turns.take(from, Instant::now())
     };
     if !taken {
         shared.metrics.newcomers_put_off.add(1);
@@ -376,13 +487,14 @@ fn hand_over(shared: &Arc<Shared>, connection: Connection, place: Place) {
     if connection.alpn() == ALPN {
         return peers::accept(shared, connection, place);
     }
+    let place = Arc::new(place);
     match (connection.alpn() == KV_ALPN, shared.kv.get()) {
         // It is not known here yet, or not any more, whether there is such a document.
         (true, None) => return KvCloseCode::Later.close(&connection),
         (false, None) if shared.kv.is_expected() => return KvCloseCode::Later.close(&connection),
         (false, None) => return KvCloseCode::NotPaired.close(&connection),
         (true, Some(kv)) => kv.accept(connection.clone()),
-        (false, Some(kv)) => kv.accept_claim(connection.clone()),
+        (false, Some(kv)) => kv.accept_claim(connection.clone(), place.clone()),
     }
     // The place is taken for as long as the connection lasts, whoever has it by then.
     let over = connection.weak_handle().closed();
@@ -400,6 +512,10 @@ fn hand_over(shared: &Arc<Shared>, connection: Connection, place: Place) {
 mod tests {
     use super::*;
 
+    fn host(n: usize) -> Origin {
+        Origin::Host(IpAddr::from(u32::try_from(n).unwrap().to_be_bytes()))
+    }
+
     /// However many come at once, and however often: so many a second are taken, each in its turn.
     #[test]
     fn newcomers_are_taken_one_after_the_other_whoever_asks_most() {
@@ -408,24 +524,62 @@ mod tests {
         for ms in 0..5_000 {
             let now = begun + Duration::from_millis(ms);
             // A hundred that ask all the time, and one that comes late and asks once a second.
-            let eager = (0..100).map(|n| format!("eager {n}"));
-            let patient = (ms >= 1_000 && ms % 1_000 == 0).then(|| "patient".to_owned());
-            taken.extend(eager.chain(patient).filter(|from| turns.take(from, now)));
+            let patient = (ms >= 1_000 && ms % 1_000 == 0).then(|| host(100));
+            taken.extend((0..100).map(host).chain(patient).filter(|from| turns.take(from.clone(), now)));
         }
         let most = 5 * CROWDED_NEWCOMERS_PER_SECOND as usize + 1;
         assert!(taken.len() <= most && taken.len() + 5 >= most, "{} of {most}", taken.len());
-        assert!(taken.contains(&"patient".to_owned()), "it is not kept out by those who ask more often");
+        assert!(taken.contains(&host(100)), "it is not kept out by those who ask more often");
     }
 
     #[test]
     fn turns_are_few_and_those_that_nobody_takes_are_given_to_others() {
         let (mut turns, begun) = (Turns::default(), Instant::now());
         for n in 0..2 * MAX_CROWDED_TURNS {
-            turns.take(&n.to_string(), begun);
+            turns.take(host(n), begun);
         }
         assert_eq!(turns.of.len(), MAX_CROWDED_TURNS);
         let last = begun + Duration::from_secs(1) / CROWDED_NEWCOMERS_PER_SECOND * 2_000;
-        assert!(!turns.take("late", begun), "there are no more turns");
-        assert!(turns.take("late", last + TURN_KEPT) && turns.of.is_empty());
+        let late = host(2 * MAX_CROWDED_TURNS);
+        assert!(!turns.take(late.clone(), begun), "there are no more turns");
+        assert!(turns.take(late, last + TURN_KEPT) && turns.of.is_empty());
+    }
+
+    /// Two hosts ask all the time, one of them from a thousand ports: each gets half of the turns.
+    #[test]
+    fn a_host_with_many_ports_has_the_turns_of_one() {
+        let at = |text: &str, port: u16| Origin::of_socket(SocketAddr::new(text.parse().unwrap(), port));
+        for [many, one] in [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8:0:1::1"]] {
+            let (mut turns, begun) = (Turns::default(), Instant::now());
+            let (mut of_many, mut of_one) = (0, 0);
+            for ms in 0..2_000 {
+                let now = begun + Duration::from_millis(ms);
+                of_many += (1..=1_000).filter(|port| turns.take(at(many, *port), now)).count();
+                of_one += usize::from(turns.take(at(one, 7), now));
+            }
+            assert!(of_one > 50 && of_many <= of_one + 2, "{of_many} of many ports, {of_one} of one");
+        }
+        assert_eq!(at("2001:db8::1", 1), at("2001:db8::ffff:1", 2), "one network has one turn");
+        assert_eq!(at("::ffff:192.0.2.1", 1), at("192.0.2.1", 2));
+        assert_ne!(at("127.0.0.1", 1), at("127.0.0.1", 2), "peers on this computer have nothing but their ports");
+    }
+
+    /// Handshakes whose peers go at once make a node crowded too, until the last turn is over.
+    #[test]
+    fn handshakes_that_leave_no_stranger_are_counted() {
+        let (mut places, begun) = (Places::default(), Instant::now());
+        for n in 0..CROWDED_NEWCOMERS_PER_SECOND {
+            let now = begun + Duration::from_millis(n.into());
+            assert!(!places.is_crowded(now), "{n}");
+            places.begun.add(now);
+        }
+        let now = begun + Duration::from_millis(CROWDED_NEWCOMERS_PER_SECOND.into());
+        assert!(places.is_crowded(now));
+        assert!(!places.is_crowded(begun + Duration::from_secs(1)));
+        for n in 0..100 {
+            places.turns.take(host(n), now);
+        }
+        assert!(places.is_crowded(begun + Duration::from_secs(1)), "who comes later waits for its turn too");
+        assert!(!places.is_crowded(now + Duration::from_secs(2)));
     }
 }

@@ -59,6 +59,7 @@ pub(crate) use supervisor::learn;
 use crate::{
     error::{OpenError, StorageError},
     files,
+    gate::Place,
     ids::Ids,
     limits::{KV_RECONCILES_AT_ONCE, KV_RESERVE_BYTES, MAX_KV_WRITE_IDS},
     moment::milliseconds,
@@ -83,7 +84,7 @@ pub(crate) const KV_ALPN: &[u8] = b"groundswell/kv";
 pub(crate) const CLAIM_ALPN: &[u8] = b"groundswell/claim";
 
 /// Who gets the connections of a claim.
-pub(crate) type ClaimHandler = Box<dyn Fn(Connection) + Send + Sync>;
+pub(crate) type ClaimHandler = Box<dyn Fn(Connection, Arc<Place>) + Send + Sync>;
 
 /// What can be said at a start.
 #[derive(Clone)]
@@ -354,9 +355,9 @@ impl Kv {
     }
 
     /// A peer connects to claim this machine.
-    pub(crate) fn accept_claim(&self, connection: Connection) {
+    pub(crate) fn accept_claim(&self, connection: Connection, place: Arc<Place>) {
         match &*read(&self.claim_handler) {
-            Some(handler) if !self.closing.is_cancelled() => handler(connection),
+            Some(handler) if !self.closing.is_cancelled() => handler(connection, place),
             None if self.ours == KvAuthor::Manager => KvCloseCode::NotPaired.close(&connection),
             // It is still starting, or about to end.
             _ => KvCloseCode::Later.close(&connection),

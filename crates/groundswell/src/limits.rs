@@ -55,6 +55,11 @@ pub const STRANGER_STREAMS: u32 = 4;
 /// yet. Beyond it the oldest of them is closed. At 75 to 115 KiB each they cost 10 MiB.
 pub const MAX_STRANGERS: usize = 96;
 
+/// How many connections of strangers keep their place because a claim of theirs is under way (8): the
+/// [`MAX_CLAIMS_AT_ONCE`](groundswell_core::limits::MAX_CLAIMS_AT_ONCE) that a machine admits, and as many that others have
+/// replaced and that are about to end. They come on top of [`MAX_STRANGERS`].
+pub const MAX_CLAIM_PLACES: usize = 2 * groundswell_core::limits::MAX_CLAIMS_AT_ONCE;
+
 /// How many connections of followers there are at once: peers that this node does not know, and that read something
 /// here. Whoever would be one more is refused, and asks again later.
 pub const MAX_FOLLOWERS: usize = 2_048;
@@ -76,9 +81,10 @@ pub const VALIDATE_ABOVE: usize = 8;
 /// many paths in one round trip. Each that takes a place allows another.
 pub const FRESH_STREAMS: u32 = 64;
 
-/// How many newcomers from addresses that are not known a node takes in a second while it is crowded, that is while the places of strangers, or
-/// half of those of handshakes, are taken (64): a handshake costs a few milliseconds of a processor with all that comes
-/// of it, so that they take a third of one at most.
+/// How many newcomers from addresses that are not known a node takes in a second while it is crowded (64). It is crowded while
+/// the places of strangers, or half of those of handshakes, are taken, when so many were taken within a second, and until
+/// the last turn is over. A handshake costs a few milliseconds of a processor with all that comes of it, so that all of
+/// them take a third of one at most.
 pub const CROWDED_NEWCOMERS_PER_SECOND: u32 = 64;
 
 /// How many newcomers have a turn while a node is crowded (1,024, which is 16 s of them): all that come again within the

@@ -19,7 +19,7 @@ use groundswell_core::{
 };
 use iroh::{
     Endpoint, EndpointAddr,
-    endpoint::{Connection, ConnectionError},
+    endpoint::{Connection, ConnectionError, SendStream, VarInt},
 };
 use iroh_docs::NamespaceSecret;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     frames::FrameReader,
+    gate::{ClaimPlace, Place},
     kv::{
         CLAIM_ALPN, Document, DocumentRow, Identity, KV_ALPN, Kv, KvCloseCode, Row, Standing, learn,
         parting::{self, Told},
@@ -92,8 +93,12 @@ async fn outcome_of(outcome: &mut Outcome) -> Result<PeerId, ClaimError> {
     over.ok().and_then(|over| over.clone()).unwrap_or(Err(ClaimError::ShutDown))
 }
 
-/// How long the last words of a claim may take to reach the other side.
+/// How long the other side may take to make room for a message of a claim, and to receive the last one. Without it, one that
+/// takes no byte would keep its claim for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The code with which the stream of a claim ends whose other side takes nothing.
+const UNSAID: VarInt = VarInt::from_u32(1);
 
 fn keying(connection: &Connection) -> Option<[u8; 32]> {
     let mut keying = [0; 32];
@@ -170,12 +175,12 @@ impl Claims {
             begun: Instant::now(),
         });
         let handler = Arc::downgrade(&claims);
-        kv.on_claim(Box::new(move |connection| {
+        kv.on_claim(Box::new(move |connection, place| {
             if let Some(claims) = handler.upgrade() {
                 let kv = claims.kv.clone();
                 kv.tasks.clone().spawn(async move {
                     tokio::select! {
-                        () = claims.answer(connection) => {}
+                        () = claims.answer(connection, place) => {}
                         () = kv.closed.cancelled() => {}
                     }
                 });
@@ -286,7 +291,7 @@ impl Claims {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn answer(self: Arc<Self>, connection: Connection) {
+    async fn answer(self: Arc<Self>, connection: Connection, place: Arc<Place>) {
         let Some(keying) = keying(&connection) else { return };
         let opening = async {
             let (send, recv) = connection.accept_bi().await.ok()?;
@@ -315,7 +320,7 @@ impl Claims {
             }
         };
         // Whatever happens here, the next claim finds the way free.
-        let _under_way = UnderWay { claims: self.clone(), id };
+        let under_way = UnderWay { claims: self.clone(), id, _place: place.claims() };
         say(&mut send, &nonce).await;
         let mut answer: Option<oneshot::Receiver<bool>> = None;
         let over = watch::Sender::new(None);
@@ -379,6 +384,7 @@ impl Claims {
                         // Who is to answer need not any more.
                         drop(answer);
                         over.send_replace(Some(result.map(|_| peer).map_err(ClaimError::Claim)));
+                        drop(under_way);
                         return last_words(send, &connection).await;
                     }
                 }
@@ -414,6 +420,8 @@ struct UnderWay {
     claims: Arc<Claims>,
     id: ClaimId,
 }
+    /// No newcomer takes the place of the connection meanwhile.
+    _place: ClaimPlace,
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -440,16 +448,22 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-async fn say<M: Serialize>(send: &mut iroh::endpoint::SendStream, message: &M) {
+async fn say<M: Serialize>(send: &mut SendStream, message: &M) {
     let mut frame = Vec::new();
-    if encode_frame(message, &mut frame).is_ok() && send.write_all(&frame).await.is_err() {
+    if encode_frame(message, &mut frame).is_err() {
+        return;
+    }
+    match timeout(LAST_WORDS, send.write_all(&frame)).await {
+        Ok(Ok(())) => {}
         // The end of the connection is noticed where it is read.
-        debug!("a message of a claim is not sent");
+        Ok(Err(_)) => debug!("a message of a claim is not sent"),
+        // Half of it may be sent, so that nothing more can be.
+        Err(_) => drop(send.reset(UNSAID)),
     }
 }
 
 /// Waits until the other side has what was said, and closes.
-async fn last_words(mut send: iroh::endpoint::SendStream, connection: &Connection) {
+async fn last_words(mut send: SendStream, connection: &Connection) {
     let _ = send.finish();
     let _ = timeout(LAST_WORDS, send.stopped()).await;
     connection.close(KvCloseCode::ShutDown.code(), b"the claim is over");
@@ -555,9 +569,11 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     let secrets = ClaimSecrets { keying, nonce: rand::random() };
     let (state, first) = ManagerClaim::new(0, secrets, card, ticket.secret.as_ref());
     let state = state.with_timeout(0, kv.claim_timeout_ms);
-    let (mut send, recv) = match connection.open_bi().await {
-        Ok(opened) => opened,
-        Err(error) => return Err(turned_away(&error).unwrap_or_else(|| unreachable(&error))),
+    // A peer that grants no stream, and says nothing, is no machine.
+    let (mut send, recv) = match timeout(HELLO_TIMEOUT, connection.open_bi()).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return Err(turned_away(&error).unwrap_or_else(|| unreachable(&error))),
+        Err(_) => return Err(unreachable(&"it takes no message of a claim")),
     };
     say(&mut send, &first).await;
     let reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
@@ -620,7 +636,7 @@ struct Driven {
 impl Driven {
     async fn run(
         &mut self,
-        mut send: iroh::endpoint::SendStream,
+        mut send: SendStream,
         mut reader: FrameReader,
         answered: oneshot::Receiver<bool>,
     ) -> Result<PeerId, ClaimError> {

@@ -79,12 +79,16 @@ pub enum Refusal {
     #[error("the machine is taken by another manager: release it first, from either side")]
     Taken,
     /// Others are under way, or one of this manager.
-    #[error("another claim of the machine is under way: answer it at the machine, or wait a minute")]
+    #[error(
+        "another claim of the machine is under way: answer it at the machine, or wait a minute. If strangers keep it busy, make a \
+         ticket there with `groundswell claims --ticket`, and claim with that"
+    )]
     Busy,
     /// There were too many claims in vain, of this manager or of all.
     #[error(
         "too many claims of the machine were in vain, {MAX_CLAIM_ATTEMPTS_OF_PEER} of this manager or \
-         {MAX_CLAIM_ATTEMPTS} of all: open pairing at the machine again, or try again in {} s",
+         {MAX_CLAIM_ATTEMPTS} of all: open pairing at the machine again, or try again in {} s. If strangers use them up, make \
+         a ticket there with `groundswell claims --ticket`, and claim with that",
         retry_after_ms.div_ceil(1_000)
     )]
     TooManyAttempts {

@@ -3,17 +3,21 @@
 
 use std::time::Duration;
 
-use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, ClaimTicket, Machine, MachineState, Manager, PendingClaim};
+use groundswell::{
+    ClaimError, ClaimFailure, ClaimRefusal, ClaimTicket, IncomingClaim, Machine, MachineState, Manager, PendingClaim,
+    limits::MAX_STRANGERS,
+};
 use groundswell_core::{
     encoding::decode,
     kv::pairing::{CLAIM_VERSIONS, ToMachine, ToManager, commitment},
+    limits::MAX_CLAIMS_AT_ONCE,
     wire::Extension,
 };
-use iroh::Endpoint;
+use iroh::{Endpoint, endpoint::QuicTransportConfig};
 use tempfile::TempDir;
 
 use crate::kv::{
-    common::{OPEN, spawn_machine, spawn_manager, until, within},
+    common::{OPEN, machine_builder, spawn_machine, spawn_manager, until, within},
     raw::{self, CLAIM_ALPN, address, hear, say},
 };
 
@@ -196,26 +200,57 @@ async fn a_ticket_with_a_secret_lets_in_who_has_it_once_and_for_a_time() {
     manager.shutdown().await.unwrap();
 }
 
-/// Strangers who hold claims, up to their PINs, are in nobody's way.
+/// Strangers have used up all attempts, and hold all places up to their PINs. The manager who has a ticket with a secret gets in
+/// all the same, and the person finds the claim by its PIN.
 #[tokio::test(flavor = "multi_thread")]
-async fn claims_that_strangers_hold_do_not_keep_the_manager_out() {
+async fn strangers_with_all_places_and_all_attempts_do_not_keep_out_who_has_the_ticket() {
     let (machine, manager, _dirs) = both().await;
     machine.open_claims(OPEN);
-    let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    within("all attempts but four to be used up", async {
+        let mut half = raw::endpoint(None).await;
+        while machine.claims_open().attempts_left > MAX_CLAIMS_AT_ONCE {
+            // Five are allowed to one identity, and each is noticed to be over a moment later.
+            if matches!(half_claim(&half, &machine).await, ToManager::Refused(ClaimRefusal::TooManyAttempts { .. })) {
+                half = raw::endpoint(None).await;
+            }
+        }
+    })
+    .await;
+    let dirs: Vec<TempDir> = (0..MAX_CLAIMS_AT_ONCE).map(|_| TempDir::new().unwrap()).collect();
     let (mut strangers, mut held) = (Vec::new(), Vec::new());
     for dir in &dirs {
         let stranger = spawn_manager(dir.path()).await;
-        held.push(stranger.begin_claim(&machine.ticket()).await.unwrap());
+        let claim = within("a place to be free", async {
+            loop {
+                match stranger.begin_claim(&machine.ticket()).await {
+                    Ok(claim) => return claim,
+                    Err(ClaimError::Claim(ClaimFailure::Refused(ClaimRefusal::Busy))) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        held.push(claim.await);
         strangers.push(stranger);
     }
-    // There is a place for one more, and the person finds it by its PIN.
-    let claim = manager.begin_claim(&machine.ticket()).await.unwrap();
+    assert_eq!(machine.claims_open().attempts_left, 0);
+    // Each refusal names the way out.
+    let refusal = refused(&manager, &machine.ticket()).await;
+    assert!(matches!(refusal, ClaimRefusal::TooManyAttempts { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("`groundswell claims --ticket`"), "{refusal}");
+    machine.open_claims(OPEN);
+    let refusal = refused(&manager, &machine.ticket()).await;
+    assert_eq!(refusal, ClaimRefusal::Busy);
+    assert!(refusal.to_string().contains("`groundswell claims --ticket`"), "{refusal}");
+    // It takes the place of the oldest.
+    let claim = manager.begin_claim(&machine.claim_ticket(OPEN)).await.unwrap();
     let mut asked = Vec::new();
-    while asked.len() < 4 {
-        asked.push(within("the requests", machine.await_admitted_claim()).await.unwrap());
-    }
-    let place = asked.iter().position(|asked| asked.pin == claim.pin).unwrap();
-    let meant = asked.remove(place);
+    within("the requests", async {
+        while asked.iter().all(|asked: &IncomingClaim| asked.pin != claim.pin) {
+            asked.push(machine.await_admitted_claim().await.unwrap());
+        }
+    })
+    .await;
+    let meant = asked.pop().unwrap();
     let (here, there) = tokio::join!(meant.answer(true), claim.answer(true));
     assert_eq!((here.unwrap(), there.unwrap()), (manager.id(), machine.id()));
     // The others are over, at both sides.
@@ -230,6 +265,81 @@ async fn claims_that_strangers_hold_do_not_keep_the_manager_out() {
         assert_eq!(stranger.list_machine_ids(), []);
         stranger.shutdown().await.unwrap();
     }
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+/// Strangers connect all the time, more than a private machine has places for, while the manager dials and two people compare
+/// their PINs.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_connect_all_the_time_throw_out_no_claim() {
+    let dirs = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let machine = machine_builder(dirs[0].path()).private().spawn().await.unwrap();
+    let manager = spawn_manager(dirs[1].path()).await;
+    let evicted = || machine.node().metrics().strangers_evicted;
+    let (mut flood, target) = (tokio::task::JoinSet::new(), address(&machine.ticket()));
+    for _ in 0..24 {
+        let endpoint = raw::endpoint(None).await;
+        // As many connections as one peer may have.
+        for _ in 0..8 {
+            let (endpoint, target) = (endpoint.clone(), target.clone());
+            flood.spawn(async move {
+                loop {
+                    if let Ok(connection) = endpoint.connect(target.clone(), CLAIM_ALPN).await {
+                        connection.closed().await;
+                    }
+                }
+            });
+        }
+    }
+    until("all places to be taken", async || evicted() > 0).await;
+    let claim = within("the claim", manager.begin_claim(&machine.claim_ticket(OPEN))).await.unwrap();
+    let asked = within("the request", machine.await_admitted_claim()).await.unwrap();
+    assert_eq!(asked.pin, claim.pin);
+    // While the people look, every stranger of before has made room for another.
+    let before = evicted();
+    until("the places to be taken by others", async || evicted() > before + MAX_STRANGERS as u64).await;
+    let (here, there) = tokio::join!(asked.answer(true), claim.answer(true));
+    assert_eq!((here.unwrap(), there.unwrap()), (manager.id(), machine.id()));
+    // What it held is given back.
+    flood.shutdown().await;
+    until("the strangers to be gone", async || machine.node().connections().strangers == 0).await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_a_peer_that_grants_no_stream_ends() {
+    let dir = TempDir::new().unwrap();
+    let manager = spawn_manager(dir.path()).await;
+    let no_stream = QuicTransportConfig::builder().max_concurrent_bidi_streams(0u32.into()).build();
+    let no_machine = raw::grudging_endpoint(None, no_stream).await;
+    let accepting = no_machine.clone();
+    let accepted = tokio::spawn(async move { accepting.accept().await.unwrap().await.unwrap() });
+    let error = within("the refusal", manager.begin_claim(&raw::ticket(&no_machine))).await.unwrap_err();
+    assert!(matches!(error, ClaimError::Unreachable(_)), "{error}");
+    drop(accepted.await.unwrap());
+    manager.shutdown().await.unwrap();
+}
+
+/// One that claims, and does not take the machine's nonce.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_a_peer_that_takes_no_byte_ends() {
+    let (machine, manager, _dirs) = both().await;
+    machine.open_claims(OPEN);
+    let key = iroh::SecretKey::generate();
+    let no_bytes = QuicTransportConfig::builder().stream_receive_window(0u32.into()).build();
+    let stranger = raw::grudging_endpoint(Some(key.clone()), no_bytes).await;
+    let connection = within("a connection", stranger.connect(address(&machine.ticket()), CLAIM_ALPN)).await.unwrap();
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    let (versions, extension) = (CLAIM_VERSIONS, Extension::default());
+    say(&mut send, &ToMachine::Claim { versions, commitment: commitment(&[7; 32]), proof: None, extension }).await;
+    until("the claim to be under way", async || !machine.claims_open().attempts.is_empty()).await;
+    let again = raw::endpoint(Some(key)).await;
+    until("the claim to be over", async || {
+        !matches!(half_claim(&again, &machine).await, ToManager::Refused(ClaimRefusal::Busy))
+    })
+    .await;
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }

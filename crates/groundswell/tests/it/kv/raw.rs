@@ -12,7 +12,7 @@ use groundswell_core::{
 };
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
-    endpoint::{Connection, ConnectionError, RecvStream, SendStream, presets},
+    endpoint::{Connection, ConnectionError, QuicTransportConfig, RecvStream, SendStream, presets},
 };
 use iroh_docs::NamespaceSecret;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -36,7 +36,17 @@ pub async fn endpoint(key: Option<SecretKey>) -> Endpoint {
 
 /// An endpoint at this address.
 pub async fn endpoint_at(key: Option<SecretKey>, addr: SocketAddr) -> Endpoint {
+    endpoint_with(key, addr, QuicTransportConfig::default()).await
+}
+
+/// An endpoint on loopback that grants the other side as little as this says.
+pub async fn grudging_endpoint(key: Option<SecretKey>, transport: QuicTransportConfig) -> Endpoint {
+    endpoint_with(key, "127.0.0.1:0".parse().unwrap(), transport).await
+}
+
+async fn endpoint_with(key: Option<SecretKey>, addr: SocketAddr, transport: QuicTransportConfig) -> Endpoint {
     let builder = Endpoint::builder(presets::Minimal).secret_key(key.unwrap_or_else(SecretKey::generate));
+    let builder = builder.transport_config(transport);
     let builder = builder.alpns(vec![CLAIM_ALPN.to_vec(), KV_ALPN.to_vec()]).clear_ip_transports();
     builder.bind_addr(addr).unwrap().bind().await.unwrap()
 }
