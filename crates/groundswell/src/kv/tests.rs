@@ -2,6 +2,7 @@
 //! announced and missing. tests/it/kv tries everything else by the public interface.
 
 mod parting;
+mod reconciling;
 mod starting;
 
 use std::{path::Path, time::Duration};

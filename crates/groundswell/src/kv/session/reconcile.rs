@@ -85,9 +85,11 @@ impl Session {
                 if self.until_fed().await.is_none() {
                     return End::Lost;
                 }
+                // Before it has a turn: a machine that grants no stream holds up nobody but itself, and it hears of the stream
+                // only when something is sent on it.
+                let streams = connection.open_bi().await;
                 // In the order in which they ask. It is never closed.
-                let turn = self.kv.reconciling.acquire().await.ok();
-                (turn, connection.open_bi().await)
+                (self.kv.reconciling.acquire().await.ok(), streams)
             } else {
                 (None, connection.accept_bi().await)
             };

@@ -12,7 +12,7 @@ use groundswell_core::{
 };
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
-    endpoint::{ConnectionError, presets},
+    endpoint::{Connection, ConnectionError, RecvStream, SendStream, presets},
 };
 use tokio::time::timeout;
 
@@ -63,9 +63,9 @@ fn between_two_awaits_of_a_start_or_a_shutdown_there_is_a_fault_point() {
 }
 
 /// A peer that asks by hand, with an identity of its own or another's.
-struct Dialler {
-    endpoint: Endpoint,
-    document: [u8; 32],
+pub(super) struct Dialler {
+    pub(super) endpoint: Endpoint,
+    pub(super) document: [u8; 32],
 }
 
 impl Dialler {
@@ -78,9 +78,20 @@ impl Dialler {
         Self { endpoint, document }
     }
 
-    /// Asks for the document; the code with which that is refused, or nothing where it is answered.
-    async fn ask(&self, to: &EndpointAddr) -> Option<u64> {
+    /// A connection on which both sides have said hello.
+    pub(super) async fn greeted(&self, to: &EndpointAddr) -> Connection {
         let connection = timeout(PATIENCE, self.endpoint.connect(to.clone(), KV_ALPN)).await.unwrap().unwrap();
+        let greeting = self.greet(&connection);
+        let (send, recv) = timeout(PATIENCE, greeting).await.unwrap().unwrap();
+        // Its streams stay open with it.
+        tokio::spawn(async move {
+            let _streams = (send, recv);
+            std::future::pending::<()>().await;
+        });
+        connection
+    }
+
+    async fn greet(&self, connection: &Connection) -> Option<(SendStream, RecvStream)> {
         let hello = KvHello {
             versions: KV_PROTOCOL_VERSIONS,
             boot: BootId([7; 16]),
@@ -91,13 +102,17 @@ impl Dialler {
         };
         let mut frame = Vec::new();
         encode_kv_frame(1_024, &hello, &mut frame).unwrap();
-        let answered = async {
-            let (mut send, mut recv) = connection.open_bi().await.ok()?;
-            send.write_all(&frame).await.ok()?;
-            recv.read_exact(&mut [0]).await.ok()
-        };
-        let code = match timeout(PATIENCE, answered).await.unwrap() {
-            Some(()) => None,
+        let (mut send, mut recv) = connection.open_bi().await.ok()?;
+        send.write_all(&frame).await.ok()?;
+        recv.read_exact(&mut [0]).await.ok()?;
+        Some((send, recv))
+    }
+
+    /// Asks for the document; the code with which that is refused, or nothing where it is answered.
+    async fn ask(&self, to: &EndpointAddr) -> Option<u64> {
+        let connection = timeout(PATIENCE, self.endpoint.connect(to.clone(), KV_ALPN)).await.unwrap().unwrap();
+        let code = match timeout(PATIENCE, self.greet(&connection)).await.unwrap() {
+            Some(_) => None,
             None => Some(code(&connection.closed().await)),
         };
         connection.close(0u32.into(), b"");
