@@ -71,7 +71,7 @@ use crate::{
 use complaints::Complaints;
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
-use slot::fault_point;
+pub(crate) use slot::fault_point;
 use storage::{Outcome, Storage, index};
 
 /// What keeps some room on the disk for the documents' next start.
@@ -137,6 +137,9 @@ pub(crate) struct Kv {
     pub(crate) tasks: TaskTracker,
 }
 
+    /// Held while a machine's document gets another standing, and until those concerned know: a claim that is being stored and a
+    /// release come one after the other.
+    pub(crate) pair_changes: tokio::sync::Mutex<()>,
 impl Kv {
     /// Opens the documents of a node's data directory, and begins to synchronise them.
     pub(crate) async fn open(shared: Arc<Shared>, config: KvConfig) -> Result<Arc<Self>, KvOpenError> {
@@ -205,6 +208,7 @@ impl Kv {
             fault_point!(shared.kv, "taking a document in");
             kv.take_in(one).await;
         }
+            pair_changes: tokio::sync::Mutex::default(),
         fault_point!(shared.kv, "all documents taken in");
         if ours == KvAuthor::Machine && kv.own().is_none() {
             let identity = kv.new_identity(Standing::Unclaimed);

@@ -33,7 +33,7 @@ use crate::{
     frames::FrameReader,
     gate::{ClaimPlace, Place},
     kv::{
-        CLAIM_ALPN, Document, DocumentRow, Identity, KV_ALPN, Kv, KvCloseCode, Row, Standing, learn,
+        CLAIM_ALPN, Document, DocumentRow, Identity, KV_ALPN, Kv, KvCloseCode, Row, Standing, fault_point, learn,
         parting::{self, Told},
     },
     limits::{BACKOFF_FIRST, DIAL_TIMEOUT, HELLO_TIMEOUT},
@@ -191,10 +191,12 @@ impl Claims {
             loop {
                 tokio::select! {
                     () = watched.kv.released.notified() => {
-                        // Unless it was claimed again since.
-                        if watched.kv.own().is_some_and(|own| own.identity().peer().is_none()) {
-                            watched.with(|pairing, _| pairing.released());
-                        }
+                        // Unless it was claimed again since, which may be in this moment.
+                        watched.with(|pairing, _| {
+                            if watched.kv.own().is_some_and(|own| own.identity().peer().is_none()) {
+                                pairing.released();
+                            }
+                        });
                     }
                     () = watched.kv.closing.cancelled() => return,
                 }
@@ -282,11 +284,6 @@ impl Claims {
         shown.pop_front()
     }
 
-    /// Whether the machine may be released now.
-    pub(crate) fn may_release(&self) -> Result<(), groundswell_core::kv::pairing::ReleaseError> {
-        lock(&self.pairing).release(None).map(|_| ())
-    }
-
     fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -363,6 +360,9 @@ impl Claims {
                     MachineOutput::Store { manager: _, payload } => {
                         // The others end.
                         self.changes.send_modify(|changes| *changes += 1);
+                        // Until the claim knows that it is stored, nobody ends the pairing.
+                        let _changing = self.kv.pair_changes.lock().await;
+                        fault_point!(self.kv.shared.kv, "storing a claim");
                         let input = match self.store(&connection, &payload).await {
                             Ok(payload) => MachineInput::Stored(payload),
                             Err(error) => {
@@ -370,6 +370,7 @@ impl Claims {
                                 MachineInput::StoreFailed
                             }
                         };
+                        fault_point!(self.kv.shared.kv, "claim stored");
                         outputs.extend(self.with(|pairing, _| pairing.handle(id, input)));
                     }
                     MachineOutput::Ended(result) => {
@@ -383,8 +384,8 @@ impl Claims {
                         }
                         // Who is to answer need not any more.
                         drop(answer);
-                        over.send_replace(Some(result.map(|_| peer).map_err(ClaimError::Claim)));
                         drop(under_way);
+                        over.send_replace(Some(result.map(|_| peer).map_err(ClaimError::Claim)));
                         return last_words(send, &connection).await;
                     }
                 }
@@ -419,9 +420,9 @@ impl Claims {
 struct UnderWay {
     claims: Arc<Claims>,
     id: ClaimId,
-}
     /// No newcomer takes the place of the connection meanwhile.
     _place: ClaimPlace,
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

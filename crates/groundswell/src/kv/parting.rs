@@ -160,7 +160,9 @@ pub(crate) fn honour(
         let honoured = match task.ours {
             KvAuthor::Machine => {
                 info!("the manager has released this machine");
-                renew(&task, &document, &identity, Contents::Kept, true).await.map(|_| ())
+                // What it has released is this document, also where it claims it again in this moment.
+                let of = |one: &Identity| one.namespace == identity.namespace && one.peer() == Some(peer);
+                part(&task, &document, of, true).await
             }
             KvAuthor::Manager => {
                 info!("a machine has released itself");
@@ -177,10 +179,25 @@ pub(crate) fn honour(
 
 /// The machine's person ends the pairing.
 pub(crate) async fn release_own(kv: &Arc<Kv>, document: &Arc<Document>) -> Result<(), KvError> {
-    let identity = document.identity();
-    identity.peer().ok_or(KvError::NotClaimed)?;
+    let peer = document.identity().peer().ok_or(KvError::NotClaimed)?;
     // If it was ended by the other side in this moment, it is ended.
-    renew(kv, document, &identity, Contents::Kept, false).await.map(|_| ())
+    part(kv, document, |identity| identity.peer() == Some(peer), false).await
+}
+
+/// A machine gives up a pairing, and keeps what there is. The same manager may claim it again in this moment, so this is done when
+/// the document is not `of` that pairing any more.
+async fn part(
+    kv: &Arc<Kv>,
+    document: &Arc<Document>,
+    of: impl Fn(&Identity) -> bool,
+    told: bool,
+) -> Result<(), KvError> {
+    loop {
+        let identity = document.identity();
+        if !of(&identity) || renew(kv, document, &identity, Contents::Kept, told).await? {
+            return Ok(());
+        }
+    }
 }
 
 /// The machine's person ends the pairing, if there is one, and the machine forgets what it had.
@@ -200,6 +217,8 @@ pub(crate) async fn renew(
     keeps: Contents,
     told: bool,
 ) -> Result<bool, KvError> {
+    // A claim that is being stored comes first.
+    let _changing = kv.pair_changes.lock().await;
     let identity = kv.new_identity(Standing::Unclaimed);
     let (former, along) = match before.peer() {
         Some(peer) => {

@@ -120,4 +120,4 @@ macro_rules! fault_point {
 macro_rules! fault_point {
     ($slot:expr, $point:literal) => {};
 }
-pub(super) use fault_point;
+pub(crate) use fault_point;

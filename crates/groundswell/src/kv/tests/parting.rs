@@ -1,9 +1,17 @@
 //! A release that the other side is told of later: across restarts, where both sides release at once, and where a claim
 //! comes before it.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::FutureExt;
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
+
 use super::*;
 use crate::{
-    MachineState,
+    ClaimError, MachineState,
     kv::{DocumentRow, Kv, Standing},
     limits::MAX_FORMER_DOCUMENTS,
 };
@@ -197,4 +205,122 @@ async fn former_documents_have_a_limit_and_those_that_were_told_go_first() {
     assert_eq!(numbers.len(), MAX_FORMER_DOCUMENTS);
     assert!(numbers.contains(&100) && !numbers.contains(&101), "the oldest that was told has gone");
     machine.shutdown().await.unwrap();
+}
+
+/// A claim that both persons have confirmed, held at one of its fault points at the machine.
+struct Held {
+    here: JoinHandle<Result<PeerId, ClaimError>>,
+    there: JoinHandle<Result<PeerId, ClaimError>>,
+    go_on: Arc<Notify>,
+}
+
+impl Held {
+    async fn at(point: &'static str, machine: &Machine, manager: &Manager) -> Self {
+        let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (tells, waits, first) = (reached.clone(), go_on.clone(), Arc::new(AtomicBool::new(true)));
+        machine.kv().shared.kv.at_fault_points(Arc::new(move |at| {
+            let (tells, waits, first) = (tells.clone(), waits.clone(), first.clone());
+            async move {
+                if at == point && first.swap(false, Ordering::SeqCst) {
+                    tells.notify_one();
+                    waits.notified().await;
+                }
+            }
+            .boxed()
+        }));
+        let ticket = machine.ticket();
+        let begun = async { manager.begin_claim(&ticket).await.unwrap() };
+        let (asked, claimed) = tokio::join!(machine.await_incoming_claim(), begun);
+        let (here, there) = (tokio::spawn(asked.unwrap().answer(true)), tokio::spawn(claimed.answer(true)));
+        timeout(PATIENCE, reached.notified()).await.unwrap();
+        Self { here, there, go_on }
+    }
+
+    /// Lets the claim go on once it is seen that what waits for it does so; what came of both.
+    async fn after<T>(self, waits: &mut JoinHandle<T>) -> [Result<PeerId, ClaimError>; 2] {
+        // Time is under test: what does not wait is done long before.
+        assert!(timeout(Duration::from_millis(500), waits).await.is_err(), "it waits for the claim");
+        self.go_on.notify_one();
+        [self.here.await.unwrap(), self.there.await.unwrap()]
+    }
+}
+
+/// A machine that nobody has may be claimed by anybody.
+async fn is_free(machine: &Machine) {
+    until("the pairing to have ended", || machine.get_machine_state() == MachineState::Unclaimed).await;
+    let dir = TempDir::new().unwrap();
+    let other = manager_at(dir.path()).await;
+    claim(machine, &other).await;
+    other.shutdown().await.unwrap();
+    machine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_wiped_while_a_claim_is_stored_is_free_afterwards() {
+    let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (machine, manager) = (machine_at(machine_dir.path()).await, manager_at(manager_dir.path()).await);
+    machine.set_kv_value("stock", "1").await.unwrap();
+    let held = Held::at("claim stored", &machine, &manager).await;
+    let wiped = machine.clone();
+    let mut wiping = tokio::spawn(async move { wiped.release_and_wipe().await });
+    let [here, there] = held.after(&mut wiping).await;
+    assert_eq!((here.unwrap(), there.unwrap()), (manager.id(), machine.id()), "the claim came first");
+    wiping.await.unwrap().unwrap();
+    assert_eq!(machine.get_kv_value("stock").await.unwrap(), None);
+    is_free(&machine).await;
+    manager.shutdown().await.unwrap();
+}
+
+/// The manager claims its machine again, and releases it meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_release_that_comes_while_a_claim_is_stored_is_honoured_after_it() {
+    let Pair { machine, manager, id, .. } = pair().await;
+    let held = Held::at("claim stored", &machine, &manager).await;
+    manager.release(id).await.unwrap();
+    let waiting = manager.clone();
+    let mut told = tokio::spawn(async move { until_told(waiting.kv()).await });
+    let [here, there] = held.after(&mut told).await;
+    assert_eq!(here.unwrap(), manager.id());
+    there.unwrap_err();
+    told.await.unwrap();
+    is_free(&machine).await;
+    assert_eq!(manager.list_machine_ids(), []);
+    manager.shutdown().await.unwrap();
+}
+
+/// The person releases the machine while its manager claims it again: what the claim has stored is released too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_crosses_a_claim_of_the_same_manager_ends_the_pairing() {
+    let Pair { machine, manager, .. } = pair().await;
+    let held = Held::at("storing a claim", &machine, &manager).await;
+    let released = machine.clone();
+    let mut releasing = tokio::spawn(async move { released.release().await });
+    let [here, there] = held.after(&mut releasing).await;
+    assert_eq!((here.unwrap(), there.unwrap()), (manager.id(), machine.id()), "the claim came first");
+    releasing.await.unwrap().unwrap();
+    assert_eq!(machine.get_machine_state(), MachineState::Unclaimed, "it said that it was released");
+    is_free(&machine).await;
+    manager.shutdown().await.unwrap();
+}
+
+/// The same, where what the claim has stored is another identity: the manager has another author by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_ends_the_pairing_though_the_document_got_another_identity_meanwhile() {
+    let Pair { machine, manager, .. } = pair().await;
+    let kv = machine.kv();
+    let changing = kv.pair_changes.lock().await;
+    let released = machine.clone();
+    let mut releasing = tokio::spawn(async move { released.release().await });
+    // Time is under test: it waits for the change.
+    assert!(timeout(Duration::from_millis(500), &mut releasing).await.is_err());
+    let document = kv.own().unwrap();
+    let before = document.identity();
+    let standing = Standing::Paired { peer: manager.id(), author: [9; 32] };
+    let row = DocumentRow { standing, ..before.row() };
+    kv.keeper.restand(&document, &before, kv.identity_again(before.number, &row)).await.unwrap();
+    drop(changing);
+    releasing.await.unwrap().unwrap();
+    assert_eq!(machine.get_machine_state(), MachineState::Unclaimed);
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
 }
