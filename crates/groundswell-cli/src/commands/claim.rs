@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
+    pin::pin,
 };
 
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use crate::{
     args::{Claim, Claims},
     control::{
         client::{self, Answer},
-        protocol::{Claimed, ClaimsLine, OneTimeTicket, Other, Request, ShownPin},
+        protocol::{Claimed, ClaimsLine, NoPair, NumberedAnswer, OneTimeTicket, Other, Request, ShownPin},
     },
     error::ToolError,
     log,
@@ -33,7 +34,9 @@ pub(super) async fn claims(claims: Claims, dir: PathBuf, output: &mut Output) ->
     if !output.is_json() {
         say_in_vain(&dir, output).await?;
     }
-    converse(&dir, &Request::Claims { ticket: claims.ticket }, claims.yes, output).await
+    // A script takes the first one, for better or worse; a person says no to a stranger's and waits for the manager's.
+    let request = Request::Claims { ticket: claims.ticket, next: !claims.yes };
+    converse(&dir, &request, claims.yes, output).await
 }
 
 /// Says who has claimed this machine in vain, before that is forgiven.
@@ -51,6 +54,7 @@ async fn say_in_vain(dir: &Path, output: &mut Output) -> Result<(), ToolError> {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
+    NoPair(NoPair),
     Claimed(Claimed),
     Pin(ShownPin),
     Ticket(OneTimeTicket),
@@ -88,7 +92,11 @@ async fn talk(
             Answer::Done => return output.flush().await,
             Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
         };
-        match serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))? {
+        match read(line)? {
+            Line::NoPair(why) => {
+                answered.set(false);
+                say_no_pair(line, &why, output).await?;
+            }
             Line::Pin(shown) => {
                 if output.is_json() {
                     output.json(line).await?;
@@ -96,23 +104,35 @@ async fn talk(
                     output.line(said(&shown)).await?;
                 }
                 output.flush().await?;
+                let mut said = pin!(person());
                 let same = if yes {
                     true
                 } else {
                     tokio::select! {
-                        said = person() => said?,
+                        said = &mut said => said?,
                         // It is over before anybody has answered here: who has answered elsewhere has made a pair.
                         answer = answers.next() => {
                             // What follows is no answer to the question, which stands there without an end.
                             log::prompt("\n");
                             match answer? {
                                 Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
-                                Answer::Line(line) => {
-                                    let claimed: Claimed = serde_json::from_slice(line)
-                                        .map_err(|error| ToolError::Answer(error.to_string()))?;
-                                    say_done(line, &claimed, output).await?;
-                                    return output.flush().await;
-                                }
+                                Answer::Line(line) => match read(line)? {
+                                    Line::NoPair(why) => {
+                                        say_no_pair(line, &why, output).await?;
+                                        // What the person types next may still be meant for this PIN, and is no answer to
+                                        // another.
+                                        log::prompt("Press Enter to go on to the next claim. ");
+                                        said.await?;
+                                        continue;
+                                    }
+                                    Line::Claimed(claimed) => {
+                                        say_done(line, &claimed, output).await?;
+                                        return output.flush().await;
+                                    }
+                                    Line::Pin(_) | Line::Ticket(_) => {
+                                        return Err(ToolError::Answer("a claim while another is answered".to_owned()));
+                                    }
+                                },
                                 Answer::Done => {
                                     return Err(ToolError::Answer("a claim that ends without a reason".to_owned()));
                                 }
@@ -121,9 +141,15 @@ async fn talk(
                     }
                 };
                 answered.set(true);
+                let answer = match shown.claim {
+                    Some(claim) => serde_json::to_string(&NumberedAnswer { claim, same }),
+                    None => serde_json::to_string(&same),
+                };
+                let answer = answer.map_err(|error| ToolError::Answer(error.to_string()))?;
                 // A node that has closed the connection has said why, which is read next.
                 let _: io::Result<()> = async {
-                    sender.write_all(if same { b"true\n" } else { b"false\n" }).await?;
+                    sender.write_all(answer.as_bytes()).await?;
+                    sender.write_all(b"\n").await?;
                     sender.flush().await
                 }
                 .await;
@@ -160,6 +186,20 @@ fn said(shown: &ShownPin) -> String {
             format!("PIN {}: the manager {id}, who claims this machine, has to show the same", shown.pin)
         }
     }
+}
+
+fn read(line: &[u8]) -> Result<Line, ToolError> {
+    serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))
+}
+
+async fn say_no_pair(line: &[u8], why: &NoPair, output: &mut Output) -> Result<(), ToolError> {
+    if output.is_json() {
+        output.json(line).await?;
+    } else {
+        output.line(format!("-- no pair: {}", why.no_pair)).await?;
+        output.line("-- waiting for the next claim; Ctrl-C ends").await?;
+    }
+    output.flush().await
 }
 
 async fn say_done(line: &[u8], claimed: &Claimed, output: &mut Output) -> Result<(), ToolError> {
@@ -199,8 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn the_two_lines_of_a_claim_are_told_apart() {
+    fn the_lines_of_a_claim_are_told_apart() {
         let line = |text: &str| serde_json::from_str::<Line>(text).unwrap();
+        assert!(matches!(line(r#"{"claim":1,"no_pair":"why"}"#), Line::NoPair(NoPair { claim: 1, .. })));
+        assert!(matches!(line(r#"{"pin":"042137","manager":"a","claim":1}"#), Line::Pin(pin) if pin.claim == Some(1)));
         assert!(matches!(line(r#"{"pin":"042137","machine":"a"}"#), Line::Pin(pin) if pin.pin == "042137"));
         assert!(matches!(line(r#"{"claimed":true,"manager":"a"}"#), Line::Claimed(_)));
     }

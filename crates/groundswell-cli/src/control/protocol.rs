@@ -10,8 +10,8 @@
 mod kv;
 
 pub(crate) use kv::{
-    Claimed, ClaimsLine, Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES,
-    OneTimeTicket, Other, Pair, PairLine, Released, ShownPin, Status, WatchKind, WatchedNode,
+    Claimed, ClaimsLine, Deleted, Delivered, KvAsk, KvKind, KvLine, KvPlace, MAX_ANSWER_BYTES, MAX_VALUE_BYTES, NoPair,
+    NumberedAnswer, OneTimeTicket, Other, Pair, PairLine, Released, ShownPin, Status, WatchKind, WatchedNode,
 };
 
 use groundswell::{Access, Frequency, Name, Path, Pattern, PeerId, Rule};
@@ -72,10 +72,13 @@ pub(crate) enum Request {
     /// Claim the machine of this ticket. The client answers the PIN; one that leaves has said no.
     Claim { ticket: String },
     /// Wait for a claim of this machine, and let the client answer it too. With `ticket` the machine is not open for
-    /// all meanwhile: a ticket with a one-time secret is printed first.
+    /// all meanwhile: a ticket with a one-time secret is printed first. With `next`, one that comes to nothing does not end
+    /// the request: each claim has a number, and the next one is waited for until one has made a pair.
     Claims {
         #[serde(default)]
         ticket: bool,
+        #[serde(default)]
+        next: bool,
     },
     /// Print how this manager stands with its machines.
     Machines,

@@ -168,7 +168,7 @@ impl Session {
                 self.answers.line(&Given { aeon: aeon.0 }).await
             }
             Request::Claim { ticket } => pairing::claim(self, &ticket).await,
-            Request::Claims { ticket } => pairing::claims(self, ticket).await,
+            Request::Claims { ticket, next } => pairing::claims(self, ticket, next).await,
             Request::Machines => {
                 let registry = self.registry.clone();
                 for pair in Store::machines(registry.store().manager("`machines`")?) {

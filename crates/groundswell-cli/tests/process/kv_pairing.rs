@@ -261,20 +261,43 @@ fn in_a_terminal_the_person_is_asked() {
         (here, there)
     };
     // Whoever has said yes is told what is waited for; a no is not written into a question that is still open.
-    let (mut here, mut there) = begin();
-    there.say("y\n");
-    there.until("waiting for the answer at the other side");
-    here.say("n\n");
-    there.until("error: the claim was declined at the machine");
-    let (mut here, mut there) = begin();
-    here.say("n\n");
-    there.until("[y/N] \r\nerror: the claim was declined at the machine");
+    {
+        let (mut here, mut there) = begin();
+        there.say("y\n");
+        there.until("waiting for the answer at the other side");
+        here.say("n\n");
+        there.until("error: the claim was declined at the machine");
+        // The machine's person waits for the next claim. One that its manager gives up is over here too, and what is typed
+        // then is no answer to another.
+        here.until("-- waiting for the next claim");
+        here.text.clear();
+        let mut there = Terminal::start(&manager, &format!("claim {}", machine.ticket));
+        assert_eq!(here.pin(), there.pin());
+        here.text.clear();
+        there.say("n\n");
+        here.until("declined at the other side");
+        here.until("Press Enter to go on to the next claim.");
+        here.text.clear();
+        let mut there = Terminal::start(&manager, &format!("claim {}", machine.ticket));
+        there.pin();
+        here.say("y\n");
+        assert_eq!(here.pin(), there.pin());
+        here.say("n\n");
+        there.until("error: the claim was declined at the machine");
+    }
+    {
+        let (mut here, mut there) = begin();
+        here.say("n\n");
+        there.until("[y/N] \r\nerror: the claim was declined at the machine");
+    }
     for (at_machine, at_manager, code) in [("y\n", "n\n", 1), ("\n", "y\n", 1), ("yes\n", "y\n", 0)] {
         let (mut here, mut there) = begin();
         here.say(at_machine);
         there.say(at_manager);
-        for terminal in [&mut here, &mut there] {
-            assert_eq!(wait(&mut terminal.child).code(), Some(code), "{}", terminal.text);
+        assert_eq!(wait(&mut there.child).code(), Some(code), "{}", there.text);
+        match code {
+            0 => assert_eq!(wait(&mut here.child).code(), Some(0), "{}", here.text),
+            _ => here.until("-- waiting for the next claim"),
         }
     }
     assert_eq!(machine.status()["manager"]["manager"], *manager.id);
@@ -397,6 +420,44 @@ fn a_machine_is_claimed_only_while_a_person_has_opened_it_and_strangers_keep_nob
     waiting.leave();
     kv::claim(&machine, &manager);
     assert_eq!(machine.status()["manager"]["manager"], *manager.id);
+    until("the machine to be closed", || machine.status()["claims"]["open"] == false);
+}
+
+/// A person says no to a stranger's claim, and goes on to the manager's. An answer to a claim that is over is none to the next.
+#[test]
+fn after_a_no_the_next_claim_is_waited_for_and_each_answer_is_to_its_own() {
+    let world = World::new();
+    let (machine, manager, stranger) = (world.machine("machine"), world.manager("manager"), world.manager("stranger"));
+    let mut waiting = Talk::begin(&machine, &json!({"request": "claims", "next": true}));
+    kv::until_open(&machine);
+    let mut claiming = stranger.lines(&["claim", &machine.ticket, "--yes"]);
+    let shown = waiting.next();
+    assert_eq!((&shown["claim"], &shown["manager"]), (&json!(1), &json!(stranger.id)));
+    waiting.say(r#"{"claim":1,"same":false}"#);
+    let over = waiting.next();
+    assert!(over["claim"] == 1 && over["no_pair"].as_str().unwrap().contains("declined here"), "{over}");
+    failed(&mut claiming.child);
+    assert_eq!(machine.status()["claims"]["attempts_left"], 19, "it is not opened again, so that attempts count");
+    // One that the stranger ends itself, and that was not answered.
+    let mut leaving = Talk::begin(&stranger, &json!({"request": "claim", "ticket": machine.ticket}));
+    leaving.next();
+    assert_eq!(waiting.next()["claim"], 2);
+    leaving.leave();
+    assert_eq!(waiting.next()["claim"], 2, "it is over");
+    // The person's yes to that comes too late, once before and once after the next is shown.
+    waiting.say(r#"{"claim":2,"same":true}"#);
+    let mut claiming = stranger.lines(&["claim", &machine.ticket, "--yes"]);
+    assert_eq!(waiting.next()["claim"], 3);
+    waiting.say(r#"{"claim":2,"same":true}"#);
+    waiting.say(r#"{"claim":3,"same":false}"#);
+    let over = waiting.next();
+    assert!(over["claim"] == 3 && over["no_pair"].as_str().unwrap().contains("declined here"), "{over}");
+    failed(&mut claiming.child);
+    let claiming = manager.lines(&["claim", &machine.ticket, "--yes"]);
+    assert_eq!(waiting.next()["claim"], 4);
+    waiting.say(r#"{"claim":4,"same":true}"#);
+    assert_eq!(waiting.next(), json!({"claimed": true, "manager": manager.id}));
+    drop(claiming);
     until("the machine to be closed", || machine.status()["claims"]["open"] == false);
 }
 

@@ -14,7 +14,7 @@ use crate::bytes::{Hex, to_hex};
 pub(crate) const MAX_VALUE_BYTES: usize = limits::MAX_KV_VALUE_BYTES;
 
 /// The most bytes of the line that answers a claim: `true` or `false`.
-pub(crate) const MAX_ANSWER_BYTES: usize = 16;
+pub(crate) const MAX_ANSWER_BYTES: usize = 64;
 
 /// Whose keys are meant, in which space, and whether the answer is to be in hexadecimal.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -192,12 +192,28 @@ pub(crate) struct Delivered {
     pub(crate) delivered: bool,
 }
 
-/// What a claim has to be answered to: with a line, `true` or `false`.
+/// What a claim has to be answered to: with a line, `true` or `false`, or where it has a number with a [`NumberedAnswer`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShownPin {
     pub(crate) pin: String,
     #[serde(flatten)]
     pub(crate) other: Other,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) claim: Option<u64>,
+}
+
+/// An answer to one of several claims. One that comes late is not taken for the answer to the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NumberedAnswer {
+    pub(crate) claim: u64,
+    pub(crate) same: bool,
+}
+
+/// A claim has come to nothing, and the next one is waited for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NoPair {
+    pub(crate) claim: u64,
+    pub(crate) no_pair: String,
 }
 
 /// The last line of a claim that made a pair.
@@ -238,8 +254,8 @@ impl Other {
 }
 
 impl ShownPin {
-    pub(crate) fn new(pin: ClaimPin, other: Other) -> Self {
-        Self { pin: pin.to_string(), other }
+    pub(crate) fn new(pin: ClaimPin, other: Other, claim: Option<u64>) -> Self {
+        Self { pin: pin.to_string(), other, claim }
     }
 }
 
