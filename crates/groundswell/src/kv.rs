@@ -74,6 +74,9 @@ use keeper::{Keeper, KeeperHandle};
 pub(crate) use slot::fault_point;
 use storage::{Outcome, Storage, index};
 
+/// Where a machine or a manager keeps its documents, in the data directory.
+pub(crate) const KV_STORAGE_FILE: &str = "kv.redb";
+
 /// What keeps some room on the disk for the documents' next start.
 const RESERVE_FILE: &str = "kv.reserve";
 
@@ -93,6 +96,12 @@ pub(crate) struct KvConfig {
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
     pub(crate) claim_timeout_ms: u64,
+}
+
+/// Whose role a data directory has that is held and has a file of this storage. The file is opened and closed again. As
+/// at the opening of the role it may be repaired, which takes room on the disk.
+pub(crate) fn stored_role(dir: &std::path::Path) -> Result<Option<Role>, OpenError> {
+    files::with_room(dir, RESERVE_FILE, || storage::stored_role(&dir.join(KV_STORAGE_FILE)))
 }
 
 /// The documents of one node.
@@ -128,6 +137,9 @@ pub(crate) struct Kv {
     pub(crate) former: parting::Former,
     /// Told when a machine was released.
     pub(crate) released: Notify,
+    /// Held while a machine's document gets another standing, and until those concerned know: a claim that is being stored and a
+    /// release come one after the other.
+    pub(crate) pair_changes: tokio::sync::Mutex<()>,
     /// Nothing new is begun.
     pub(crate) closing: CancellationToken,
     /// Nothing more will be committed: what is goes to the other side, then a goodbye.
@@ -137,9 +149,6 @@ pub(crate) struct Kv {
     pub(crate) tasks: TaskTracker,
 }
 
-    /// Held while a machine's document gets another standing, and until those concerned know: a claim that is being stored and a
-    /// release come one after the other.
-    pub(crate) pair_changes: tokio::sync::Mutex<()>,
 impl Kv {
     /// Opens the documents of a node's data directory, and begins to synchronise them.
     pub(crate) async fn open(shared: Arc<Shared>, config: KvConfig) -> Result<Arc<Self>, KvOpenError> {
@@ -156,9 +165,9 @@ impl Kv {
         let dir = shared.dir.clone();
         // Opening may repair the storage after a crash, and reads every entry.
         let open = move || {
-            let storage = Storage::open(&dir.join("kv.redb"), role)?;
+            let storage = Storage::open(&dir.join(KV_STORAGE_FILE), role)?;
             let loaded = load_all(&storage, ours, signer_id)
-                .map_err(|reason| OpenError::Damaged { path: dir.join("kv.redb"), reason })?;
+                .map_err(|reason| OpenError::Damaged { path: dir.join(KV_STORAGE_FILE), reason })?;
             let identities: Vec<_> = loaded.iter().map(|one| one.identity.clone()).collect();
             let docs = dir.join("docs.redb");
             let engine = Engine::open(&docs, &storage, &identities)
@@ -199,6 +208,7 @@ impl Kv {
             claim_handler: RwLock::new(None),
             former: parting::Former::default(),
             released: Notify::new(),
+            pair_changes: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             parting: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -208,7 +218,6 @@ impl Kv {
             fault_point!(shared.kv, "taking a document in");
             kv.take_in(one).await;
         }
-            pair_changes: tokio::sync::Mutex::default(),
         fault_point!(shared.kv, "all documents taken in");
         if ours == KvAuthor::Machine && kv.own().is_none() {
             let identity = kv.new_identity(Standing::Unclaimed);

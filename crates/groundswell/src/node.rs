@@ -23,6 +23,7 @@ use crate::{
     freshness::{Ended, FreshnessKind},
     gate::{self, Gate},
     identity::DataDir,
+    kv::{self, KV_STORAGE_FILE},
     limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, RESERVE_BYTES, SHUTDOWN_DEADLINE},
     metrics::{Metrics, MetricsSnapshot},
     moves,
@@ -36,9 +37,6 @@ use crate::{
     unknown::Unknown,
 };
 
-/// Where a machine or a manager keeps its documents, in the data directory.
-const KV_STORAGE_FILE: &str = "kv.redb";
-
 /// What keeps some room on the disk for the next start.
 const RESERVE_FILE: &str = "node.reserve";
 
@@ -50,6 +48,8 @@ pub struct NodeBuilder {
     default_access: Access<PeerId>,
     private: Option<bool>,
     private_at_first: bool,
+    /// The same where the data directory is a machine's.
+    machine_private_at_first: bool,
     /// Whether a machine or a manager is opened on the node at once.
     expects_role: bool,
 }
@@ -74,6 +74,13 @@ impl NodeBuilder {
     /// The same, unless the data directory remembers that it is not.
     pub fn private_at_first(mut self) -> Self {
         self.private_at_first = true;
+        self
+    }
+
+    /// The same where the data directory is a machine's: one that has run as a machine before it was remembered whether it
+    /// is private.
+    pub fn private_at_first_if_machine(mut self) -> Self {
+        self.machine_private_at_first = true;
         self
     }
 
@@ -136,6 +143,17 @@ impl NodeBuilder {
         joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))
     }
 
+    /// Whether the data directory, which is held, has been a machine's.
+    async fn was_machine(&self) -> Result<bool, OpenError> {
+        if !self.data_dir.join(KV_STORAGE_FILE).is_file() {
+            return Ok(false);
+        }
+        let dir = self.data_dir.clone();
+        let joined = tokio::task::spawn_blocking(move || kv::stored_role(&dir)).await;
+        let role = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
+        Ok(role == Some(kv::Role::Machine))
+    }
+
     /// Opens the data directory, binds the endpoint and starts the node.
     pub async fn spawn(self) -> Result<Node, OpenError> {
         let metrics = Arc::<Metrics>::default();
@@ -165,7 +183,10 @@ impl NodeBuilder {
             }
         }
         let remembered = store.meta(META_PRIVATE).map_err(unusable)?.map(|is| is == [1]);
-        let private = self.private.or(remembered).unwrap_or(self.private_at_first);
+        let private = match self.private.or(remembered) {
+            Some(private) => private,
+            None => self.private_at_first || self.machine_private_at_first && self.was_machine().await?,
+        };
         if remembered != Some(private) && (private || self.private.is_some()) {
             // Without it the next start has to be told again, which is no reason not to run on a full disk.
             if let Err(error) = store.write(&[Write::Meta { key: META_PRIVATE, value: &[u8::from(private)] }]) {
@@ -406,6 +427,7 @@ impl Node {
             default_access: Access::Public,
             private: None,
             private_at_first: false,
+            machine_private_at_first: false,
             expects_role: false,
         }
     }

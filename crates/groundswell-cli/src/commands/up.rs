@@ -44,6 +44,8 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
         Some(true) => builder.private(),
         Some(false) => builder.not_private(),
         None if up.role == Some(Role::Machine) => builder.private_at_first(),
+        // Its directory says what it is.
+        None if up.role.is_none() => builder.private_at_first_if_machine(),
         None => builder,
     };
     let node = builder.spawn().await?;

@@ -79,6 +79,14 @@ pub(crate) const AUTHORS: [KvAuthor; 2] = [KvAuthor::Machine, KvAuthor::Manager]
 /// An author's document key whose value is not here.
 pub(crate) type MissingKey = (KvAuthor, [u8; 32]);
 
+/// Whose storage this is, if it has a role yet.
+pub(super) fn stored_role(path: &Path) -> Result<Option<Role>, OpenError> {
+    let of_tables = |error: StorageError| OpenError::of_storage(path, error);
+    let database = guarded(|| open_database(path)).map_err(of_tables)?;
+    let found = meta(&database, META_ROLE).map_err(of_tables)?;
+    Ok([Role::Machine, Role::Manager].into_iter().find(|role| found == Some(*role as u64)))
+}
+
 impl Storage {
     /// Opens the files, or makes them. A data directory keeps the role that it had first.
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, OpenError> {
