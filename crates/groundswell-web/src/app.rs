@@ -10,14 +10,14 @@ use std::{
 };
 
 use axum::Router;
-use groundswell::Moment;
+use groundswell::{Moment, Node};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     claims::{AskedClaim, Claims},
     lakes::{BuiltinLakes, LakeError, Lakes},
-    limits::{LOGGED_REFUSALS_PER_SECOND, MAX_STREAMS, REQUESTS_PER_SECOND, STRANGE_REQUESTS_PER_SECOND},
+    limits::{MAX_STREAMS, REQUESTS_PER_SECOND, STRANGE_REQUESTS_PER_SECOND},
     problem::{Kind, Problem},
     routes,
     sampler::Sampler,
@@ -149,21 +149,27 @@ pub(crate) struct Rates {
 pub(crate) struct Counts {
     pub(crate) connections: AtomicUsize,
     refused: AtomicU64,
-    logged: Bucket,
+    /// Whose log of strangers has a line of a refusal.
+    node: Node,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
-        let (connections, refused) = (AtomicUsize::default(), AtomicU64::default());
-        Self { connections, refused, logged: Bucket::new(LOGGED_REFUSALS_PER_SECOND) }
-    }
+/// A refusal that is to be logged.
+pub(crate) struct Refusal {
+    /// How many there were with it.
+    pub(crate) refused: u64,
+    /// How many lines of what strangers cause were left out before this one, of all parts of the node.
+    pub(crate) left_out: u64,
 }
 
 impl Counts {
-    /// Counts a refusal. How many there were with it, if it is to be logged: a flood is not to fill the log.
-    pub(crate) fn refused(&self) -> Option<u64> {
+    fn new(node: Node) -> Self {
+        Self { connections: AtomicUsize::default(), refused: AtomicU64::default(), node }
+    }
+
+    /// Counts a refusal, and says whether it is to be logged: a flood is not to fill the log.
+    pub(crate) fn refused(&self) -> Option<Refusal> {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        self.logged.take().then_some(refused)
+        self.node.stranger_log().line().map(|left_out| Refusal { refused, left_out })
     }
 }
 
@@ -187,7 +193,7 @@ impl App {
             claims,
             lakes,
             sampler: Sampler::new(subject.node().clone()),
-            counts: Arc::default(),
+            counts: Arc::new(Counts::new(subject.node().clone())),
             rates: Rates { known: Bucket::new(REQUESTS_PER_SECOND), strange: Bucket::new(STRANGE_REQUESTS_PER_SECOND) },
             started: Moment::now(),
             max_value_bytes: config.max_value_bytes,

@@ -65,10 +65,6 @@ pub const REQUESTS_PER_SECOND: u32 = 5_000;
 /// ended, too few to matter to anybody else.
 pub const STRANGE_REQUESTS_PER_SECOND: u32 = 200;
 
-/// How many refusals are logged in a second: each is seen while they are few, and a flood does not fill the disk. Each
-/// says how many there were.
-pub const LOGGED_REFUSALS_PER_SECOND: u32 = 5;
-
 /// How long a one-time link is valid: the time to walk over to a browser.
 pub const CODE_LIFETIME: Duration = Duration::from_secs(300);
 

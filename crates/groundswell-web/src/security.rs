@@ -15,7 +15,7 @@ use axum::{
 };
 
 use crate::{
-    app::Inner,
+    app::{Inner, Refusal},
     body::Shared,
     problem::{Kind, Problem},
     server::Stranger,
@@ -48,9 +48,9 @@ pub(crate) async fn guard(State(app): State<Arc<Inner>>, request: Request, next:
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(kind) = response.extensions().get::<Kind>().filter(|kind| is_refusal(**kind))
-        && let Some(refused) = app.counts.refused()
+        && let Some(Refusal { refused, left_out }) = app.counts.refused()
     {
-        tracing::warn!(kind = kind.word(), %method, path, refused, "a request is refused");
+        tracing::warn!(kind = kind.word(), %method, path, refused, left_out, "a request is refused");
     }
     let headers = response.headers_mut();
     let policy = if is_page { PAGE_POLICY } else { DATA_POLICY };

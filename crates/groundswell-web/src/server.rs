@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    app::{App, Counts},
+    app::{App, Counts, Refusal},
     io::{Answering, Connection},
     limits::{BUFFER_BYTES, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADERS, MAX_STRANGERS, SHUTDOWN_DEADLINE},
 };
@@ -223,13 +223,13 @@ impl Acceptor {
             let mut strangers = locked(&self.strangers);
             if full || strangers.waiting.len() >= MAX_STRANGERS {
                 let (logged, made_room) = (self.counts.refused(), strangers.close_oldest());
-                if let Some(refused) = logged {
+                if let Some(Refusal { refused, left_out }) = logged {
                     let why = if made_room {
                         "it made room for another before it said anything"
                     } else {
                         "too many are open"
                     };
-                    tracing::warn!(refused, why, "a connection is refused");
+                    tracing::warn!(refused, left_out, why, "a connection is refused");
                 }
                 if !made_room {
                     return;

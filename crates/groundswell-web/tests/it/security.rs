@@ -1,9 +1,12 @@
 //! Who is let in, and what becomes of everybody else: refused, counted, and the node is as before.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use groundswell::Node;
-use groundswell_web::{App, Config, OPENAPI, ServeError, limits};
+use groundswell_web::{App, Config, OPENAPI, ServeError, Subject, limits};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -466,4 +469,52 @@ async fn raw(http: &Client, bytes: &str) -> String {
         let _ = writing.write_all(bytes.as_bytes()).await;
     };
     within("an answer", async { tokio::join!(write, answer).1 }).await
+}
+
+/// Keeps the lines of the log of this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn of_refusals(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().filter(|line| line.contains("is refused")).cloned().collect()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().push(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What strangers cause by HTTP has the same one line a second as what they cause elsewhere.
+#[tokio::test]
+async fn strangers_write_no_lines_of_log_of_their_own_by_http() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    // All tasks of this test run on this thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let node = node().await;
+    let stranger = node.http.stranger();
+    let begun = Instant::now();
+    for _ in 0..100 {
+        stranger.get(NODE).await.problem(401, "no-token");
+    }
+    let (written, seconds) = (lines.of_refusals(), begun.elapsed().as_secs() as usize);
+    assert!(!written.is_empty() && written.len() <= seconds + 1, "{} lines in {seconds} s", written.len());
+    assert!(written.iter().all(|line| line.contains("refused=") && line.contains("left_out=")), "{written:?}");
+    // Another part of the node has the line of this second, where there is one.
+    let Subject::Node(other) = node.subject.clone() else { panic!("a node") };
+    let log = other.stranger_log();
+    until("a second without a line", || async { log.line().is_some() }).await;
+    let before = lines.of_refusals().len();
+    stranger.get(NODE).await.problem(401, "no-token");
+    assert_eq!(lines.of_refusals().len(), before);
+    node.stop().await;
 }
