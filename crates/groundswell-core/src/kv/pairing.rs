@@ -35,7 +35,7 @@ mod secret;
 
 use core::fmt;
 
-pub use machine::{ClaimId, ClaimsOpen, MachineInput, MachineOutput, MachinePairing, ReleaseError};
+pub use machine::{ClaimId, ClaimsOpen, MachineInput, MachineOutput, MachinePairing};
 pub use manager::{ManagerClaim, ManagerInput, ManagerOutput};
 pub use message::{
     CLAIM_VERSIONS, ClaimMessageError, ClaimPayload, PayloadTooLong, Refusal, ToMachine, ToManager, decode_claim,

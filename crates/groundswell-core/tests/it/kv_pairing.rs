@@ -8,8 +8,7 @@ use groundswell_core::{
     kv::pairing::{
         CLAIM_VERSIONS, ClaimError, ClaimId, ClaimMessageError, ClaimPayload, ClaimPin, ClaimSecret, ClaimSecrets,
         MachineInput, MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PayloadTooLong,
-        PeerKey, Refusal, ReleaseError, ToMachine, ToManager, commitment, decode_claim, decode_to_machine,
-        decode_to_manager,
+        PeerKey, Refusal, ToMachine, ToManager, commitment, decode_claim, decode_to_machine, decode_to_manager,
     },
     limits::{
         CLAIM_REVEAL_TIMEOUT_MS, CLAIM_TIMEOUT_MS, CLAIM_WINDOW_MS, MAX_CLAIM_ATTEMPTS, MAX_CLAIM_ATTEMPTS_OF_PEER,
@@ -411,28 +410,14 @@ fn storage_that_fails_leaves_no_pair_and_is_told() {
 }
 
 #[test]
-fn either_side_releases_and_nobody_else() {
+fn a_release_ends_the_claims_under_way_and_another_manager_may_claim() {
     let mut machine = MachinePairing::new(Some(MANAGER));
-    assert_eq!(machine.release(Some(OTHER)), Err(ReleaseError::NotPaired));
-    assert_eq!(machine.release(Some(MANAGER)), Ok(MANAGER));
-    assert_eq!(machine.release(None), Ok(MANAGER));
-    assert_eq!(machine.manager(), Some(MANAGER), "nothing is durable yet");
-    // A claim that is being stored comes first.
-    let (mut manager, id, _) = until_shown(&mut machine, 0, MANAGER);
-    machine.handle(id, MachineInput::Answer(true));
-    let outputs = manager.handle(ManagerInput::Answer(true));
-    let [ManagerOutput::Send(confirm)] = &outputs[..] else { panic!("{outputs:?}") };
-    machine.handle(id, MachineInput::Message(confirm.clone()));
-    assert_eq!(machine.release(None), Err(ReleaseError::Storing));
-    machine.handle(id, MachineInput::Stored(payload("machine")));
-    // Any other ends with it.
     let (_, id, _) = until_shown(&mut machine, 0, MANAGER);
-    assert_eq!(machine.release(None), Ok(MANAGER));
     let refused = MachineOutput::Send(ToManager::Refused(Refusal::Declined));
     machine.released();
     assert_eq!(machine.tick(id, 0), [refused, MachineOutput::Ended(Err(ClaimError::Released))]);
     assert_eq!(machine.handle(id, MachineInput::Answer(true)), []);
-    assert_eq!(machine.release(None), Err(ReleaseError::NotPaired));
+    assert_eq!(machine.manager(), None);
     // Then another may claim it.
     let (manager, id, _) = until_shown(&mut machine, 0, OTHER);
     to_the_end(&mut machine, manager, id, OTHER);

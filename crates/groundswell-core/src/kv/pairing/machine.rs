@@ -53,17 +53,6 @@ pub enum MachineOutput {
     Ended(Result<PeerKey, ClaimError>),
 }
 
-/// Why a machine can't be released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ReleaseError {
-    /// It has no manager, or not the one who asks.
-    #[error("there is no such pair to release")]
-    NotPaired,
-    /// A claim by its manager is being stored.
-    #[error("a claim is being stored: release again in a moment")]
-    Storing,
-}
-
 /// Whether a machine takes claims now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimsOpen {
@@ -292,18 +281,9 @@ impl MachinePairing {
         }
     }
 
-    /// Whether the pair may be released: by the person here (`None`), or by this peer. It returns
-    /// whose the machine was. Nothing changes until [`Self::released`] says that it is durable.
-    pub fn release(&self, by: Option<PeerKey>) -> Result<PeerKey, ReleaseError> {
-        let manager = self.manager.ok_or(ReleaseError::NotPaired)?;
-        if by.is_some_and(|peer| peer != manager) {
-            return Err(ReleaseError::NotPaired);
-        }
-        if self.pending.iter().any(Pending::is_storing) { Err(ReleaseError::Storing) } else { Ok(manager) }
-    }
-
-    /// The release is durable: the machine has a new document, and no manager. Claims that are under way end at their
-    /// next [`Self::tick`], unless they are being stored.
+    /// A release is durable: the machine has a new document, and no manager. Claims that are under way end at their
+    /// next [`Self::tick`], unless they are being stored. The driver releases nothing between [`MachineOutput::Store`] and
+    /// [`MachineInput::Stored`].
     pub fn released(&mut self) {
         self.manager = None;
         self.end_later(ClaimError::Released, |_| true);
