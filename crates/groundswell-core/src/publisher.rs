@@ -8,6 +8,8 @@
 //!    polled again;
 //! 3. on [`Step::Wait`], wait until the tide has changed.
 
+use alloc::boxed::Box;
+
 use crate::{
     aeon::{Aeon, Cursor},
     limits::ROCK_CHUNK_BYTES,
@@ -20,7 +22,8 @@ pub struct Outflow {
     cursor: Option<Cursor>,
     greeted: bool,
     caught_up: bool,
-    rock: Option<RockUnderWay>,
+    /// Boxed, since most of the thousands that there may be have sent theirs.
+    rock: Option<Box<RockUnderWay>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +95,7 @@ impl Outflow {
 
     /// What to do next.
     pub fn poll(&self, tide: &Tide) -> Step {
-        if let Some(rock) = self.rock
+        if let Some(rock) = &self.rock
             && rock.is_of(tide)
         {
             let index = rock.sent / ROCK_CHUNK_BYTES as u64;
@@ -119,7 +122,7 @@ impl Outflow {
         self.greeted = true;
         // A rock in the middle of a live stream is a gap: the reader is catching up again.
         self.caught_up = false;
-        self.rock = Some(RockUnderWay { at, info, sent: 0 });
+        self.rock = Some(Box::new(RockUnderWay { at, info, sent: 0 }));
         self.finish_rock();
     }
 
@@ -149,7 +152,7 @@ impl Outflow {
     }
 
     fn finish_rock(&mut self) {
-        if let Some(rock) = self.rock
+        if let Some(rock) = &self.rock
             && rock.sent >= rock.info.bytes
         {
             self.cursor = Some(rock.at);
