@@ -37,7 +37,8 @@ pub(crate) struct TideCell {
 }
 
 struct State {
-    body: Option<Body>,
+    /// Boxed, since there may be thousands that have none: each path that somebody waits for.
+    body: Option<Box<Body>>,
     /// The history is about to be replaced in storage: what is read there may be of either.
     replacing: bool,
     freshness: Freshness,
@@ -198,8 +199,8 @@ impl TideCell {
         }
     }
 
-    /// The same for the server of a remote reader.
-    pub(crate) fn remote_next(&self, outflow: &Outflow, lake: &LakeId, peer: &PeerId) -> RemoteNext {
+    /// The same for the server of a remote reader, with so many bytes of waves at most, or one.
+    pub(crate) fn remote_next(&self, outflow: &Outflow, lake: &LakeId, peer: &PeerId, max_bytes: usize) -> RemoteNext {
         let state = read(&self.state);
         // Before anything else: what a peer may not read is to it as what does not exist.
         let Some(body) = state.body.as_ref().filter(|body| body.access.allows(peer)) else {
@@ -213,7 +214,7 @@ impl TideCell {
             Step::Waves { first, last } => {
                 let rocks = body.tide.rocks().filter(|(aeon, _)| (first..=last).contains(aeon));
                 let digests = rocks.map(|(aeon, info)| (aeon, info.digest)).collect();
-                (body.tide.recent_from(first, READ_BATCH_BYTES), digests)
+                (body.tide.recent_from(first, max_bytes), digests)
             }
             _ => (None, Vec::new()),
         };
@@ -242,7 +243,7 @@ impl TideCell {
             state.current_at = None;
             state.killed = false;
         }
-        state.body = Some(body);
+        state.body = Some(Box::new(body));
     }
 
     /// Who may read it, where it has a state.
@@ -335,9 +336,14 @@ impl TideCell {
     }
 }
 
-/// Reads the waves that a step asks for from storage, on a thread that may block.
-pub(crate) async fn stored_waves(backing: Backing, first: Aeon, last: Aeon) -> Result<Vec<Bytes>, StorageError> {
-    blocking(move || backing.waves(first, last, READ_BATCH_BYTES)).await
+/// Reads the waves that a step asks for from storage, so many bytes of them or one, on a thread that may block.
+pub(crate) async fn stored_waves(
+    backing: Backing,
+    first: Aeon,
+    last: Aeon,
+    max_bytes: usize,
+) -> Result<Vec<Bytes>, StorageError> {
+    blocking(move || backing.waves(first, last, max_bytes)).await
 }
 
 /// Reads a chunk of a rock likewise.

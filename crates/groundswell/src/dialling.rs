@@ -90,6 +90,11 @@ impl Backoff {
             self.wait = BACKOFF_FIRST;
         }
     }
+
+    /// The peer has no room: it is asked again after the longest wait of one that is not away for long.
+    pub(crate) fn crowded(&mut self) {
+        self.wait = self.last;
+    }
 }
 
 #[cfg(test)]

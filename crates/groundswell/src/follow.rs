@@ -10,9 +10,9 @@ use groundswell_core::{
     LakeId,
     limits::{MAX_FRAME_BYTES, READ_BATCH_BYTES},
     subscriber::{Inflow, Intake},
-    wire::{Message, Retry, Surf, encode_frame},
+    wire::{Message, Refusal, Retry, Surf, encode_frame},
 };
-use iroh::endpoint::Connection;
+use iroh::endpoint::{Connection, ReadError};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -23,7 +23,7 @@ use crate::{
     freshness::Freshness,
     limits::{BACKOFF_FIRST, BACKOFF_LAST},
     metrics::Metrics,
-    network::lost_at,
+    network::{CloseCode, lost_at},
     peers::{Link, Want, jittered},
     shared::Shared,
     source::Source,
@@ -198,6 +198,11 @@ impl Following {
                 bytes = 0;
                 match reader.fill().await {
                     Ok(read) => self.shared.metrics.bytes_received.add(read as u64),
+                    // It took so little, while others waited, that the publisher needs the room: all that came is applied.
+                    Err(ReadFrameError::Stream(ReadError::Reset(code))) if code == CloseCode::Crowded.code() => {
+                        self.cell.set_freshness(Freshness::Refused(Refusal::Crowded));
+                        return End::Later;
+                    }
                     Err(ReadFrameError::Stream(_) | ReadFrameError::Ended | ReadFrameError::Cut) => return End::Lost,
                     Err(ReadFrameError::Frame(error)) => return self.violated(pending, &error).await,
                 }

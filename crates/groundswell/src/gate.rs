@@ -2,7 +2,8 @@
 //!
 //! Identities cost nothing, so that a limit for each peer bounds nothing. What bounds the node are places, and there are
 //! three kinds of them: for strangers, for followers, and for the peers that this node knows by its owner's choice. A
-//! newcomer may take the place of the oldest stranger, and of nobody else. A stranger whose claim the machine has admitted
+//! newcomer may take the place of the oldest stranger and, once it is served something, that of the follower that was sent
+//! nothing for longest, and of nobody else. A stranger whose claim the machine has admitted
 //! keeps its place until the claim is over: people compare a PIN for longer than a flood takes to fill all places. Until its
 //! peer has said hello, a connection has a small window and few streams ([`crate::network`]); all of it together is a
 //! constant.
@@ -16,7 +17,7 @@ use std::{
 
 use iroh::{
     Endpoint,
-    endpoint::{Accepting, Connection, Incoming, IncomingAddr, WeakConnectionHandle},
+    endpoint::{Accepting, Connection, Incoming, IncomingAddr, ServerConfig, WeakConnectionHandle},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,7 @@ use crate::{
         CROWDED_NEWCOMERS_PER_SECOND, HELLO_TIMEOUT, MAX_CLAIM_PLACES, MAX_CONNECTIONS_OF_PEER, MAX_CROWDED_TURNS,
         MAX_FOLLOWERS, MAX_HALF_OPEN, MAX_KNOWN, MAX_STRANGERS, TURN_KEPT, VALIDATE_ABOVE,
     },
-    network::{ALPN, CloseCode},
+    network::{ALPN, CloseCode, for_newcomers},
     peers,
     shared::Shared,
     source::PeerId,
@@ -65,7 +66,8 @@ struct Places {
     strangers: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
     /// Those of strangers whose claim is under way. No newcomer takes their places.
     claimants: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
-    followers: usize,
+    /// The connections of followers.
+    followers: BTreeMap<u64, (PeerId, Option<WeakConnectionHandle>)>,
     known: usize,
     visitors: HashMap<PeerId, Visitor>,
 }
@@ -181,6 +183,7 @@ impl Places {
     /// Whether newcomers come faster than strangers leave, or faster than a node takes them, whether they stay or not.
     fn is_crowded(&self, now: Instant) -> bool {
         self.strangers.len() >= MAX_STRANGERS
+            || self.followers.len() >= MAX_FOLLOWERS
             || self.half_open.len() >= MAX_HALF_OPEN / 2
             || self.begun.are_many(now)
             || self.turns.are_taken(now)
@@ -197,7 +200,7 @@ impl Places {
         let full = match class {
             // Room is made by who asks.
             Class::Stranger => false,
-            Class::Follower => self.followers >= MAX_FOLLOWERS,
+            Class::Follower => self.followers.len() >= MAX_FOLLOWERS,
             Class::Known => self.known >= MAX_KNOWN,
         };
         if full {
@@ -207,7 +210,7 @@ impl Places {
         match (class, connection) {
             (Class::Stranger, Some(connection)) => drop(self.strangers.insert(number, (peer, connection))),
             (Class::Stranger, None) => {}
-            (Class::Follower, _) => self.followers += 1,
+            (Class::Follower, connection) => drop(self.followers.insert(number, (peer, connection))),
             (Class::Known, _) => self.known += 1,
         }
         let visitor = self.visitors.entry(peer).or_insert_with(|| Visitor { class, connections: Vec::new() });
@@ -223,7 +226,7 @@ impl Places {
                 self.strangers.remove(&number);
                 self.claimants.remove(&number);
             }
-            Class::Follower => self.followers -= 1,
+            Class::Follower => drop(self.followers.remove(&number)),
             Class::Known => self.known -= 1,
         }
         if visitor.connections.is_empty() {
@@ -237,20 +240,22 @@ impl Places {
         let count = visitor.connections.len();
         let (taken, limit) = match class {
             Class::Stranger => return true,
-            Class::Follower => (&mut self.followers, MAX_FOLLOWERS),
-            Class::Known => (&mut self.known, MAX_KNOWN),
+            Class::Follower => (self.followers.len(), MAX_FOLLOWERS),
+            Class::Known => (self.known, MAX_KNOWN),
         };
-        if *taken + count > limit {
+        if taken + count > limit {
             return false;
-        }
-        *taken += count;
-        if visitor.class == Class::Follower {
-            self.followers -= count;
         }
         visitor.class = class;
         for number in &visitor.connections {
-            self.strangers.remove(number);
-            self.claimants.remove(number);
+            let stranger = self.strangers.remove(number).or_else(|| self.claimants.remove(number));
+            self.followers.remove(number);
+            match class {
+                Class::Follower => {
+                    self.followers.insert(*number, (peer, stranger.map(|(_, connection)| connection)));
+                }
+                _ => self.known += 1,
+            }
         }
         true
     }
@@ -269,6 +274,12 @@ impl Places {
         if let Some(stranger) = self.claimants.remove(&number) {
             self.strangers.insert(number, stranger);
         }
+    }
+
+    /// The connections of a follower, whose places are free from now on.
+    fn let_go(&mut self, follower: PeerId) -> Vec<Option<WeakConnectionHandle>> {
+        let numbers = self.visitors.get(&follower).map(|visitor| visitor.connections.clone()).unwrap_or_default();
+        numbers.iter().filter_map(|number| self.followers.remove(number)).map(|(_, connection)| connection).collect()
     }
 
     /// The oldest stranger, where there are too many. Its place is free from now on.
@@ -313,22 +324,43 @@ impl Gate {
                 continue;
             }
             shared.metrics.strangers_evicted.add(1);
-            if let Some(connection) = connection.upgrade() {
-                connection.close(CloseCode::Crowded.code(), CloseCode::Crowded.reason().as_bytes());
-            }
+            close_for_room(&connection);
         }
     }
 
-    /// A peer is served something: it is no stranger from now on. False where there is no room for it.
-    pub(crate) fn serves(&self, peer: PeerId) -> bool {
-        lock(&self.0).promote(peer, Class::Follower)
+    /// A peer is served something: it is no stranger from now on. Where the places of followers are taken, the one that was sent
+    /// nothing for longest gives up its own. False where that makes no room either.
+    pub(crate) fn serves(shared: &Shared, peer: PeerId) -> bool {
+        loop {
+            let followers: Vec<PeerId> = {
+                let mut places = lock(&shared.gate.0);
+                if places.promote(peer, Class::Follower) {
+                    return true;
+                }
+                places.followers.values().map(|(follower, _)| *follower).collect()
+            };
+            let Some(idlest) = shared.peers.idlest(&followers) else { return false };
+            // It may have become known since it came.
+            if shared.knows(idlest) && lock(&shared.gate.0).promote(idlest, Class::Known) {
+                continue;
+            }
+            let connections = lock(&shared.gate.0).let_go(idlest);
+            shared.metrics.followers_evicted.add(connections.len() as u64);
+            connections.iter().flatten().for_each(close_for_room);
+        }
     }
 
     /// How many handshakes are under way, and how many connections there are of strangers, followers, and known peers.
     pub(crate) fn counts(&self) -> [usize; 4] {
         let places = lock(&self.0);
         let strangers = places.strangers.len() + places.claimants.len();
-        [places.half_open.len() + places.of_chosen, strangers, places.followers, places.known]
+        [places.half_open.len() + places.of_chosen, strangers, places.followers.len(), places.known]
+    }
+}
+
+fn close_for_room(connection: &WeakConnectionHandle) {
+    if let Some(connection) = connection.upgrade() {
+        connection.close(CloseCode::Crowded.code(), CloseCode::Crowded.reason().as_bytes());
     }
 }
 
@@ -402,26 +434,29 @@ impl Drop for Handshake {
     }
 }
 
-/// Takes what comes to the endpoint, until the node is shut down.
-pub(crate) fn open(shared: &Arc<Shared>, endpoint: Endpoint) {
-    endpoint.set_alpns([ALPN, KV_ALPN, CLAIM_ALPN].map(<[u8]>::to_vec).to_vec());
+/// Takes what comes to the endpoint, until the node is shut down. It fails only where the endpoint could not be bound either.
+pub(crate) fn open(shared: &Arc<Shared>, endpoint: Endpoint) -> Result<(), String> {
+    let alpns = [ALPN, KV_ALPN, CLAIM_ALPN].map(<[u8]>::to_vec).to_vec();
+    let for_newcomers = for_newcomers(&endpoint, alpns.clone())?;
+    endpoint.set_alpns(alpns);
     let task = shared.clone();
     shared.tasks.spawn(async move {
         loop {
             tokio::select! {
                 incoming = endpoint.accept() => match incoming {
-                    Some(incoming) => receive(&task, incoming),
+                    Some(incoming) => receive(&task, incoming, &for_newcomers),
                     None => return,
                 },
                 () = task.closed.cancelled() => return,
             }
         }
     });
+    Ok(())
 }
 
 /// Begins a handshake in a task of its own; with a newcomer that has not shown that its address is its own, only while few
 /// are under way.
-fn receive(shared: &Arc<Shared>, incoming: Incoming) {
+fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &Arc<ServerConfig>) {
     let (many, crowded) = {
         let places = lock(&shared.gate.0);
         let under_way = places.half_open.len() + places.of_chosen;
@@ -450,7 +485,8 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming) {
         return;
     }
     let handshake = Handshake::begin(shared, of_chosen);
-    match incoming.accept() {
+    let accepting = if of_chosen { incoming.accept() } else { incoming.accept_with(for_newcomers.clone()) };
+    match accepting {
         Ok(accepting) => {
             let met = meet(shared.clone(), accepting, handshake);
             shared.tasks.spawn(met);
@@ -581,5 +617,43 @@ mod tests {
         }
         assert!(places.is_crowded(begun + Duration::from_secs(1)), "who comes later waits for its turn too");
         assert!(!places.is_crowded(now + Duration::from_secs(2)));
+    }
+
+    /// A newcomer that is served something takes the place of the follower that was sent nothing for longest, with all its
+    /// connections, and of nobody else.
+    #[test]
+    fn where_the_places_of_followers_are_taken_the_idlest_makes_room() {
+        let key = |n: u16| {
+            let mut secret = [9; 32];
+            secret[..2].copy_from_slice(&n.to_le_bytes());
+            iroh::SecretKey::from_bytes(&secret).public()
+        };
+        let mut places = Places::default();
+        let all: Vec<PeerId> = (0..u16::try_from(MAX_FOLLOWERS).unwrap()).map(key).collect();
+        let mut numbers = HashMap::new();
+        for peer in &all[1..] {
+            numbers.insert(*peer, places.take(*peer, Class::Stranger, None).unwrap());
+            assert!(places.promote(*peer, Class::Follower));
+        }
+        // One of them has two.
+        let of_two = all[7];
+        let second = places.take(of_two, Class::Stranger, None).unwrap();
+        assert_eq!((places.followers.len(), places.is_crowded(Instant::now())), (MAX_FOLLOWERS, true));
+        let newcomer = key(u16::MAX);
+        places.take(newcomer, Class::Stranger, None).unwrap();
+        assert!(!places.promote(newcomer, Class::Follower), "there is no place");
+        assert_eq!(places.let_go(of_two).len(), 2);
+        assert!(places.promote(newcomer, Class::Follower));
+        assert_eq!(places.followers.len(), MAX_FOLLOWERS - 1);
+        // Its connections end later, and what they had is not given back twice.
+        for number in [numbers[&of_two], second] {
+            places.give_back(of_two, number);
+        }
+        assert_eq!((places.followers.len(), places.visitors.contains_key(&of_two)), (MAX_FOLLOWERS - 1, false));
+        places.take(of_two, Class::Stranger, None).unwrap();
+        assert!(places.promote(of_two, Class::Follower), "it may come back");
+        // Whoever becomes known leaves a place.
+        assert!(places.promote(of_two, Class::Known));
+        assert_eq!((places.followers.len(), places.known), (MAX_FOLLOWERS - 1, 1));
     }
 }

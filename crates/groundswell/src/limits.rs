@@ -22,9 +22,9 @@ pub const MAX_SUBSCRIPTIONS_OF_PEER: u32 = 1_000;
 pub const MAX_PARKED_OF_PEER: u32 = 1_000;
 
 /// How many bytes this node holds at most for a remote subscription that has nothing to do, beyond its QUIC stream
-/// (1 KiB, and 96 bytes for its shares of what unknown peers have): a peer's two thousand then cost no more than two of its waves. Nothing enforces it but the size of what
-/// is held, which a test measures.
-pub const IDLE_SUBSCRIPTION_BYTES: usize = 1_120;
+/// (1 KiB): a peer's two thousand then cost no more than two of its waves. Nothing enforces it but the size of what is held,
+/// which a test measures.
+pub const IDLE_SUBSCRIPTION_BYTES: usize = 1_024;
 
 /// The most connections that one peer may have with this node at once. One is enough; the
 /// rest is room for both sides dialling at once, and for connections that are already dead.
@@ -61,7 +61,7 @@ pub const MAX_STRANGERS: usize = 96;
 pub const MAX_CLAIM_PLACES: usize = 2 * groundswell_core::limits::MAX_CLAIMS_AT_ONCE;
 
 /// How many connections of followers there are at once: peers that this node does not know, and that read something
-/// here. Whoever would be one more is refused, and asks again later.
+/// here. Whoever would be one more takes the place of the one that was sent nothing for longest, which comes back later.
 pub const MAX_FOLLOWERS: usize = 2_048;
 
 /// How many connections there are at once of peers that this node knows: those that it follows, that a path is open to by
@@ -98,20 +98,44 @@ pub const TURN_KEPT: Duration = Duration::from_secs(8);
 /// remembered.
 pub const MAX_KNOWN_ADDRESSES: usize = 4 * MAX_REMEMBERED_PEERS;
 
-/// How many streams of peers that this node does not know may wait at once, for their request or for a path that
-/// is not available: about 3 KiB each, 12 MiB in all. Beyond it a request is refused.
-pub const MAX_WAITING_OF_UNKNOWN: usize = 4_096;
+/// How many streams of each peer that this node does not know may wait in any case, for their request or for a path that is
+/// not available (1); and how many more of all of them together (3,072), where one may have as many as are still free:
+/// about 3 KiB each, 15 MiB in all. Beyond it a request is refused.
+pub const WAITING_OF_EACH_UNKNOWN: u32 = 1;
+/// See [`WAITING_OF_EACH_UNKNOWN`].
+pub const WAITING_OF_UNKNOWN: u32 = 3_072;
 
-/// How many bytes the names and paths of those streams may have together (1 MiB): 256 bytes each.
-pub const MAX_WAITING_BYTES_OF_UNKNOWN: usize = 1024 * 1024;
+/// How many bytes the names and paths of those streams may have: 256 of each peer in any case, and 1 MiB more of all of them
+/// together.
+pub const WAITING_BYTES_OF_EACH_UNKNOWN: u32 = 256;
+/// See [`WAITING_BYTES_OF_EACH_UNKNOWN`].
+pub const WAITING_BYTES_OF_UNKNOWN: u32 = 1024 * 1024;
 
-/// How many subscriptions of peers that this node does not know it serves at once: about 2 KiB each, 40 MiB in all.
-/// Beyond it a request is refused.
-pub const MAX_SERVED_OF_UNKNOWN: usize = 20_000;
+/// How many subscriptions of each peer that this node does not know it serves in any case (8), so that no newcomer is kept
+/// out; and how many more of all of them together (3,616), where one may have as many as are still free. At about 2 KiB
+/// each the shared ones cost 7 MiB, and those of [`MAX_FOLLOWERS`] peers 40 MiB. Beyond it a request is refused.
+pub const SERVED_OF_EACH_UNKNOWN: u32 = 8;
+/// See [`SERVED_OF_EACH_UNKNOWN`].
+pub const SERVED_OF_UNKNOWN: u32 = 3_616;
+
+/// How many bytes of waves and rocks are read for a peer that this node does not know, and are not written to its stream yet:
+/// one batch (16 KiB) of each peer in any case, and 8 MiB more of all of them together, where one may have as much as is
+/// still free. Beyond it they wait, in the order in which they ask.
+pub const SENDING_BYTES_OF_EACH_UNKNOWN: u32 = 16 * 1024;
+/// See [`SENDING_BYTES_OF_EACH_UNKNOWN`].
+pub const SENDING_BYTES_OF_UNKNOWN: u32 = 8 * 1024 * 1024;
+
+/// How long such a peer may take for so many bytes ([`SENDING_BYTES_OF_EACH_UNKNOWN`]) while others wait for the room that it
+/// has (5 s, which is 3 kB/s): then its subscription is ended, and it asks again later.
+pub const SENDING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many bytes of what this node sends on one connection may wait for their acknowledgement (2 MiB): 20 MB/s over a round
 /// trip of 100 ms, and a bound on what a peer that acknowledges nothing makes this node hold.
 pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+
+/// The same where a peer has come from an address at which no peer was reached that the owner of this node has chosen (256 KiB):
+/// 2.5 MB/s over a round trip of 100 ms. It cannot be changed later, so that it holds for a chosen peer from a new address too.
+pub const NEWCOMER_SEND_WINDOW_BYTES: u64 = 256 * 1024;
 
 /// How long dialling a peer may take before it counts as failed: look-up, a relay and a lost packet or two.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);

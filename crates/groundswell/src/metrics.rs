@@ -76,6 +76,8 @@ counters! {
     connections_refused,
     /// Connections of strangers that were closed to make room for newer ones.
     strangers_evicted,
+    /// Connections of followers that were closed to make room for newer ones.
+    followers_evicted,
     /// Bytes of frames sent.
     bytes_sent,
     /// Bytes of frames received.

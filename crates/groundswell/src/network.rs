@@ -3,6 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,8 @@ use groundswell_core::wire::PROTOCOL_VERSIONS;
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
     endpoint::{
-        Builder, Connection, ConnectionError, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets,
+        Builder, Connection, ConnectionError, IdleTimeout, PortmapperConfig, QuicTransportConfig, ServerConfig, VarInt,
+        presets,
     },
 };
 use iroh_mdns_address_lookup::MdnsAddressLookup;
@@ -20,7 +22,8 @@ use crate::{
     error::OpenError,
     limits::{
         FOLLOWER_WINDOW_BYTES, IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_PARKED_OF_PEER,
-        MAX_SUBSCRIPTIONS_OF_PEER, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES, STRANGER_STREAMS, STRANGER_WINDOW_BYTES,
+        MAX_SUBSCRIPTIONS_OF_PEER, NEWCOMER_SEND_WINDOW_BYTES, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES,
+        STRANGER_STREAMS, STRANGER_WINDOW_BYTES,
     },
 };
 
@@ -52,7 +55,8 @@ pub(crate) enum CloseCode {
     /// This node takes only peers that it knows. This code and the next are of all protocols of a node, each of which
     /// has those below for itself.
     Private = 16,
-    /// There is no room for another peer that this node does not know.
+    /// There is no room for this peer among those that this node does not know. A stream of a subscription that is
+    /// reset for want of room has this code too.
     Crowded = 17,
 }
 
@@ -74,7 +78,7 @@ impl CloseCode {
             Self::NotPaired => "no document is shared with this peer".to_owned(),
             Self::Private => "this node is private: it takes only peers that it knows".to_owned(),
             Self::Crowded => format!(
-                "this node has {MAX_FOLLOWERS} connections of followers, or newer strangers have come: try again later, or have its owner allow this peer by name"
+                "this node has {MAX_FOLLOWERS} connections of followers, or newer peers needed the place: try again later, or have its owner allow this peer by name"
             ),
         }
     }
@@ -121,7 +125,7 @@ pub(crate) async fn bind(
 
 async fn bind_port(config: &NetworkConfig, key: SecretKey, last_port: u16) -> Result<Endpoint, String> {
     let mut builder = if config.public { Builder::new(presets::N0) } else { Builder::new(presets::Minimal) };
-    builder = builder.secret_key(key).transport_config(transport()?).clear_ip_transports();
+    builder = builder.secret_key(key).transport_config(transport(SEND_WINDOW_BYTES)?).clear_ip_transports();
     let bind_to = |builder: Builder, addr: SocketAddr| builder.bind_addr(addr).map_err(|error| error.to_string());
     builder = match config.bind {
         Some(addr) => {
@@ -144,7 +148,14 @@ async fn bind_port(config: &NetworkConfig, key: SecretKey, last_port: u16) -> Re
     builder.bind().await.map_err(|error| error.to_string())
 }
 
-fn transport() -> Result<QuicTransportConfig, String> {
+/// How a connection is taken whose peer comes from an address of which this node knows nothing: what may be on its way to it is
+/// less, whoever it turns out to be, since that cannot be changed once there is a connection.
+pub(crate) fn for_newcomers(endpoint: &Endpoint, alpns: Vec<Vec<u8>>) -> Result<Arc<ServerConfig>, String> {
+    let builder = endpoint.create_server_config_builder(alpns);
+    Ok(Arc::new(builder.set_transport_config(transport(NEWCOMER_SEND_WINDOW_BYTES)?).build()))
+}
+
+fn transport(send_window: u64) -> Result<QuicTransportConfig, String> {
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).map_err(|error| error.to_string())?;
     Ok(QuicTransportConfig::builder()
         .max_idle_timeout(Some(idle))
@@ -158,7 +169,7 @@ fn transport() -> Result<QuicTransportConfig, String> {
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         // Nobody reads datagrams, so that none are kept.
         .datagram_receive_buffer_size(None)
-        .send_window(SEND_WINDOW_BYTES)
+        .send_window(send_window)
         .build())
 }
 
@@ -179,6 +190,12 @@ pub(crate) fn allow_requests(connection: &Connection) {
 /// A peer that this node follows, or shares a document with, has much to send.
 pub(crate) fn widen(connection: &Connection) {
     connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES));
+}
+
+/// Whether the other side has closed a connection to make room for others.
+pub(crate) fn is_crowded(connection: &Connection) -> bool {
+    let crowded = CloseCode::Crowded.code();
+    matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(close)) if close.error_code == crowded)
 }
 
 /// When a connection that has ended was of use last: one that fell silent was of none since, and its end is noticed only

@@ -34,7 +34,6 @@ use crate::{
     store::{META_FOLLOWERS, META_PORT, META_PRIVATE, STORAGE_FILE, Store, TideKey, Write},
     stranger_log::StrangerLog,
     sync::lock,
-    unknown::Unknown,
 };
 
 /// What keeps some room on the disk for the next start.
@@ -227,7 +226,6 @@ impl NodeBuilder {
             private,
             dials: crate::dialling::Dials::default(),
             gate: Gate::default(),
-            unknown: Unknown::default(),
             followers,
             stranger_log: StrangerLog::default(),
             metrics,
@@ -242,7 +240,7 @@ impl NodeBuilder {
         });
         let ticket = PeerTicket(network::own_address(&endpoint));
         moves::watch(&shared, &endpoint);
-        gate::open(&shared, endpoint);
+        gate::open(&shared, endpoint).map_err(OpenError::Network)?;
         for addr in told {
             let told = peers::announce(shared.clone(), addr);
             shared.tasks.spawn(told);

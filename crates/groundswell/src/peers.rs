@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,16 +33,20 @@ use crate::{
         MAX_KNOWN_ADDRESSES,
     },
     moves::{NEXT_TRY, TRIED_FOR},
-    network::{ALPN, CloseCode, STREAMS, allow_requests, allow_streams, lost_at, widen},
+    network::{ALPN, CloseCode, STREAMS, allow_requests, allow_streams, is_crowded, lost_at, widen},
     serve,
     shared::Shared,
     source::PeerId,
     sync::lock,
+    unknown::{Of, Taken, Unknown},
 };
 
 /// How old a connection has to be here before it is replaced: at the other side, which may have greeted it a little later,
 /// it is not to be taken for one that was dialled by both.
 const REPLACEABLE_AFTER: Duration = BOTH_DIALLED.saturating_add(Duration::from_millis(500));
+
+/// A connection that the other side closes to make room after so long was no stranger there: see [`crate::gate`].
+const CROWDED_AFTER: Duration = HELLO_TIMEOUT;
 
 /// Whether a peer can be reached right now.
 #[derive(Debug, Clone)]
@@ -63,6 +67,8 @@ pub(crate) enum Link {
 #[derive(Default)]
 pub(crate) struct Peers {
     all: Mutex<HashMap<PeerId, Arc<Peer>>>,
+    /// What those may have together that the node does not know.
+    unknown: Arc<Unknown>,
     /// Where peers were reached that the owner of this node has chosen.
     chosen_at: Mutex<HashMap<SocketAddr, PeerId>>,
 }
@@ -71,9 +77,11 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     link: watch::Sender<Link>,
     state: Mutex<PeerState>,
-    /// How many subscriptions of this peer are served, and how many of them are parked.
-    pub(crate) served: AtomicU32,
-    pub(crate) parked: AtomicU32,
+    /// What this peer has here, and what all have of which it is a part.
+    pub(crate) taken: Taken,
+    pub(crate) unknown: Arc<Unknown>,
+    /// Which of all that was sent came to this peer last.
+    sent: AtomicU64,
 }
 
 /// A connection on which both have said hello.
@@ -91,6 +99,8 @@ struct PeerState {
     addr: Option<EndpointAddr>,
     /// The peer was met last with no common version.
     versions: Option<VersionMismatch>,
+    /// The peer has closed its last connection to make room for others.
+    crowded: bool,
     wants: usize,
     dialling: bool,
 }
@@ -117,7 +127,7 @@ impl Peers {
         let mut peers = lock(&self.all);
         let peer = match peers.entry(id) {
             Entry::Occupied(peer) => peer.get().clone(),
-            Entry::Vacant(slot) => slot.insert(Arc::new(Peer::new(id))).clone(),
+            Entry::Vacant(slot) => slot.insert(Arc::new(Peer::new(id, self.unknown.clone()))).clone(),
         };
         let result = act(&mut lock(&peer.state));
         (peer, result)
@@ -178,6 +188,13 @@ impl Peers {
         up.map(|peer| peer.id).collect()
     }
 
+    /// Which of these was sent nothing for longest.
+    pub(crate) fn idlest(&self, among: &[PeerId]) -> Option<PeerId> {
+        let peers = lock(&self.all);
+        let sent = |id: &&PeerId| peers.get(*id).map_or(0, |peer| peer.sent.load(Ordering::Relaxed));
+        among.iter().min_by_key(sent).copied()
+    }
+
     /// Closes every connection.
     pub(crate) fn close_all(&self) {
         for peer in lock(&self.all).values() {
@@ -189,19 +206,25 @@ impl Peers {
 }
 
 impl Peer {
-    fn new(id: PeerId) -> Self {
+    pub(crate) fn new(id: PeerId, unknown: Arc<Unknown>) -> Self {
         Self {
             id,
             link: watch::Sender::new(Link::Connecting),
             state: Mutex::default(),
-            served: AtomicU32::new(0),
-            parked: AtomicU32::new(0),
+            taken: Taken::default(),
+            unknown,
+            sent: AtomicU64::new(0),
         }
+    }
+
+    /// Something was sent to it just now.
+    pub(crate) fn note_sent(&self) {
+        self.sent.store(self.unknown.next_sent(), Ordering::Relaxed);
     }
 
     /// Lets the peer, which this node may not know, open as many streams as ever beside those that have a place.
     pub(crate) fn allow_more(&self, connection: &Connection) {
-        let placed = self.served.load(Ordering::Relaxed) + self.parked.load(Ordering::Relaxed);
+        let placed = self.taken.of(Of::Served) + self.taken.of(Of::Parked);
         // A quarter more, since the peer is told only once an eighth of all is news.
         allow_streams(connection, FRESH_STREAMS + placed + placed / 4);
     }
@@ -231,6 +254,7 @@ impl Peer {
     fn closed(&self, connection: &Connection) {
         let mut state = lock(&self.state);
         state.connections.retain(|other| other.connection.stable_id() != connection.stable_id());
+        state.crowded = is_crowded(connection);
         let newest = state.connections.iter().rev().find(|other| other.connection.close_reason().is_none());
         let link = newest.map_or_else(
             || Link::Down { since: lost_at(connection), versions: state.versions },
@@ -329,6 +353,10 @@ async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
                     () = shared.closing.cancelled() => {}
                 }
                 backoff.connected(begun.elapsed());
+                // It has given the place to another: asked for at once, it would take that of a third.
+                if begun.elapsed() > CROWDED_AFTER && std::mem::take(&mut lock(&peer.state).crowded) {
+                    backoff.crowded();
+                }
             }
             Err(error) => {
                 debug!(%error, "the peer cannot be reached");
@@ -611,27 +639,6 @@ fn reached_at(peer: &Peer, connection: &Connection) -> EndpointAddr {
     lock(&peer.state).learn(&EndpointAddr::from_parts(peer.id, reached))
 }
 
-/// Counts something of a peer for as long as it lives.
-pub(crate) struct Counted {
-    peer: Arc<Peer>,
-    which: fn(&Peer) -> &AtomicU32,
-}
-
-impl Counted {
-    /// Counts one more, if that is within the limit.
-    pub(crate) fn within(peer: &Arc<Peer>, which: fn(&Peer) -> &AtomicU32, limit: u32) -> Option<Self> {
-        let counted = Self { peer: peer.clone(), which };
-        let before = which(peer).fetch_add(1, Ordering::Relaxed);
-        (before < limit).then_some(counted)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        (self.which)(&self.peer).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -644,5 +651,20 @@ mod tests {
         let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
         assert!(*least >= Duration::from_secs(4) && *most <= Duration::from_secs(8), "{least:?} to {most:?}");
         assert!(*most - *least > Duration::from_secs(3), "spread over the whole of it: {least:?} to {most:?}");
+    }
+
+    #[test]
+    fn the_idlest_is_the_one_that_was_sent_nothing_for_longest() {
+        let peers = Peers::default();
+        let ids = [1, 2, 3].map(|n| iroh::SecretKey::from_bytes(&[n; 32]).public());
+        let held = ids.map(|id| peers.hold(id));
+        held.iter().for_each(|held| held.0.note_sent());
+        held[0].0.note_sent();
+        assert_eq!(
+            (peers.idlest(&ids), peers.idlest(&ids[..1]), peers.idlest(&[])),
+            (Some(ids[1]), Some(ids[0]), None)
+        );
+        held[1].0.note_sent();
+        assert_eq!(peers.idlest(&ids), Some(ids[2]));
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode, wire::Refusal};
+use groundswell_core::{Aeon, Cursor, Lake, LakeId, encoding::decode, limits::READ_BATCH_BYTES, wire::Refusal};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -147,7 +147,8 @@ impl<L: Lake> Updates<L> {
             match self.step() {
                 Step::Event(event) => return Some(event),
                 Step::Finished => return None,
-                Step::Read { first, last, backing } => match stored_waves(backing, first, last).await {
+                Step::Read { first, last, backing } => match stored_waves(backing, first, last, READ_BATCH_BYTES).await
+                {
                     // They were pruned or replaced in this moment: the rock takes their place.
                     Ok(waves) if waves.is_empty() || !self.cursor.is_some_and(|at| self.cell.is_still(at.epoch)) => {
                         self.cursor = None;

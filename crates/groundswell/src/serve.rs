@@ -2,20 +2,21 @@
 //!
 //! The task is a cursor: it asks the cell what comes next, writes that, and waits for room on
 //! the stream or for news. A peer that does not read blocks this task at its flow control, and
-//! costs one batch of waves or one chunk of a rock, whatever is given meanwhile.
+//! costs one batch of waves or one chunk of a rock, whatever is given meanwhile. Peers that the node does not know get smaller
+//! batches, and share the room for them ([`crate::unknown`]).
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use groundswell_core::{
     Aeon, Digest, LakeId,
     encoding::decode,
-    limits::MAX_REQUEST_BYTES,
+    limits::{MAX_REQUEST_BYTES, READ_BATCH_BYTES, ROCK_CHUNK_BYTES},
     publisher::{Outflow, Step},
     wire::{Message, Refusal, Surf, encode_frame},
 };
 use iroh::endpoint::{Connection, RecvStream, SendStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{Instrument, Span, debug, info_span, warn};
 
 use crate::{
@@ -23,14 +24,21 @@ use crate::{
     driver::Command,
     error::StorageError,
     frames::FrameReader,
-    limits::{HELLO_TIMEOUT, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER},
+    gate::Gate,
+    limits::{HELLO_TIMEOUT, SENDING_BYTES_OF_EACH_UNKNOWN, SENDING_PATIENCE},
     network::CloseCode,
-    peers::{Counted, Peer, note_follower},
+    peers::{Peer, note_follower},
     readers::Reader,
     shared::Shared,
     store::{Backing, TideKey},
-    unknown::Share,
+    unknown::{Of, Share},
 };
+
+/// How many bytes a peer that the node does not know is sent at once.
+const BATCH_OF_UNKNOWN: usize = SENDING_BYTES_OF_EACH_UNKNOWN as usize;
+
+/// More than a message of a wave has beyond the wave: lengths, an aeon and a digest.
+const WAVE_FRAME_BYTES: usize = 64;
 
 /// Why a subscription is no longer served.
 enum Stop {
@@ -38,6 +46,8 @@ enum Stop {
     Gone,
     /// It is refused, in words.
     Refused(Refusal),
+    /// It takes less than it has room for, and others wait for that. Nothing can be said on a stream that is full.
+    InTheWay,
     /// The node shuts down.
     ShutDown,
     /// The time to say so is over.
@@ -107,12 +117,11 @@ impl Serving {
         send: SendStream,
         recv: RecvStream,
     ) -> Option<Self> {
-        let mut writer = Writer { stream: send, shared: shared.clone(), buffer: Vec::new(), lost_rock: None };
-        let place = match shared.unknown.waiting(shared.knows(peer.id)) {
-            Ok(_waiting) => Place::None { _waiting },
+        let mut writer = Writer { stream: send, shared: shared.clone(), buffer: Vec::new() };
+        let place = match Share::take(&peer, Of::Asking, 1, shared.knows(peer.id)) {
+            Ok(share) => Place { share, parked: None },
             Err(refusal) => {
-                // A peer that does not read costs nothing for longer.
-                let _ = timeout(HELLO_TIMEOUT, writer.refuse(refusal)).await;
+                let _ = writer.refuse(refusal).await;
                 return None;
             }
         };
@@ -132,9 +141,11 @@ impl Serving {
     /// Does all that there is to do, until there is nothing but to wait; whether it is parked then.
     async fn until_idle(&mut self) -> Result<bool, Stop> {
         let (closed, span) = (self.writer.shared.closed.clone(), self.span());
+        let known = self.writer.shared.knows(self.peer.id);
+        let mut room = Room { known, needed: BATCH_OF_UNKNOWN, share: None, lost_rock: None };
         let flow = async {
             loop {
-                if let Some(parked) = self.turn().await? {
+                if let Some(parked) = self.turn(&mut room).await? {
                     self.writer.let_go();
                     return Ok(parked);
                 }
@@ -147,7 +158,7 @@ impl Serving {
     }
 
     /// Does one thing; or says that there is nothing to do, and whether it is parked.
-    async fn turn(&mut self) -> Result<Option<bool>, Stop> {
+    async fn turn(&mut self, room: &mut Room) -> Result<Option<bool>, Stop> {
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
         if !self.writer.shared.welcomes(self.peer.id) {
@@ -155,17 +166,31 @@ impl Serving {
             self.connection.close(code.code(), code.reason().as_bytes());
             return Err(Stop::Gone);
         }
-        let why = match self.cell.remote_next(&self.outflow, &self.lake, &self.peer.id) {
+        let why = match self.cell.remote_next(&self.outflow, &self.lake, &self.peer.id, room.bytes()) {
             RemoteNext::Step { step, recent, digests, backing } => {
                 if self.place.serve(&self.writer.shared, &self.peer).map_err(Stop::Refused)? {
                     note_follower(&self.writer.shared, &self.peer, &self.connection);
                     self.peer.allow_more(&self.connection);
                 }
                 self.changes.has(self.outflow.cursor().map(|at| at.aeon));
-                if step == Step::Wait {
-                    return Ok(Some(false));
+                let needed = match step {
+                    Step::Wait => return Ok(Some(false)),
+                    Step::Waves { .. } => room.needed,
+                    Step::Chunk { .. } => ROCK_CHUNK_BYTES,
+                    _ => 0,
+                };
+                if needed > room.bytes() {
+                    // Nothing is held while there is none, and the tide is looked at again then.
+                    drop((recent, digests, backing));
+                    room.share = None;
+                    room.share = Some(Box::pin(Share::room(&self.peer, needed)).await.map_err(Stop::Refused)?);
+                    return Ok(None);
                 }
-                self.writer.step(&mut self.outflow, step, (recent, digests), backing, &self.cell).await?;
+                // Boxed: those that are parked, of which there may be as many, do not get here.
+                Box::pin(self.writer.step(&mut self.outflow, step, (recent, digests), backing, &self.cell, room))
+                    .await?;
+                room.share = None;
+                self.peer.note_sent();
                 return Ok(None);
             }
             RemoteNext::Nothing => None,
@@ -173,7 +198,7 @@ impl Serving {
         };
         self.changes.has_no_place();
         // Said once, then nothing is sent until it can begin, from where the reader stands.
-        if self.place.park(&self.writer.shared, &self.peer, self.cell.key(), &why).map_err(Stop::Refused)? {
+        if self.place.park(&self.peer, room.known, self.cell.key(), &why).map_err(Stop::Refused)? {
             self.peer.allow_more(&self.connection);
             self.writer.send(&why.map_or(Message::NotAvailable, Message::Refused)).await?;
             self.outflow = Outflow::new(self.outflow.cursor());
@@ -207,6 +232,12 @@ impl Serving {
                 Stop::Gone | Stop::Closed => {}
                 Stop::Refused(refusal) => {
                     let _ = writer.refuse(refusal).await;
+                }
+                Stop::InTheWay => {
+                    shared.metrics.refusals.add(1);
+                    debug!(parent: &span, "ended, since it takes too little");
+                    // What it has not acknowledged is let go of too.
+                    let _ = writer.stream.reset(CloseCode::Crowded.code());
                 }
                 Stop::ShutDown => {
                     let _ = writer.send(&Message::ShuttingDown).await;
@@ -258,49 +289,70 @@ async fn request(
 }
 
 /// Which of a peer's places a subscription takes.
-enum Place {
-    None { _waiting: Share },
-    Served { _counted: Counted, _served: Share },
-    // The shares are boxed: they would take as much room of each stream that is served.
-    Parked { _counted: Counted, _waits: Box<[Share; 2]>, why: Option<Box<Refusal>> },
+struct Place {
+    share: Share,
+    /// Boxed: it would take as much room of each stream that is served.
+    parked: Option<Box<Parked>>,
+}
+
+struct Parked {
+    _bytes: Share,
+    why: Option<Refusal>,
 }
 
 impl Place {
     /// Takes a place among those that are served; true where this one had none.
     fn serve(&mut self, shared: &Shared, peer: &Arc<Peer>) -> Result<bool, Refusal> {
-        if matches!(self, Self::Served { .. }) {
+        if self.share.is_of(Of::Served) {
             return Ok(false);
         }
-        let limit = MAX_SUBSCRIPTIONS_OF_PEER;
-        let counted = Counted::within(peer, |peer| &peer.served, limit);
-        let _counted = counted.ok_or(Refusal::TooManySubscriptions { limit })?;
-        let _served = shared.unknown.served(shared.knows(peer.id))?;
-        if !shared.gate.serves(peer.id) {
+        let share = Share::take(peer, Of::Served, 1, shared.knows(peer.id))?;
+        peer.note_sent();
+        if !Gate::serves(shared, peer.id) {
             return Err(Refusal::Crowded);
         }
-        *self = Self::Served { _counted, _served };
+        *self = Self { share, parked: None };
         Ok(true)
     }
 
     /// Takes a place among those that are parked; true where the reason is news to the peer.
-    fn park(
-        &mut self,
-        shared: &Shared,
-        peer: &Arc<Peer>,
-        key: &TideKey,
-        why: &Option<Refusal>,
-    ) -> Result<bool, Refusal> {
-        if let Self::Parked { why: told, .. } = self {
-            let news = told.as_deref() != why.as_ref();
-            *told = why.clone().map(Box::new);
+    fn park(&mut self, peer: &Arc<Peer>, known: bool, key: &TideKey, why: &Option<Refusal>) -> Result<bool, Refusal> {
+        if let Some(parked) = &mut self.parked {
+            let news = parked.why != *why;
+            parked.why.clone_from(why);
             return Ok(news);
         }
-        let limit = MAX_PARKED_OF_PEER;
-        let counted = Counted::within(peer, |peer| &peer.parked, limit);
-        let _counted = counted.ok_or(Refusal::TooManyParked { limit })?;
-        let _waits = Box::new(shared.unknown.parked(shared.knows(peer.id), key)?);
-        *self = Self::Parked { _counted, _waits, why: why.clone().map(Box::new) };
+        let [share, _bytes] = Share::park(peer, key, known)?;
+        *self = Self { share, parked: Some(Box::new(Parked { _bytes, why: why.clone() })) };
         Ok(true)
+    }
+}
+
+/// The room for what is sent next, and what else is needed only until there is nothing to send.
+struct Room {
+    /// Whether the node knows the peer, which then needs no share of it.
+    known: bool,
+    /// How much waves need: a batch, or one large wave.
+    needed: usize,
+    share: Option<Share>,
+    /// The rock that was gone when its chunk was to be read.
+    lost_rock: Option<Aeon>,
+}
+
+impl Room {
+    fn bytes(&self) -> usize {
+        if self.known { READ_BATCH_BYTES } else { self.share.as_ref().map_or(0, Share::count) }
+    }
+
+    /// Whether so many bytes of a wave find room after those that there are. Where they are the first and do not, they need more.
+    fn takes(&mut self, before: usize, wave: usize) -> bool {
+        if self.known || before + wave + WAVE_FRAME_BYTES <= self.bytes() {
+            return true;
+        }
+        if before == 0 {
+            self.needed = wave + WAVE_FRAME_BYTES;
+        }
+        false
     }
 }
 
@@ -309,8 +361,6 @@ struct Writer {
     stream: SendStream,
     shared: Arc<Shared>,
     buffer: Vec<u8>,
-    /// The rock that was gone when its chunk was to be read.
-    lost_rock: Option<Aeon>,
 }
 
 impl Writer {
@@ -328,9 +378,36 @@ impl Writer {
 
     async fn flush(&mut self) -> Result<(), Stop> {
         self.stream.write_all(&self.buffer).await?;
+        self.flushed();
+        Ok(())
+    }
+
+    /// The same for what has a share of the room that unknown peers have: it is ended where the peer takes too little, and
+    /// others wait.
+    async fn flush_from(&mut self, room: &Room) -> Result<(), Stop> {
+        let Some(share) = &room.share else { return self.flush().await };
+        let mut late = pin!(sleep(SENDING_PATIENCE));
+        let (mut written, mut looked_at) = (0, 0);
+        while written < self.buffer.len() {
+            tokio::select! {
+                biased;
+                more = self.stream.write(&self.buffer[written..]) => written += more?,
+                () = &mut late => {
+                    if written - looked_at < BATCH_OF_UNKNOWN && share.is_in_the_way() {
+                        return Err(Stop::InTheWay);
+                    }
+                    looked_at = written;
+                    late.set(sleep(SENDING_PATIENCE));
+                }
+            }
+        }
+        self.flushed();
+        Ok(())
+    }
+
+    fn flushed(&mut self) {
         self.shared.metrics.bytes_sent.add(self.buffer.len() as u64);
         self.buffer.clear();
-        Ok(())
     }
 
     /// What one burst needed is not kept for an idle stream.
@@ -342,7 +419,8 @@ impl Writer {
         self.shared.metrics.refusals.add(1);
         debug!(%refusal, "refused");
         self.buffer.clear();
-        self.send(&Message::Refused(refusal)).await?;
+        // A peer that does not read costs nothing for longer.
+        timeout(HELLO_TIMEOUT, self.send(&Message::Refused(refusal))).await.unwrap_or(Err(Stop::Gone))?;
         let _ = self.stream.finish();
         Ok(())
     }
@@ -354,6 +432,7 @@ impl Writer {
         (recent, digests): (Option<Vec<Bytes>>, Vec<(Aeon, Digest)>),
         backing: Backing,
         cell: &Arc<TideCell>,
+        room: &mut Room,
     ) -> Result<(), Stop> {
         let metrics = &self.shared.metrics;
         match step {
@@ -369,15 +448,19 @@ impl Writer {
             }
             Step::Chunk { aeon, index } => match stored_chunk(backing, aeon, index).await {
                 Ok(Some(chunk)) => {
-                    self.send(&Message::Chunk((&chunk[..]).into())).await?;
-                    outflow.chunk_sent(chunk.len() as u64);
+                    self.push(&Message::Chunk((&chunk[..]).into()))?;
+                    let bytes = chunk.len() as u64;
+                    // The peer may take its time: it is held once meanwhile.
+                    drop(chunk);
+                    self.flush_from(room).await?;
+                    outflow.chunk_sent(bytes);
                 }
                 // A newer one has taken its place; if none has, storage has lost it.
-                Ok(None) if self.lost_rock == Some(aeon) => {
+                Ok(None) if room.lost_rock == Some(aeon) => {
                     return Err(storage_failed(&self.shared, &StorageError::new("a rock is missing")));
                 }
                 Ok(None) => {
-                    self.lost_rock = Some(aeon);
+                    room.lost_rock = Some(aeon);
                     outflow.rock_gone();
                 }
                 Err(error) => return Err(storage_failed(&self.shared, &error)),
@@ -386,13 +469,13 @@ impl Writer {
                 let waves = match recent {
                     Some(waves) => waves,
                     None => {
-                        let waves = stored_waves(backing, first, last).await;
+                        let waves = stored_waves(backing, first, last, room.bytes()).await;
                         let waves = waves.map_err(|error| storage_failed(&self.shared, &error))?;
                         let same = outflow.cursor().is_some_and(|at| cell.is_still(at.epoch));
                         if same { waves } else { Vec::new() }
                     }
                 };
-                self.waves(outflow, first, waves, digests).await?;
+                self.waves(outflow, first, waves, digests, room).await?;
             }
             Step::CaughtUp(aeon) => {
                 self.send(&Message::CaughtUp(aeon)).await?;
@@ -417,22 +500,32 @@ impl Writer {
         first: Aeon,
         waves: Vec<Bytes>,
         digests: Vec<(Aeon, Digest)>,
+        room: &mut Room,
     ) -> Result<(), Stop> {
-        let Some(end) = first.0.checked_add(waves.len() as u64).filter(|end| *end > first.0) else {
+        if first.0.checked_add(waves.len() as u64).is_none_or(|end| end == first.0) {
             // They were pruned or replaced in this moment: the rock takes their place.
             *outflow = Outflow::new(None);
             return Ok(());
-        };
-        let end = Aeon(end - 1);
+        }
         let mut digests = digests.into_iter().peekable();
-        for (aeon, wave) in (first.0..).map(Aeon).zip(&waves) {
+        let (mut bytes, mut last) = (0, None);
+        for (aeon, wave) in (first.0..).map(Aeon).zip(waves) {
+            if !room.takes(bytes, wave.len()) {
+                break;
+            }
             let digest = digests.next_if(|(at, _)| *at == aeon).map(|(_, digest)| digest);
             self.push(&Message::Wave { aeon, digest, wave: (&wave[..]).into() })?;
+            bytes += wave.len() + WAVE_FRAME_BYTES;
+            last = Some(aeon);
         }
+        // There is to be room for the first one first.
+        let Some(last) = last else { return Ok(()) };
+        room.needed = BATCH_OF_UNKNOWN;
         // Counted first, so that who has received a wave finds it counted.
-        self.shared.metrics.waves_sent.add(waves.len() as u64);
-        self.flush().await?;
-        outflow.waves_sent(end);
+        self.shared.metrics.waves_sent.add(last.0 - first.0 + 1);
+        // By now a wave is held once, however long the peer takes for it.
+        self.flush_from(room).await?;
+        outflow.waves_sent(last);
         Ok(())
     }
 }

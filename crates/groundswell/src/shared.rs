@@ -24,7 +24,6 @@ use crate::{
     store::{Store, TideKey},
     stranger_log::StrangerLog,
     sync::{lock, read, write},
-    unknown::Unknown,
 };
 
 pub(crate) struct Shared {
@@ -45,8 +44,6 @@ pub(crate) struct Shared {
     pub(crate) dials: Dials,
     /// The places of connections.
     pub(crate) gate: Gate,
-    /// What peers that the node does not know may have together.
-    pub(crate) unknown: Unknown,
     /// Where followers were reached last.
     pub(crate) followers: Arc<Followers>,
     /// When a line is written of what strangers cause.

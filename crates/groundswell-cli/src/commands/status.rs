@@ -79,6 +79,7 @@ pub(super) struct SeenMetrics {
     connections_refused: u64,
     #[serde(default)]
     strangers_evicted: u64,
+    followers_evicted: u64,
     pub(super) replicas_now: u64,
     pub(super) commit_failures: u64,
 }
@@ -147,7 +148,7 @@ pub(super) fn claims_line(claims: &ClaimsLine) -> String {
 fn strangers(seen: &Seen) -> String {
     let SeenConnections { handshakes, strangers, followers, known } = seen.connections;
     let SeenMetrics { handshakes_given_up, addresses_validated, newcomers_put_off, .. } = seen.metrics;
-    let SeenMetrics { connections_refused, strangers_evicted, .. } = seen.metrics;
+    let SeenMetrics { connections_refused, strangers_evicted, followers_evicted, .. } = seen.metrics;
     let mut line = format!("{strangers}, beside {followers} followers and {known} connections of known peers");
     let deeds = [
         (handshakes, "handshakes under way"),
@@ -156,6 +157,7 @@ fn strangers(seen: &Seen) -> String {
         (newcomers_put_off, "packets of newcomers put off"),
         (connections_refused, "connections refused"),
         (strangers_evicted, "strangers closed to make room"),
+        (followers_evicted, "followers closed to make room"),
     ];
     for (count, what) in deeds.into_iter().filter(|(count, _)| *count > 0) {
         line.push_str(&format!("; {count} {what}"));

@@ -68,7 +68,7 @@ fn a_machine_without_a_manager_works_alone() {
     assert_eq!((&status["manager"]["keys_used"], &status["manager"]["keys_limit"]), (&1.into(), &100_000.into()));
     assert!(status["manager"].get("manager").is_none() && status.get("machines").is_none(), "{status}");
     let error = machine.run(&["release"]).error();
-    assert_eq!(error, "this machine has no manager: there is nothing to release");
+    assert!(error.starts_with("this machine has no manager: there is nothing to release"), "{error}");
     machine.stop();
     let machine = world.up("machine");
     assert_eq!(machine.kv(None, &["get", "stock"]).only()["value"], "12");

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh::{Endpoint, EndpointAddr};
+use iroh::{
+    Endpoint, EndpointAddr,
+    endpoint::{Connection, RecvStream, SendStream},
+};
 use serde_json::{Value, json};
 use tokio::{net::UdpSocket, task::JoinSet};
 
@@ -197,6 +200,97 @@ fn strangers_for(time: Duration) {
     let log = std::fs::read_to_string(world.dir("manager").with_extension("log")).unwrap();
     let lines = log.lines().count() as u64;
     assert!(lines <= begun.elapsed().as_secs() + 10, "{lines} lines of log");
+}
+
+/// How much the memory of a manager has grown at most, while peers that it does not know do this; then one more gets in.
+fn grown_by(attack: impl AsyncFnOnce(EndpointAddr) -> Vec<Held>) -> u64 {
+    let world = World::new();
+    let manager = world.up("manager");
+    for path in ["/log/a", "/log/small"] {
+        manager.run(&["give", path, "first", "--lake", "log"]).well();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let node = raw::address(&manager.ticket.parse().unwrap());
+    // What a node takes once for any peer, it has taken.
+    runtime.block_on(async {
+        let (_endpoint, connection) = greeted(raw::endpoint().await, &node).await;
+        raw::first_rock(&connection, "/log/a", "log").await;
+    });
+    let lines = format!("{}\n", "x".repeat(4_000)).repeat(300);
+    manager.run_with(&["give", "/log/a", "-", "--lake", "log"], lines.as_bytes()).well();
+    let before = resident(manager.process());
+    let held = runtime.block_on(attack(node));
+    let mut most = before;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        most = most.max(resident(manager.process()));
+        // Time is under test: what is held shows while it goes on.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let late = world.up("late");
+    let entering = Instant::now();
+    let mut surfing = late.surf(&[&manager.ticket, "/log/a", "--lake", "log"]);
+    assert_eq!(surfing.next_of("caught_up")["aeon"], 301);
+    let entered = entering.elapsed();
+    most = most.max(resident(manager.process()));
+    let streams: usize = held.iter().map(|(.., streams)| streams.len()).sum();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "{} peers with {streams} streams: memory {:.1} MiB, at most {:.1} MiB more; a new follower in {:.1} s",
+        held.len(),
+        mib(before),
+        mib(most - before),
+        entered.as_secs_f64(),
+    );
+    assert!(entered < Duration::from_secs(5), "a new follower needs {entered:?}");
+    drop(held);
+    most - before
+}
+
+type Held = (Endpoint, Connection, Vec<(SendStream, RecvStream)>);
+
+async fn greeted(endpoint: Endpoint, node: &EndpointAddr) -> (Endpoint, Connection) {
+    let connection = endpoint.connect(node.clone(), raw::ALPN).await.unwrap();
+    raw::hello(&connection).await;
+    (endpoint, connection)
+}
+
+/// One identity with a thousand subscriptions that are 1.2 MB behind, and 400 bytes that it takes on each.
+#[test]
+fn a_stranger_that_asks_and_does_not_read_costs_a_node_little() {
+    let grown = grown_by(async |node| {
+        let (endpoint, connection) = greeted(raw::endpoint().await, &node).await;
+        let at = raw::first_rock(&connection, "/log/a", "log").await;
+        connection.close(0u32.into(), b"");
+        drop(endpoint);
+        let at = groundswell::Cursor { aeon: groundswell::Aeon(1), ..at };
+        let (endpoint, connection) = greeted(raw::endpoint_that_takes(Some(400)).await, &node).await;
+        let mut streams = Vec::new();
+        for _ in 0..1_000 {
+            streams.push(raw::ask(&connection, &raw::surf("main", "/log/a", "log", Some(at))).await);
+        }
+        vec![(endpoint, connection, streams)]
+    });
+    assert!(grown <= GROWTH_BYTES, "the node has grown by {grown} bytes");
+}
+
+/// Twenty identities that ask for a thousand subscriptions each, half of them for what is not there, and stay.
+#[test]
+fn twenty_hogs_cost_a_node_little_and_keep_no_follower_out() {
+    let grown = grown_by(async |node| {
+        let mut hogs = JoinSet::new();
+        for hog in 0..20 {
+            let node = node.clone();
+            hogs.spawn(async move {
+                let (endpoint, connection) = greeted(raw::endpoint().await, &node).await;
+                let path = |n| if hog % 2 == 0 { "/log/small".to_owned() } else { format!("/log/none-{hog}-{n}") };
+                let held = raw::take_all_places(&connection, |n| raw::surf("main", &path(n), "log", None)).await;
+                (endpoint, connection, held)
+            });
+        }
+        hogs.join_all().await
+    });
+    assert!(grown <= GROWTH_BYTES, "the node has grown by {grown} bytes");
 }
 
 #[test]

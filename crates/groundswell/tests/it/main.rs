@@ -15,6 +15,7 @@ mod endings;
 mod follow;
 mod giving;
 mod golden_data;
+mod hogs;
 mod hostile_peer;
 mod iroh_traps;
 mod json_patch;

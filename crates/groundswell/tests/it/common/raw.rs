@@ -16,8 +16,17 @@ pub const ALPN: &[u8] = b"groundswell/surf";
 
 /// An endpoint on loopback, for our protocol.
 pub async fn endpoint() -> Endpoint {
+    endpoint_that_takes(None).await
+}
+
+/// The same, which takes so many bytes on a stream before it reads.
+pub async fn endpoint_that_takes(stream_bytes: Option<u32>) -> Endpoint {
     // As many streams as a node takes.
-    let transport = QuicTransportConfig::builder().max_concurrent_bidi_streams(2_016u32.into()).build();
+    let mut transport = QuicTransportConfig::builder().max_concurrent_bidi_streams(2_016u32.into());
+    if let Some(bytes) = stream_bytes {
+        transport = transport.stream_receive_window(bytes.into());
+    }
+    let transport = transport.build();
     let builder = Endpoint::builder(presets::Minimal).alpns(vec![ALPN.to_vec()]).clear_ip_transports();
     let builder = builder.transport_config(transport);
     builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
@@ -105,6 +114,29 @@ pub async fn read_message(recv: &mut RecvStream) -> Option<String> {
     let (message, rest) = postcard::take_from_bytes::<Message<'_>>(&body).unwrap();
     assert!(rest.is_empty());
     Some(format!("{message:?}"))
+}
+
+/// Where the rock stands that comes as the first message of a subscription.
+pub async fn first_rock(connection: &Connection, path: &str, lake: &str) -> Cursor {
+    let (_send, mut recv) = ask(connection, &surf("main", path, lake, None)).await;
+    let body = read_frame(&mut recv).await.unwrap();
+    match postcard::from_bytes::<Message<'_>>(&body).unwrap() {
+        Message::Rock { at, .. } => at,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks again and again, up to a thousand times, and keeps what is not refused; until there is no place any more.
+pub async fn take_all_places(connection: &Connection, surf: impl Fn(usize) -> Surf) -> Vec<(SendStream, RecvStream)> {
+    let (mut held, mut refused) = (Vec::new(), 0);
+    while held.len() < 1_000 && refused < 20 {
+        let Some((send, mut recv)) = try_ask(connection, &surf(held.len())).await else { break };
+        match read_message(&mut recv).await {
+            Some(answer) if !answer.starts_with("Refused") => held.push((send, recv)),
+            _ => refused += 1,
+        }
+    }
+    held
 }
 
 /// Reads the request of a subscriber.
