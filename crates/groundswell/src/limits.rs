@@ -22,9 +22,9 @@ pub const MAX_SUBSCRIPTIONS_OF_PEER: u32 = 1_000;
 pub const MAX_PARKED_OF_PEER: u32 = 1_000;
 
 /// How many bytes this node holds at most for a remote subscription that has nothing to do, beyond its QUIC stream
-/// (1 KiB): a peer's two thousand then cost no more than two of its waves. Nothing enforces it but the size of what is held,
-/// which a test measures.
-pub const IDLE_SUBSCRIPTION_BYTES: usize = 1_024;
+/// (1,120): a peer's two thousand then cost little more than two of its waves. Nothing enforces it but the size of what is
+/// held, which a test measures.
+pub const IDLE_SUBSCRIPTION_BYTES: usize = 1_120;
 
 /// The most connections that one peer may have with this node at once. One is enough; the
 /// rest is room for both sides dialling at once, and for connections that are already dead.
