@@ -379,8 +379,16 @@ impl Driver {
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
+            if self.unknown.is_none() {
+                self.store.sweep();
+            }
             let first = match self.unknown {
                 _ if !self.ready.is_empty() => self.ready.pop_front(),
+                None if self.store.has_orphans() => match commands.try_recv() {
+                    Ok(first) => Some(first),
+                    Err(mpsc::error::TryRecvError::Empty) => continue,
+                    Err(mpsc::error::TryRecvError::Disconnected) => None,
+                },
                 None => commands.recv().await,
                 Some(_) => match tokio::time::timeout(REPEAT_UNKNOWN_AFTER, commands.recv()).await {
                     Ok(first) => first,

@@ -69,6 +69,10 @@ pub const MAX_FOLLOWERS: usize = 2_048;
 /// its paths.
 pub const MAX_KNOWN: usize = 65_536;
 
+/// How many chunks of a rock one transaction writes ahead or removes (16, which is 1 MiB): what else is to be written
+/// waits for one such transaction at most, a few milliseconds.
+pub const BODY_SLICE_CHUNKS: u32 = 16;
+
 /// How many handshakes are under way at once with addresses that are not known. Beyond it the oldest of them is given up: a handshake
 /// that is meant takes two round trips, so that it is over long before 32 newer ones have come.
 pub const MAX_HALF_OPEN: usize = 32;

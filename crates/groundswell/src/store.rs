@@ -1,6 +1,7 @@
 //! Storage: one redb file a node. docs/storage.md tells its tables and the life of a row.
 
 mod backing;
+mod bodies;
 #[cfg(test)]
 mod failing;
 mod marks;
@@ -8,9 +9,11 @@ pub(crate) mod rows;
 mod tables;
 
 pub(crate) use backing::{Backing, History};
+pub(crate) use bodies::Ahead;
 pub(crate) use rows::{Fail, TideKey, TideRow};
 pub(crate) use tables::{META_FOLLOWERS, META_PORT, META_PRIVATE};
 
+use bodies::{Bodies, Left};
 use marks::RunMarks;
 
 use std::{
@@ -30,13 +33,11 @@ use bytes::Bytes;
 use groundswell_core::{
     Access, Aeon, Digest, Epoch, LakeId, Name, Path as PublishedPath, Tombstone,
     encoding::{decode, encode},
-    limits::ROCK_CHUNK_BYTES,
     tide::{Changes, RockInfo},
 };
 use iroh::EndpointAddr;
 use redb::{
-    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
-    backends::FileBackend,
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction, backends::FileBackend,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -52,11 +53,12 @@ use crate::{
 };
 
 /// The format of the tables. A newer one is refused, an older one would be converted here.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// Older formats lack tables. They are read, and raised: a program that does not know who may read a path must not
-/// serve it (1), and one that does not know which ids were used must not take any (2).
-const OLDER_FORMATS: [u32; 2] = [1, 2];
+/// serve it (1), one that does not know which ids were used must not take any (2), and one that does not know where the
+/// chunks of a rock are must not look for them (3).
+const OLDER_FORMATS: [u32; 3] = [1, 2, 3];
 
 /// The storage's file in the data directory.
 pub(crate) const STORAGE_FILE: &str = "node.redb";
@@ -66,8 +68,8 @@ pub(crate) enum Write<'a> {
     /// A tide's own row.
     Tide { id: u64, row: &'a TideRow },
     /// What a tide's changes put and drop. `rocks` holds the encodings of the rocks that the
-    /// changes name, and perhaps of more.
-    Changes { id: u64, changes: &'a Changes, rocks: &'a [(Aeon, Bytes)] },
+    /// changes name, and perhaps of more; those in `ahead` are stored already.
+    Changes { id: u64, changes: &'a Changes, rocks: &'a [(Aeon, Bytes)], ahead: &'a [Ahead] },
     /// A tide goes, with everything it has.
     Drop { id: u64 },
     /// A tide gets the history of another.
@@ -111,6 +113,9 @@ pub(crate) struct Store {
     closed: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
+    /// Held from the number of a transaction until its outcome is known.
+    writing: Mutex<()>,
+    bodies: Bodies,
     metrics: Arc<Metrics>,
     /// Held for as long as the file is open, and let go of after it.
     data_dir: Mutex<Option<DataDir>>,
@@ -169,6 +174,8 @@ impl Store {
             closed: AtomicBool::new(false),
             // Begun at random, so that no number of an earlier run is met again.
             last_write: AtomicU64::new(rand::random()),
+            writing: Mutex::default(),
+            bodies: Bodies::default(),
             metrics,
             data_dir: Mutex::new(Some(data_dir)),
         };
@@ -190,6 +197,7 @@ impl Store {
         let next = marks.next(mark, &path);
         next.write(dir)?;
         store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unwritten)?;
+        store.find_bodies().map_err(unusable)?;
         Ok(store)
     }
 
@@ -234,11 +242,27 @@ impl Store {
     }
 
     fn write_numbered(&self, writes: &[Write<'_>]) -> Result<(), WriteError> {
+        let mut left = Left::default();
+        let ahead = || writes.iter().flat_map(|one| if let Write::Changes { ahead, .. } = one { *ahead } else { &[] });
+        ahead().for_each(Ahead::keep);
+        let result =
+            self.one_at_a_time(|txn| writes.iter().try_for_each(|one| apply(txn, one, &self.bodies, &mut left)));
+        match &result {
+            Ok(()) => self.bodies.leave(left),
+            Err(WriteError::Unknown(_)) => {}
+            Err(_) => ahead().for_each(Ahead::let_go),
+        }
+        result
+    }
+
+    /// Does one transaction and finds out what came of it, whoever else writes at that time.
+    fn one_at_a_time(&self, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<(), WriteError> {
+        let _alone = lock(&self.writing);
         let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
-        let numbered = Write::Meta { key: tables::META_WRITE, value: &number };
         let committing = AtomicBool::new(false);
         let result = self.transaction(|txn| {
-            writes.iter().chain([&numbered]).try_for_each(|one| apply(txn, one))?;
+            work(txn)?;
+            txn.open_table(tables::META).map_err(failed)?.insert(tables::META_WRITE, &number[..]).map_err(failed)?;
             committing.store(true, Ordering::SeqCst);
             Ok(())
         });
@@ -389,7 +413,7 @@ impl Store {
             let mut rocks = BTreeMap::new();
             for row in table.range(tables::of_tide(id)).map_err(failed)? {
                 let (key, info) = row.map_err(failed)?;
-                rocks.insert(Aeon(key.value().1), decode(info.value()).map_err(StorageError::new)?);
+                rocks.insert(Aeon(key.value().1), bodies::rock_row(info.value())?.0);
             }
             let table = txn.open_table(tables::WAVES).map_err(failed)?;
             let mut waves = table.range(tables::of_tide(id)).map_err(failed)?;
@@ -422,8 +446,11 @@ impl Store {
     /// One chunk of a rock, or `None` where that rock is gone.
     pub(crate) fn chunk(&self, id: u64, aeon: Aeon, index: u32) -> Result<Option<Bytes>> {
         self.reading(|txn| {
+            let rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
+            let Some(rock) = rocks.get((id, aeon.0)).map_err(failed)? else { return Ok(None) };
+            let (place, aeon) = bodies::place((id, aeon.0), bodies::rock_row(rock.value())?.1);
             let table = txn.open_table(tables::CHUNKS).map_err(failed)?;
-            let row = table.get((id, aeon.0, index)).map_err(failed)?;
+            let row = table.get((place, aeon, index)).map_err(failed)?;
             Ok(row.map(|chunk| Bytes::copy_from_slice(chunk.value())))
         })
     }
@@ -486,19 +513,19 @@ fn backend(path: &Path, file: File) -> Result<failing::FailingBackend, redb::Err
     Ok(failing::FailingBackend::new(path, FileBackend::new(file)?))
 }
 
-fn apply(txn: &WriteTransaction, one: &Write<'_>) -> Result<()> {
+fn apply(txn: &WriteTransaction, one: &Write<'_>, bodies: &Bodies, left: &mut Left) -> Result<()> {
     let encoded = |error: groundswell_core::encoding::EncodeError| StorageError::new(error);
     match one {
         Write::Tide { id, row } => {
             let row = encode(row).map_err(encoded)?;
             txn.open_table(tables::TIDES).map_err(failed)?.insert(id, &row[..]).map_err(failed)?;
         }
-        Write::Changes { id, changes, rocks } => apply_changes(txn, *id, changes, rocks)?,
+        Write::Changes { id, changes, rocks, ahead } => apply_changes(txn, *id, changes, (rocks, ahead), bodies, left)?,
         Write::Drop { id } => {
             txn.open_table(tables::TIDES).map_err(failed)?.remove(id).map_err(failed)?;
-            drop_history(txn, *id)?;
+            drop_history(txn, *id, left)?;
         }
-        Write::Import { id, from } => import(txn, *id, from)?,
+        Write::Import { id, from } => import(txn, *id, from, bodies, left)?,
         Write::Want { agent, source, lake } => put(txn, tables::WANTED, &(agent, source), lake)?,
         Write::Unwant { agent, source } => {
             remove(txn, tables::WANTED, &(agent, source))?;
@@ -540,9 +567,16 @@ fn remove(txn: &WriteTransaction, table: EncodedTable<'_>, key: &impl Serialize)
     Ok(())
 }
 
-fn apply_changes(txn: &WriteTransaction, id: u64, changes: &Changes, bodies: &[(Aeon, Bytes)]) -> Result<()> {
+fn apply_changes(
+    txn: &WriteTransaction,
+    id: u64,
+    changes: &Changes,
+    (rocks, ahead): (&[(Aeon, Bytes)], &[Ahead]),
+    bodies: &Bodies,
+    left: &mut Left,
+) -> Result<()> {
     if changes.reset().is_some() {
-        drop_history(txn, id)?;
+        drop_history(txn, id, left)?;
     }
     let mut waves = txn.open_table(tables::WAVES).map_err(failed)?;
     for (aeon, wave) in changes.waves() {
@@ -552,44 +586,29 @@ fn apply_changes(txn: &WriteTransaction, id: u64, changes: &Changes, bodies: &[(
     if !dropped.is_empty() {
         waves.retain_in((id, dropped.start.0)..(id, dropped.end.0), |_, _| false).map_err(failed)?;
     }
-    if changes.rocks().is_empty() && changes.dropped_rocks().is_empty() {
-        return Ok(());
-    }
-    let mut rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
-    let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    let mut stored = bodies::Rocks::open(txn, left)?;
     for (aeon, info) in changes.rocks() {
-        let Some((_, body)) = bodies.iter().find(|(at, _)| at == aeon) else {
-            return Err(StorageError::new("a rock without its bytes was to be stored"));
+        let body = match ahead.iter().find(|ahead| ahead.aeon == *aeon) {
+            Some(ahead) => ahead.body,
+            None => {
+                let Some((_, rock)) = rocks.iter().find(|(at, _)| at == aeon) else {
+                    return Err(StorageError::new("a rock without its bytes was to be stored"));
+                };
+                stored.insert_body(bodies, rock)?
+            }
         };
-        insert_rock(&mut rocks, &mut chunks, (id, *aeon), info, body)?;
+        stored.insert((id, aeon.0), info, body)?;
     }
     for aeon in changes.dropped_rocks() {
-        rocks.remove((id, aeon.0)).map_err(failed)?;
-        chunks.retain_in((id, aeon.0, 0)..=(id, aeon.0, u32::MAX), |_, _| false).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn insert_rock(
-    rocks: &mut Table<'_, (u64, u64), &[u8]>,
-    chunks: &mut Table<'_, (u64, u64, u32), &[u8]>,
-    (id, aeon): (u64, Aeon),
-    info: &RockInfo,
-    body: &[u8],
-) -> Result<()> {
-    let row = encode(info).map_err(StorageError::new)?;
-    rocks.insert((id, aeon.0), &row[..]).map_err(failed)?;
-    for (index, chunk) in (0u32..).zip(body.chunks(ROCK_CHUNK_BYTES)) {
-        chunks.insert((id, aeon.0, index), chunk).map_err(failed)?;
+        stored.remove((id, aeon.0))?;
     }
     Ok(())
 }
 
 /// Copies a history, row by row: it may be larger than memory.
-fn import(txn: &WriteTransaction, id: u64, from: &History) -> Result<()> {
+fn import(txn: &WriteTransaction, id: u64, from: &History, bodies: &Bodies, left: &mut Left) -> Result<()> {
     let mut waves = txn.open_table(tables::WAVES).map_err(failed)?;
-    let mut rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
-    let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    let mut stored = bodies::Rocks::open(txn, left)?;
     let from = match from {
         History::Disk { id } => *id,
         History::Memory(history) => {
@@ -598,7 +617,8 @@ fn import(txn: &WriteTransaction, id: u64, from: &History) -> Result<()> {
             }
             for (aeon, rock) in history.rocks() {
                 let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(rock) };
-                insert_rock(&mut rocks, &mut chunks, (id, aeon), &info, rock)?;
+                let body = stored.insert_body(bodies, rock)?;
+                stored.insert((id, aeon.0), &info, body)?;
             }
             return Ok(());
         }
@@ -611,28 +631,13 @@ fn import(txn: &WriteTransaction, id: u64, from: &History) -> Result<()> {
         waves.insert((id, aeon), &wave[..]).map_err(failed)?;
         next = aeon + 1;
     }
-    let mut next = 0;
-    loop {
-        let row = rocks.range((from, next)..=(from, u64::MAX)).map_err(failed)?.next().transpose().map_err(failed)?;
-        let Some((aeon, info)) = row.map(|(key, info)| (key.value().1, info.value().to_vec())) else { break };
-        rocks.insert((id, aeon), &info[..]).map_err(failed)?;
-        next = aeon + 1;
-        for index in 0u32.. {
-            let chunk = chunks.get((from, aeon, index)).map_err(failed)?.map(|chunk| chunk.value().to_vec());
-            let Some(chunk) = chunk else { break };
-            chunks.insert((id, aeon, index), &chunk[..]).map_err(failed)?;
-        }
-    }
-    Ok(())
+    stored.copy(bodies, from, id)
 }
 
-fn drop_history(txn: &WriteTransaction, id: u64) -> Result<()> {
-    let nothing = |_, _: &[u8]| false;
-    txn.open_table(tables::WAVES).map_err(failed)?.retain_in(tables::of_tide(id), nothing).map_err(failed)?;
-    txn.open_table(tables::ROCKS).map_err(failed)?.retain_in(tables::of_tide(id), nothing).map_err(failed)?;
-    let chunks = (id, 0, 0)..=(id, u64::MAX, u32::MAX);
-    txn.open_table(tables::CHUNKS).map_err(failed)?.retain_in(chunks, |_, _| false).map_err(failed)?;
-    Ok(())
+fn drop_history(txn: &WriteTransaction, id: u64, left: &mut Left) -> Result<()> {
+    let mut waves = txn.open_table(tables::WAVES).map_err(failed)?;
+    waves.retain_in(tables::of_tide(id), |_, _| false).map_err(failed)?;
+    bodies::Rocks::open(txn, left)?.remove_all(id)
 }
 
 #[cfg(test)]

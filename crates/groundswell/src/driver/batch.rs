@@ -296,7 +296,12 @@ impl Driver {
                 writes.push(Write::Tide { id, row: &entry.row });
             }
             if !staged.changes.is_empty() {
-                writes.push(Write::Changes { id, changes: &staged.changes, rocks: &staged.rocks });
+                writes.push(Write::Changes {
+                    id,
+                    changes: &staged.changes,
+                    rocks: &staged.rocks,
+                    ahead: &staged.ahead,
+                });
             }
         }
         let forgotten: Vec<(&Name, WriteId)> = batch
@@ -415,7 +420,7 @@ pub(super) async fn stage<'a>(
                 entry.broken = false;
             }
             let staged = match entry.cell.with_tide(Tide::stage) {
-                Some(changes) => Staged { begun: None, kept: true, changes, rocks: Vec::new() },
+                Some(changes) => Staged { begun: None, kept: true, changes, rocks: Vec::new(), ahead: Vec::new() },
                 None => begin(entry, metrics).inspect_err(|_| entry.fold.close(None))?,
             };
             Ok(slot.insert(staged))
@@ -431,7 +436,8 @@ pub(super) fn begin(entry: &mut Entry, metrics: &Metrics) -> Result<Staged, Stor
     let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
     let at = Cursor { epoch: entry.row.epoch, aeon: entry.begins_at };
     let tide = Tide::begin(at, entry.row.rule, info);
-    let mut staged = Staged { changes: tide.stage(), begun: Some(tide), kept: false, rocks: Vec::new() };
+    let mut staged =
+        Staged { changes: tide.stage(), begun: Some(tide), kept: false, rocks: Vec::new(), ahead: Vec::new() };
     begin_anew(&mut staged, at, rock);
     Ok(staged)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use groundswell_core::{
     Aeon, Digest,
-    limits::MAX_ROCK_BYTES,
+    limits::{MAX_ROCK_BYTES, ROCK_CHUNK_BYTES},
     tide::{Changes, RockInfo, Tide},
 };
 
@@ -13,9 +13,9 @@ use crate::{
     cell::TideCell,
     error::StorageError,
     fold::{Fold, WashError},
-    limits::MAX_BATCH_BYTES,
+    limits::{BODY_SLICE_CHUNKS, MAX_BATCH_BYTES},
     metrics::Metrics,
-    store::{Backing, TideRow},
+    store::{Ahead, Backing, TideRow},
     washers::Pace,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Staged {
     pub(crate) kept: bool,
     pub(crate) changes: Changes,
     pub(crate) rocks: Vec<(Aeon, Bytes)>,
+    /// The bodies of those that are stored already.
+    pub(crate) ahead: Vec<Ahead>,
 }
 
 impl Staged {
@@ -93,6 +95,18 @@ impl Entry {
     /// A tide as it is loaded, or is to begin.
     pub(crate) fn new(cell: Arc<TideCell>, fold: Box<dyn Fold>, row: TideRow, backing: Backing) -> Self {
         Self { cell, fold, row, backing, epoch_renewed: false, broken: false, begins_at: Aeon::ZERO, pace: Pace::Quick }
+    }
+
+    /// Stores the bodies of large rocks of a replica, before the driver makes the changes durable that they belong to.
+    pub(crate) fn store_ahead(&self, staged: &mut Staged) -> Result<(), StorageError> {
+        let Backing::Disk { store, .. } = &self.backing else { return Ok(()) };
+        for (aeon, rock) in &staged.rocks {
+            let is_kept = staged.changes.rocks().iter().any(|(at, _)| at == aeon);
+            if is_kept && rock.len() > BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES {
+                staged.ahead.push(store.write_ahead(*aeon, rock)?);
+            }
+        }
+        Ok(())
     }
 
     /// Encodes the rock as it is now.

@@ -280,7 +280,7 @@ impl Upgraded {
     /// What is to be written for it.
     pub(super) fn writes(&self) -> [Write<'_>; 2] {
         let (id, row) = (self.id, &self.row);
-        [Write::Tide { id, row }, Write::Changes { id, changes: &self.changes, rocks: &self.rocks }]
+        [Write::Tide { id, row }, Write::Changes { id, changes: &self.changes, rocks: &self.rocks, ahead: &[] }]
     }
 }
 

@@ -94,7 +94,13 @@ impl Entry {
         // What came before the one that failed stands, on a rock that nothing else has touched.
         let again = applied.failed.as_ref().filter(|_| staged.kept).map(|_| self.restage(&staged));
         match again.transpose() {
-            Ok(_) if staged.kept => applied.staged = Some(staged),
+            Ok(_) if staged.kept => match self.store_ahead(&mut staged) {
+                Ok(()) => applied.staged = Some(staged),
+                Err(error) => {
+                    self.give_up();
+                    applied = Applied { failed: Some(error.into()), ..Applied::default() };
+                }
+            },
             Ok(_) => self.give_up(),
             Err(error) => {
                 tracing::warn!(path = %self.row.key, %error, "what was washed before cannot be washed again");
@@ -107,7 +113,7 @@ impl Entry {
 
     fn stage_replica(&mut self, metrics: &Metrics) -> Result<Staged, StorageError> {
         match self.cell.with_tide(Tide::stage) {
-            Some(changes) => Ok(Staged { begun: None, kept: false, changes, rocks: Vec::new() }),
+            Some(changes) => Ok(Staged { begun: None, kept: false, changes, rocks: Vec::new(), ahead: Vec::new() }),
             None => {
                 let mut staged = begin(self, metrics)?;
                 staged.begun = staged.begun.map(|tide| tide.bounded(MAX_REPLICA_HISTORY_BYTES, []));
@@ -191,7 +197,7 @@ impl Entry {
     pub(super) fn change(&mut self, change: &Change, metrics: &Metrics) -> Result<Staged, ManageError> {
         let no_state = || ManageError::NoState(self.row.key.path().clone());
         let changes = self.cell.with_tide(Tide::stage).ok_or_else(no_state)?;
-        let mut staged = Staged { begun: None, kept: true, changes, rocks: Vec::new() };
+        let mut staged = Staged { begun: None, kept: true, changes, rocks: Vec::new(), ahead: Vec::new() };
         let wants_rock = match change {
             Change::Rule(rule) => {
                 staged.changes.set_rule(*rule);
@@ -207,6 +213,7 @@ impl Entry {
             let no_rock = |reason: RockRefused| ManageError::NoRock { path, reason: reason.to_string() };
             let (info, rock) = self.encode_rock(metrics).map_err(no_rock)?;
             staged.push_rock(info, rock);
+            self.store_ahead(&mut staged)?;
         }
         Ok(staged)
     }

@@ -10,9 +10,9 @@ pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(super) const TIDES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tides");
 /// (tide id, aeon) -> the encoded wave that leads to that aeon.
 pub(super) const WAVES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("waves");
-/// (tide id, aeon) -> size and digest of the rock at that aeon.
+/// (tide id, aeon) -> size and digest of the rock at that aeon, and the number of its body.
 pub(super) const ROCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("rocks");
-/// (tide id, aeon, index) -> a chunk of that rock.
+/// (number of a body, 0, index) -> a chunk of that body: see [`super::bodies`]. Formats before 4: (tide id, aeon, index).
 pub(super) const CHUNKS: TableDefinition<'_, (u64, u64, u32), &[u8]> = TableDefinition::new("chunks");
 /// Encoded (agent, source) -> the encoded identity of the lake that it is followed as.
 pub(super) const WANTED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("wanted");

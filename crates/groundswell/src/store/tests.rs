@@ -50,7 +50,7 @@ fn write_waves(store: &Store, tide: &mut Tide, waves: &[Bytes]) -> Result<(), Wr
     for wave in waves {
         changes.push_wave(wave.clone());
     }
-    let written = store.write(&[Write::Changes { id: 1, changes: &changes, rocks: &[] }]);
+    let written = store.write(&[Write::Changes { id: 1, changes: &changes, rocks: &[], ahead: &[] }]);
     if written.is_ok() {
         tide.commit(changes);
     }
@@ -72,7 +72,7 @@ fn a_transaction_that_fails_at_any_step_is_not_there_or_can_be_written_again() {
             changes.begin_anew(tide.cursor(), info);
             let writes = [
                 Write::Tide { id: 1, row: &row },
-                Write::Changes { id: 1, changes: &changes, rocks: &[(Aeon(0), rock)] },
+                Write::Changes { id: 1, changes: &changes, rocks: &[(Aeon(0), rock)], ahead: &[] },
             ];
             store.write(&writes).unwrap();
             let wave = |n: u8| Bytes::from(vec![n; 3_000]);

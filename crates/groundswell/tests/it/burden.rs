@@ -423,3 +423,56 @@ async fn a_costly_patch_of_a_hostile_publisher_delays_no_give() {
     publishing.abort();
     node.shutdown().await.unwrap();
 }
+
+/// A publisher that sends one large rock after the other, each in an epoch of its own. They are stored, and replaced, in
+/// slices, so that a give of this node waits for no whole rock: as many bytes in one transaction take several times as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_rock_of_a_publisher_delays_no_give() {
+    const LINES: usize = 64;
+    const ROCKS: u8 = 3;
+    let dir = TempDir::new().unwrap();
+    let node = spawn_node(dir.path()).await;
+    let agent = node.agent("main").unwrap();
+    let own = agent.publications::<Log>("/own").await.unwrap();
+    let line = "x".repeat(1_000_000);
+    let at_once = Instant::now();
+    agent.publications::<Log>("/once").await.unwrap().give_all("/once", vec![line.clone(); LINES]).await.unwrap();
+    let at_once = at_once.elapsed();
+    let rock = encode(&vec![line; LINES]).unwrap();
+    let digest = Digest::of(&rock);
+    let mut frames = Vec::new();
+    for epoch in 1..=ROCKS {
+        let at = Cursor { epoch: Epoch([epoch; 16]), aeon: Aeon(1) };
+        frames.push(raw::message_frame(&Message::Rock { at, bytes: rock.len() as u64, digest }));
+        let chunks = rock.chunks(groundswell_core::limits::ROCK_CHUNK_BYTES);
+        frames.extend(chunks.map(|chunk| raw::message_frame(&Message::Chunk(chunk.into()))));
+        frames.push(raw::message_frame(&Message::CaughtUp(at.aeon)));
+    }
+    let (peer, publishing) = raw::publisher(move |_| frames.clone()).await;
+    node.add_peer(&raw::ticket(&peer)).await.unwrap();
+    let source = Source::new(peer.id(), "main", "/log").unwrap();
+    let inbox = agent.subscriptions::<Log>("/log").await.unwrap();
+    inbox.follow(source.clone()).await.unwrap();
+    let (mut longest, mut gives) = (Duration::ZERO, 0);
+    let begun = Instant::now();
+    let stored = || inbox.read().get(&source).and_then(|state| state.cursor).is_some_and(|at| at.epoch.0[0] == ROCKS);
+    while !stored() {
+        let begun = Instant::now();
+        own.give("/own", "mine".to_owned()).await.unwrap();
+        longest = longest.max(begun.elapsed());
+        gives += 1;
+    }
+    println!(
+        "{gives} gives in {:?} beside {ROCKS} rocks of {LINES} MB: the longest took {longest:?}; the same in one transaction {at_once:?}",
+        begun.elapsed()
+    );
+    assert!(longest < UNNOTICED.max(at_once / 4), "{longest:?} beside {at_once:?}");
+    assert_eq!(inbox.with_rock(&source, |rock, _| rock.len()).await.unwrap(), LINES);
+    publishing.abort();
+    node.shutdown().await.unwrap();
+    // What was stored is whole, and is read again.
+    let node = spawn_node(dir.path()).await;
+    let inbox = node.agent("main").unwrap().subscriptions::<Log>("/log").await.unwrap();
+    assert_eq!(inbox.with_rock(&source, |rock, _| rock.len()).await.unwrap(), LINES);
+    node.shutdown().await.unwrap();
+}

@@ -1,0 +1,425 @@
+//! The bodies of rocks: their chunks, apart from the row that says that there is such a rock.
+//!
+//! A rock may have hundreds of megabytes, and one transaction with all of it would keep whatever else is to be
+//! written waiting. So a body is written ahead, in slices with a transaction each, under a number that nothing refers to
+//! yet; the row of the rock comes with the transaction that it belongs to. A body that nothing refers to any more is
+//! removed in slices as well, now or by a later run.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use groundswell_core::{
+    Aeon,
+    encoding::{decode, encode},
+    limits::ROCK_CHUNK_BYTES,
+    tide::RockInfo,
+};
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::{Result, Store, failed, tables};
+use crate::{
+    error::{StorageError, WriteError},
+    limits::BODY_SLICE_CHUNKS,
+    sync::lock,
+};
+
+/// Set in the numbers of bodies, by which the chunks of earlier formats are told from them.
+const BODY: u64 = 1 << 63;
+
+/// The row of a rock; one of an earlier format names no body.
+pub(super) fn rock_row(row: &[u8]) -> Result<(RockInfo, Option<u64>)> {
+    let with_body = decode::<(RockInfo, u64)>(row).map(|(info, body)| (info, Some(body)));
+    with_body.or_else(|_| decode::<RockInfo>(row).map(|info| (info, None))).map_err(StorageError::new)
+}
+
+/// The first two parts of the keys of a rock's chunks.
+pub(super) fn place(rock: (u64, u64), body: Option<u64>) -> (u64, u64) {
+    body.map_or(rock, |body| (body, 0))
+}
+
+/// Which bodies there are.
+pub(super) struct Bodies {
+    next: AtomicU64,
+    /// Those that nothing refers to.
+    orphans: Mutex<VecDeque<u64>>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self { next: AtomicU64::new(BODY), orphans: Mutex::default() }
+    }
+}
+
+/// What a transaction leaves behind.
+#[derive(Default)]
+pub(super) struct Left {
+    removed: BTreeSet<u64>,
+    inserted: BTreeSet<u64>,
+}
+
+impl Bodies {
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A transaction is durable that left this.
+    pub(super) fn leave(&self, left: Left) {
+        lock(&self.orphans).extend(left.removed.difference(&left.inserted));
+    }
+}
+
+/// A body that was written before the row of its rock. It is removed again where nothing comes of that.
+pub(crate) struct Ahead {
+    pub(super) aeon: Aeon,
+    pub(super) body: u64,
+    store: Arc<Store>,
+    /// Whether a rock may refer to it.
+    kept: AtomicBool,
+}
+
+impl Ahead {
+    pub(super) fn keep(&self) {
+        self.kept.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn let_go(&self) {
+        self.kept.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::SeqCst) {
+            lock(&self.store.bodies.orphans).push_back(self.body);
+        }
+    }
+}
+
+impl Store {
+    /// Looks for the bodies of earlier runs, once.
+    pub(super) fn find_bodies(&self) -> Result<()> {
+        self.reading(|txn| {
+            let rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
+            let mut used = BTreeSet::new();
+            for row in rocks.iter().map_err(failed)? {
+                used.extend(rock_row(row.map_err(failed)?.1.value())?.1);
+            }
+            let chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+            let mut orphans = lock(&self.bodies.orphans);
+            let mut next = BODY;
+            // From the first chunk of one body to that of the next.
+            while let Some(row) = chunks.range((next, 0, 0)..).map_err(failed)?.next() {
+                let (body, ..) = row.map_err(failed)?.0.value();
+                if !used.contains(&body) {
+                    orphans.push_back(body);
+                }
+                next = body + 1;
+            }
+            self.bodies.next.store(next, Ordering::SeqCst);
+            Ok(())
+        })
+    }
+
+    /// Writes a rock's body, slice by slice, so that whoever has something else to write waits for one slice at most.
+    pub(crate) fn write_ahead(self: &Arc<Self>, aeon: Aeon, rock: &[u8]) -> Result<Ahead> {
+        let (body, store) = (self.bodies.number(), self.clone());
+        let ahead = Ahead { aeon, body, store, kept: AtomicBool::new(false) };
+        let mut first = 0;
+        for slice in rock.chunks(BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES) {
+            let written = self.one_at_a_time(|txn| insert_chunks(txn, body, first, slice));
+            written.map_err(|error| match error {
+                WriteError::Storage(error) => error,
+                // Nothing refers to it, so that it does not matter what is there.
+                error => StorageError::of_disk(error),
+            })?;
+            first += BODY_SLICE_CHUNKS;
+        }
+        Ok(ahead)
+    }
+
+    /// Whether there are bodies that nothing refers to.
+    pub(crate) fn has_orphans(&self) -> bool {
+        !lock(&self.bodies.orphans).is_empty()
+    }
+
+    /// Removes a slice of a body that nothing refers to, if there is one. What cannot be removed is left for a later run.
+    pub(crate) fn sweep(&self) {
+        let Some(body) = lock(&self.bodies.orphans).front().copied() else { return };
+        let mut removed = 0;
+        let swept = self.one_at_a_time(|txn| {
+            let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+            let found: Vec<u32> = {
+                let range = chunks.range((body, 0, 0)..=(body, 0, u32::MAX)).map_err(failed)?;
+                let indexes = range.take(BODY_SLICE_CHUNKS as usize).map(|row| Ok(row.map_err(failed)?.0.value().2));
+                indexes.collect::<Result<_>>()?
+            };
+            removed = found.len();
+            for index in found {
+                chunks.remove((body, 0, index)).map_err(failed)?;
+            }
+            Ok(())
+        });
+        if swept.is_err() || removed < BODY_SLICE_CHUNKS as usize {
+            lock(&self.bodies.orphans).retain(|orphan| *orphan != body);
+        }
+    }
+}
+
+fn insert_chunks(txn: &WriteTransaction, body: u64, first: u32, bytes: &[u8]) -> Result<()> {
+    let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    for (index, chunk) in (first..).zip(bytes.chunks(ROCK_CHUNK_BYTES)) {
+        chunks.insert((body, 0, index), chunk).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The rows and the bodies of rocks in one transaction.
+pub(super) struct Rocks<'a, 'txn> {
+    rows: Table<'txn, (u64, u64), &'static [u8]>,
+    chunks: Table<'txn, (u64, u64, u32), &'static [u8]>,
+    left: &'a mut Left,
+}
+
+impl<'a, 'txn> Rocks<'a, 'txn> {
+    pub(super) fn open(txn: &'txn WriteTransaction, left: &'a mut Left) -> Result<Self> {
+        let rows = txn.open_table(tables::ROCKS).map_err(failed)?;
+        let chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+        Ok(Self { rows, chunks, left })
+    }
+
+    /// Writes a body in this transaction.
+    pub(super) fn insert_body(&mut self, bodies: &Bodies, rock: &[u8]) -> Result<u64> {
+        let body = bodies.number();
+        for (index, chunk) in (0..).zip(rock.chunks(ROCK_CHUNK_BYTES)) {
+            self.chunks.insert((body, 0, index), chunk).map_err(failed)?;
+        }
+        Ok(body)
+    }
+
+    pub(super) fn insert(&mut self, rock: (u64, u64), info: &RockInfo, body: u64) -> Result<()> {
+        // A transaction that is repeated has been there already, perhaps with another body.
+        self.remove(rock)?;
+        let row = encode(&(info, body)).map_err(StorageError::new)?;
+        self.rows.insert(rock, &row[..]).map_err(failed)?;
+        self.left.inserted.insert(body);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, rock: (u64, u64)) -> Result<()> {
+        let Some(row) = self.rows.remove(rock).map_err(failed)?.map(|row| row.value().to_vec()) else { return Ok(()) };
+        match rock_row(&row)?.1 {
+            Some(body) => drop(self.left.removed.insert(body)),
+            None => {
+                let (id, aeon) = rock;
+                self.chunks.retain_in((id, aeon, 0)..=(id, aeon, u32::MAX), |_, _| false).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all rocks of a tide.
+    pub(super) fn remove_all(&mut self, id: u64) -> Result<()> {
+        while let Some(aeon) = self.next(id, 0)?.map(|(aeon, _)| aeon) {
+            self.remove((id, aeon))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a tide copies of all rocks of another.
+    pub(super) fn copy(&mut self, bodies: &Bodies, from: u64, to: u64) -> Result<()> {
+        let mut next = 0;
+        while let Some((aeon, row)) = self.next(from, next)? {
+            let (info, body) = rock_row(&row)?;
+            let (old, new) = (place((from, aeon), body), bodies.number());
+            // One row at a time: a table is not written while it is read.
+            for index in 0u32.. {
+                let chunk = self.chunks.get((old.0, old.1, index)).map_err(failed)?.map(|chunk| chunk.value().to_vec());
+                let Some(chunk) = chunk else { break };
+                self.chunks.insert((new, 0, index), &chunk[..]).map_err(failed)?;
+            }
+            self.insert((to, aeon), &info, new)?;
+            next = aeon + 1;
+        }
+        Ok(())
+    }
+
+    /// The first rock of a tide from this aeon on, and its row.
+    fn next(&self, id: u64, from: u64) -> Result<Option<(u64, Vec<u8>)>> {
+        let row = self.rows.range((id, from)..=(id, u64::MAX)).map_err(failed)?.next().transpose().map_err(failed)?;
+        Ok(row.map(|(key, row)| (key.value().1, row.value().to_vec())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use groundswell_core::{Cursor, Digest, Epoch, LakeId, Name, Rule, tide::Tide};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        identity::DataDir,
+        store::{TideKey, TideRow, Write},
+    };
+
+    fn open(dir: &TempDir) -> Arc<Store> {
+        Arc::new(Store::open(DataDir::open(dir.path()).unwrap(), Arc::default()).unwrap())
+    }
+
+    /// A rock of some slices and a bit, and a replica that begins with it.
+    fn replica(aeon: u64) -> (TideRow, Tide, Bytes) {
+        let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
+        let key = TideKey::Replica(crate::Source::new(peer, "main", "/a").unwrap());
+        let lake = LakeId { name: Name::new("log").unwrap(), version: 1 };
+        let row = TideRow { key, lake, epoch: Epoch([1; 16]), rule: Rule::default() };
+        let rock = Bytes::from(vec![aeon as u8; 2 * BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES + 1]);
+        let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
+        (row.clone(), Tide::begin(Cursor { epoch: row.epoch, aeon: Aeon(aeon) }, row.rule, info), rock)
+    }
+
+    /// Begins the replica anew with this rock.
+    fn begin(store: &Arc<Store>, aeon: u64, ahead: &[Ahead]) {
+        let (row, tide, rock) = replica(aeon);
+        let mut changes = tide.stage();
+        changes.begin_anew(tide.cursor(), tide.rocks().next().unwrap().1);
+        let rocks = [(Aeon(aeon), rock)];
+        let writes =
+            [Write::Tide { id: 1, row: &row }, Write::Changes { id: 1, changes: &changes, rocks: &rocks, ahead }];
+        store.write(&writes).unwrap();
+    }
+
+    /// How many chunks are stored.
+    fn chunks(store: &Store) -> u64 {
+        use redb::ReadableTableMetadata;
+        store.reading(|txn| txn.open_table(tables::CHUNKS).map_err(failed)?.len().map_err(failed)).unwrap()
+    }
+
+    fn whole(store: &Arc<Store>, aeon: u64) -> bool {
+        let (_, tide, rock) = replica(aeon);
+        let info = tide.rocks().next().unwrap().1;
+        let backing = crate::store::Backing::Disk { store: store.clone(), id: 1 };
+        store.tide(1).unwrap().rocks.contains_key(&Aeon(aeon))
+            && backing.rock(Aeon(aeon), info).unwrap().is_some_and(|stored| stored == rock)
+    }
+
+    fn sweep(store: &Store) {
+        while store.has_orphans() {
+            store.sweep();
+        }
+    }
+
+    const OF_ONE: u64 = 2 * BODY_SLICE_CHUNKS as u64 + 1;
+
+    #[test]
+    fn a_body_that_is_written_ahead_is_a_rocks_once_its_row_is_there_and_nothing_is_left_of_others() {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir);
+        let ahead = [store.write_ahead(Aeon(1), &replica(1).2).unwrap()];
+        assert!(store.tide(1).unwrap().rocks.is_empty(), "no rock yet");
+        begin(&store, 1, &ahead);
+        drop(ahead);
+        assert!(whole(&store, 1) && !store.has_orphans());
+        // Another takes its place, at the same aeon too; whatever is written twice stands.
+        for aeon in [2, 2, 1] {
+            let ahead = [store.write_ahead(Aeon(aeon), &replica(aeon).2).unwrap()];
+            begin(&store, aeon, &ahead);
+            begin(&store, aeon, &ahead);
+            assert!(whole(&store, aeon) && store.has_orphans());
+            assert_eq!(chunks(&store), 2 * OF_ONE, "the one before goes later");
+            sweep(&store);
+            assert!(whole(&store, aeon));
+            assert_eq!(chunks(&store), OF_ONE);
+        }
+        // In one transaction, as those of this node's own.
+        begin(&store, 3, &[]);
+        sweep(&store);
+        assert!(whole(&store, 3) && chunks(&store) == OF_ONE);
+        // Nothing comes of this one.
+        drop(store.write_ahead(Aeon(4), &replica(4).2).unwrap());
+        store.sweep();
+        assert_eq!(chunks(&store), 2 * OF_ONE - u64::from(BODY_SLICE_CHUNKS), "a slice at a time");
+        sweep(&store);
+        store.write(&[Write::Drop { id: 1 }]).unwrap();
+        sweep(&store);
+        assert_eq!(chunks(&store), 0);
+    }
+
+    /// A run that ends anywhere: the next one finds what nothing refers to, and uses no number again.
+    #[test]
+    fn what_a_crash_leaves_is_found_and_removed() {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir);
+        let ahead = store.write_ahead(Aeon(1), &replica(1).2).unwrap();
+        begin(&store, 1, std::slice::from_ref(&ahead));
+        let (used, lost) = (ahead.body, store.write_ahead(Aeon(2), &replica(2).2).unwrap());
+        let (last, lost_body) = (store.write_ahead(Aeon(2), &replica(2).2).unwrap(), lost.body);
+        assert!(used < lost_body && lost_body < last.body);
+        // As a crash: nobody sweeps.
+        let newest = last.body;
+        std::mem::forget((lost, last));
+        store.close();
+        let store = open(&dir);
+        assert_eq!(Vec::from_iter(lock(&store.bodies.orphans).iter().copied()), [lost_body, newest]);
+        assert!(whole(&store, 1));
+        assert!(store.write_ahead(Aeon(3), &[1]).unwrap().body > newest);
+        sweep(&store);
+        assert!(whole(&store, 1) && chunks(&store) == OF_ONE);
+    }
+
+    /// A slice that fails leaves nothing that is taken for a rock, and the next try is whole.
+    #[test]
+    fn a_body_that_cannot_be_written_is_no_rock() {
+        use crate::store::failing::{Fault, Plan};
+        for step in 0..6 {
+            let dir = TempDir::new().unwrap();
+            let store = open(&dir);
+            begin(&store, 1, &[]);
+            let plan = Plan::of(&dir.path().join(crate::store::STORAGE_FILE));
+            plan.fail_at(step, Fault::Once);
+            let written = store.write_ahead(Aeon(2), &replica(2).2);
+            plan.lift();
+            if written.is_err() {
+                assert!(whole(&store, 1));
+            }
+            drop(written);
+            let ahead = [store.write_ahead(Aeon(2), &replica(2).2).unwrap()];
+            begin(&store, 2, &ahead);
+            sweep(&store);
+            assert!(whole(&store, 2), "step {step}");
+            assert_eq!(chunks(&store), OF_ONE, "step {step}");
+        }
+    }
+
+    /// The rows of formats 1 to 3: chunks are at the tide's id and the rock's aeon.
+    #[test]
+    fn rocks_of_earlier_formats_are_read_and_replaced() {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir);
+        let (row, tide, rock) = replica(1);
+        store.write(&[Write::Tide { id: 1, row: &row }]).unwrap();
+        let info = tide.rocks().next().unwrap().1;
+        let old = |txn: &WriteTransaction| {
+            let row = encode(&info).unwrap();
+            txn.open_table(tables::ROCKS).map_err(failed)?.insert((1, 1), &row[..]).map_err(failed)?;
+            let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+            for (index, chunk) in (0..).zip(rock.chunks(ROCK_CHUNK_BYTES)) {
+                chunks.insert((1, 1, index), chunk).map_err(failed)?;
+            }
+            let mut meta = txn.open_table(tables::META).map_err(failed)?;
+            meta.insert(tables::META_FORMAT, &3u32.to_le_bytes()[..]).map_err(failed)?;
+            Ok(())
+        };
+        store.transaction(old).unwrap();
+        store.close();
+        let store = open(&dir);
+        assert!(whole(&store, 1) && !store.has_orphans());
+        begin(&store, 2, &[]);
+        assert!(whole(&store, 2) && chunks(&store) == OF_ONE, "the old chunks went with the old row");
+        assert_eq!(store.meta(tables::META_FORMAT).unwrap().unwrap(), crate::store::FORMAT.to_le_bytes());
+    }
+}
