@@ -79,6 +79,7 @@ pub(super) struct SeenMetrics {
     connections_refused: u64,
     #[serde(default)]
     strangers_evicted: u64,
+    #[serde(default)]
     followers_evicted: u64,
     pub(super) replicas_now: u64,
     pub(super) commit_failures: u64,

@@ -533,6 +533,8 @@ mod tests {
         fn withdraw(&self) {}
     }
 
+    type Wait = fn(Arc<BuiltinLakes>, Source) -> future::BoxFuture<'static, ()>;
+
     /// However long a replica takes, whoever waits for it holds up nobody who gives, reads or follows something else.
     #[tokio::test(flavor = "multi_thread")]
     async fn who_waits_for_a_replica_holds_up_nobody_else() {
@@ -545,7 +547,7 @@ mod tests {
         let asked = Arc::new(Semaphore::new(0));
         let handle = Arc::new(Slow { source: slow.clone(), asked: asked.clone() });
         lakes.tables.lock().await.followed.insert(slow.path.clone(), Declared { lake: Log::NAME, handle });
-        let waiting: [fn(Arc<BuiltinLakes>, Source) -> future::BoxFuture<'static, ()>; 4] = [
+        let waiting: [Wait; 4] = [
             |lakes, slow| async move { drop(lakes.follow(&slow, None).await) }.boxed(),
             |lakes, slow| {
                 async move { drop(lakes.surf(&slow, None, Surf { begin: Begin::Newest, rocks: Rocks::Never }).await) }

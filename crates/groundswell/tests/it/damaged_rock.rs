@@ -4,8 +4,10 @@ use std::path::Path;
 
 use crate::common::{Pair, spawn_node, until_caught_up};
 use groundswell::{Aeon, DeclareError, Freshness, Source, SurfError, lakes::Log};
+use groundswell_core::{encoding::decode, tide::RockInfo};
 use redb::ReadableTable as _;
 
+const ROCKS: redb::TableDefinition<'_, (u64, u64), &[u8]> = redb::TableDefinition::new("rocks");
 const CHUNKS: redb::TableDefinition<'_, (u64, u64, u32), &[u8]> = redb::TableDefinition::new("chunks");
 
 /// Flips a bit of each stored rock of the first tide, which is that of `/log/a`.
@@ -13,10 +15,14 @@ fn flip(dir: &Path) {
     let database = redb::Database::open(dir.join("node.redb")).unwrap();
     let txn = database.begin_write().unwrap();
     {
+        let rocks = txn.open_table(ROCKS).unwrap();
         let mut chunks = txn.open_table(CHUNKS).unwrap();
-        let rows = chunks.range((1, 0, 0)..(2, 0, 0)).unwrap();
-        let rows: Vec<_> =
-            rows.map(|row| row.map(|(key, chunk)| (key.value(), chunk.value().to_vec())).unwrap()).collect();
+        let mut rows = Vec::new();
+        for rock in rocks.range((1, 0)..(2, 0)).unwrap() {
+            let (_, body): (RockInfo, u64) = decode(rock.unwrap().1.value()).unwrap();
+            let chunks = chunks.range((body, 0, 0)..=(body, 0, u32::MAX)).unwrap();
+            rows.extend(chunks.map(|row| row.map(|(key, chunk)| (key.value(), chunk.value().to_vec())).unwrap()));
+        }
         assert!(!rows.is_empty(), "there is a rock to damage");
         for (key, mut chunk) in rows {
             *chunk.last_mut().unwrap() ^= 1;

@@ -90,12 +90,14 @@ async fn pins<'a>(
 ) -> [ClaimPin; 2] {
     let ticket = raw::ticket(between);
     machine.open_claims(OPEN);
-    let (claim, _lines) = tokio::join!(manager.begin_claim(&ticket), trick(between, machine));
+    let (claim, (_to_manager, to_machine)) = tokio::join!(manager.begin_claim(&ticket), trick(between, machine));
     let claim = claim.unwrap();
     let (pin, answer) = within("the request", machine.await_next_incoming_claim_request()).await.unwrap();
     let pins = [pin, claim.pin];
     answer.send(false).unwrap();
     assert!(within("the manager's end", claim.answer(false)).await.is_err());
+    // Until then the machine tells this peer that it is busy.
+    within("the machine's end", to_machine.connection.closed()).await;
     assert_eq!(machine.get_machine_state(), MachineState::Unclaimed);
     assert_eq!(manager.list_machine_ids(), []);
     pins
