@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// One that does not answer gives its place up, and goes on.
+    /// A dial without an answer gives its place up after [`DIAL_TURN`], and continues without it.
     #[tokio::test]
     async fn a_dial_that_takes_long_keeps_no_place() {
         let dials = Dials { recent: Semaphore::new(1), absent: Semaphore::new(1) };

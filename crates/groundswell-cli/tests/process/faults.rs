@@ -158,7 +158,7 @@ fn a_full_disk_fails_the_give_and_nothing_that_was_acknowledged() {
     assert!(error.contains("space"), "says what to look at: {error}");
     let acknowledged = given.objects().last().and_then(|ack| ack["aeon"].as_u64()).expect("some fit");
     assert!((1..200).contains(&acknowledged), "{acknowledged}");
-    // Who reads only the error does not count twice what is given.
+    // The error alone tells the caller what to leave out of the next try.
     let given = match acknowledged {
         1 => "the first wave is given: do not give it again".to_owned(),
         more => format!("the first {more} waves are given: do not give them again"),

@@ -440,7 +440,7 @@ fn after_a_no_the_next_claim_is_waited_for_and_each_answer_is_to_its_own() {
     assert!(over["claim"] == 1 && over["no_pair"].as_str().unwrap().contains("declined here"), "{over}");
     failed(&mut claiming.child);
     assert_eq!(machine.status()["claims"]["attempts_left"], 19, "it is not opened again, so that attempts count");
-    // One that the stranger ends itself, and that was not answered.
+    // The stranger ends its claim before anybody has answered it.
     let mut leaving = Talk::begin(&stranger, &json!({"request": "claim", "ticket": machine.ticket}));
     leaving.next();
     assert_eq!(waiting.next()["claim"], 2);
