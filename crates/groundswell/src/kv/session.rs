@@ -252,18 +252,17 @@ async fn run(
         return End::Lost;
     }
     document.meet(hello.boot);
-    let active =
-        Arc::new(Active { connection: connection.clone(), boot: hello.boot, dialled_by, since: Instant::now() });
+    let active = Active { connection: connection.clone(), boot: hello.boot, dialled_by, since: Instant::now() };
     let takes = oversized::taken(&hello.extension);
     // First, so that what the hello says is held is not taken for more than it is.
     if let Err(end) = oversized::find(kv, document, identity, takes).await {
         KvCloseCode::Later.close(connection);
         return end;
     }
-    if !admit(document, &active, identity.number, hello.held.of(document.ours)) {
+    let Some(mut place) = Place::take(document, identity, active, hello.held.of(document.ours)) else {
         connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
         return End::Lost;
-    }
+    };
     let skew = skew_ms((kv.wall_clock)(), hello.wall_ms);
     document.status.send_modify(|status| {
         // Released in this moment, it has a status that is not this session's.
@@ -300,38 +299,25 @@ async fn run(
         () = identity.replaced.cancelled() => End::Lost,
         () = kv.closed.cancelled() => End::Lost,
     };
-    // Before it is closed here, which would be its reason then.
-    let since = lost_at(connection);
-    let why = match &end {
-        // Closed by the other side, it has said why.
-        End::Lost if connection.close_reason().is_some() => {
-            connection.close_reason().map_or(End::Lost, |error| closed(&error))
-        }
-        _ => end,
+    place.end = match end {
+        // The other side closed the connection and said why.
+        End::Lost => connection.close_reason().map_or(End::Lost, |error| closed(&error)),
+        end => end,
     };
-    // One that held was a good one.
-    if matches!(why, End::Lost) && begun.elapsed() > KV_BACKOFF_LAST {
+    let end = place.end.clone();
+    // A session that lasted for long was a good one.
+    if matches!(end, End::Lost) && begun.elapsed() > KV_BACKOFF_LAST {
         document.complains(false);
     }
-    match &why {
-        End::Violation(problem) => {
-            kv.shared.metrics.violations.add(1);
-            if document.complains(true) {
-                warn!(problem, "the session ends: the other side broke the protocol");
-            }
-            KvCloseCode::Violation.close(connection);
-        }
-        End::Failed(problem) | End::Refused(problem) => {
-            if document.complains(true) {
-                warn!(problem, "the session ends");
-            }
-            KvCloseCode::Later.close(connection);
-        }
-        _ if is_given_up(document, identity) => KvCloseCode::Released.close(connection),
-        _ => KvCloseCode::ShutDown.close(connection),
+    if matches!(end, End::Violation(_)) {
+        kv.shared.metrics.violations.add(1);
     }
-    dismiss(document, &active, &why, since);
-    why
+    if let End::Violation(problem) | End::Failed(problem) | End::Refused(problem) = &end
+        && document.complains(true)
+    {
+        warn!(problem, violation = matches!(end, End::Violation(_)), "the session ends");
+    }
+    end
 }
 
 /// Whether the document that had this identity is not shared with that peer any more.
@@ -345,40 +331,67 @@ fn closed(error: &ConnectionError) -> End {
     if KvCloseCode::NotPaired.is(error) { End::NotKnown } else { lost(error) }
 }
 
-/// Makes a connection the one that synchronises the document, unless both sides have dialled at once
-/// and the other connection is the one to keep: that of the smaller id, at either side.
-fn admit(document: &Document, active: &Arc<Active>, number: u64, upto: u64) -> bool {
-    document.session.send_if_modified(|current| {
-        if let Some(old) = &*current {
-            let crossed = old.boot == active.boot
-                && old.since.elapsed() < BOTH_DIALLED
-                && old.connection.close_reason().is_none()
-                && old.dialled_by < active.dialled_by;
-            if crossed {
-                return false;
-            }
-            old.connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
-        }
-        *current = Some(active.clone());
-        // With it, so that of two connections the one that stays has the word.
-        document.delivered.send_modify(|now| *now = Delivered { number, upto: Some(upto), ..*now });
-        true
-    })
+/// A session's place in its document. Dropping it closes the connection and frees the place, also where the session's
+/// future is dropped halfway: a connection that stayed there would keep the node's socket open after a shutdown.
+struct Place<'a> {
+    document: &'a Document,
+    identity: &'a Arc<Identity>,
+    active: Arc<Active>,
+    /// Why the session ends.
+    end: End,
 }
 
-fn dismiss(document: &Document, active: &Arc<Active>, why: &End, since: Moment) {
-    let was_current = document.session.send_if_modified(|current| {
-        let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, active));
-        if same {
-            *current = None;
-        }
-        same
-    });
-    if was_current {
-        document.status.send_modify(|status| {
-            status.went_offline(since);
-            status.hindered_by(why);
+impl<'a> Place<'a> {
+    /// Makes a connection the one that synchronises the document. `None` if both sides have dialled at once and the
+    /// other connection stays: that of the smaller id, at either side.
+    fn take(document: &'a Document, identity: &'a Arc<Identity>, active: Active, upto: u64) -> Option<Self> {
+        let active = Arc::new(active);
+        let taken = document.session.send_if_modified(|current| {
+            if let Some(old) = &*current {
+                let crossed = old.boot == active.boot
+                    && old.since.elapsed() < BOTH_DIALLED
+                    && old.connection.close_reason().is_none()
+                    && old.dialled_by < active.dialled_by;
+                if crossed {
+                    return false;
+                }
+                old.connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
+            }
+            *current = Some(active.clone());
+            // Under the same lock, so that of two connections the one that stays sets it.
+            let number = identity.number;
+            document.delivered.send_modify(|now| *now = Delivered { number, upto: Some(upto), ..*now });
+            true
         });
+        taken.then(|| Self { document, identity, active, end: End::Lost })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let connection = &self.active.connection;
+        // Read before the connection is closed here, which would become its reason.
+        let since = lost_at(connection);
+        let why = match &self.end {
+            End::Violation(_) => KvCloseCode::Violation,
+            End::Failed(_) | End::Refused(_) => KvCloseCode::Later,
+            _ if is_given_up(self.document, self.identity) => KvCloseCode::Released,
+            _ => KvCloseCode::ShutDown,
+        };
+        why.close(connection);
+        let was_current = self.document.session.send_if_modified(|current| {
+            let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.active));
+            if same {
+                *current = None;
+            }
+            same
+        });
+        if was_current {
+            self.document.status.send_modify(|status| {
+                status.went_offline(since);
+                status.hindered_by(&self.end);
+            });
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod parting;
 mod reconciling;
 mod starting;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use groundswell_core::kv::{KvAuthor, KvKey, SpaceName, document_key};
 use tempfile::TempDir;
@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use super::{
     KvError, KvLink, Role, Row,
     keeper::Contents,
+    session,
     storage::{Mark, Storage, index},
+    supervisor,
     wants::MAX_WANTS,
 };
 use crate::{Machine, Manager, PeerId};
@@ -79,6 +81,36 @@ async fn until_value(manager: &Manager, id: PeerId, key: &str, value: &str) {
 
 fn place(key: &str) -> [u8; 32] {
     document_key(&SpaceName::default(), &KvKey::new(key).unwrap())
+}
+
+/// A shutdown and a release drop the futures of sessions wherever they are. A connection that stayed in its document would
+/// keep the node's socket open, so that its port would be taken at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_dropped_halfway_leaves_nothing_in_its_document() {
+    let Pair { machine, manager, id, .. } = pair().await;
+    let kv = manager.kv();
+    let document = kv.documents()[0].clone();
+    let identity = document.identity();
+    let mut session = document.session.subscribe();
+    let regular = session.borrow_and_update().clone().unwrap();
+    let mine = loop {
+        // Of two connections at about the same time one is refused: it is dialled again then.
+        let connection = supervisor::dial(kv, id, false).await.unwrap();
+        let other = |now: &Option<_>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, &regular));
+        // A reference into the channel would be held while the other future is dropped, which writes to it.
+        let found = async { session.wait_for(other).await.unwrap().clone().unwrap() };
+        tokio::select! {
+            _ = session::dialled(kv, &document, &identity, connection) => {}
+            mine = found => break mine,
+        }
+    };
+    let left = document.session.borrow().clone();
+    assert!(left.is_none_or(|now| !Arc::ptr_eq(&now, &mine)), "it is free for the next session");
+    assert!(mine.connection.close_reason().is_some());
+    machine.set_kv_value("after", "1").await.unwrap();
+    until_value(&manager, id, "after", "1").await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

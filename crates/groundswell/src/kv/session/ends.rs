@@ -54,7 +54,7 @@ impl KvCloseCode {
 }
 
 /// How a connection ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum End {
     /// It broke, was superseded, or the other side left.
     Lost,

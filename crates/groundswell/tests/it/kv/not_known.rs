@@ -17,14 +17,14 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::{
-    common::{Pair, is_current, manager_builder, pair, spawn_machine, spawn_manager, until_put, within},
+    common::{PATIENCE, Pair, is_current, manager_builder, pair, spawn_machine, spawn_manager, until_put, within},
     raw::{NOT_PAIRED, RELEASED, Stored, address, closed, endpoint, hear, knock, say},
 };
 
 /// The files that hold a side's documents.
 const FILES: [&str; 2] = ["kv.redb", "kv.journal"];
 
-/// The code with which a connection is closed on which something came that may not be.
+/// The close code of a protocol violation.
 const VIOLATION: u64 = 5;
 
 fn move_files(from: &Path, to: &Path) {
@@ -249,7 +249,7 @@ async fn a_release_of_an_earlier_pairing_does_not_end_the_next_one() {
     manager.shutdown().await.unwrap();
 }
 
-/// What machines were told that dialled while their manager was restarted.
+/// Counts of the answers that dialling machines got while their manager was restarted.
 #[derive(Debug, Default)]
 struct Answers {
     answered: u64,
@@ -257,28 +257,43 @@ struct Answers {
     unreachable: u64,
 }
 
-/// A manager at the port that it had before, as soon as that is free again: whoever dials meets each moment of its start.
+/// Starts a manager at the port of its previous run. It retries at once while the port or the directory is still held, so
+/// that the machines that dial meet every moment of the start.
 async fn spawn_manager_at(dir: &Path, at: std::net::SocketAddr) -> Manager {
-    within("the manager's port", async {
-        loop {
-            match manager_builder(dir).bind(at).spawn().await {
-                Ok(manager) => return manager,
-                Err(error) => assert!(in_use(&error.to_string()), "{error}"),
-            }
-            // A poll for a condition: time is under test only as patience.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut last = "no start has ended".to_string();
+    loop {
+        match tokio::time::timeout_at(deadline, manager_builder(dir).bind(at).spawn()).await {
+            Ok(Ok(manager)) => return manager,
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => {}
         }
-    })
-    .await
+        if tokio::time::Instant::now() >= deadline {
+            panic!("the manager did not start at {at} within {PATIENCE:?}: {last}\n{}", holders(at.port()));
+        }
+        assert!(in_use(&last), "{last}");
+        // A poll for a condition: time is under test only as patience.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
-/// A port or a directory that tasks of an earlier run still hold.
+/// The UDP sockets of this host at a port, as the kernel lists them, for a message.
+fn holders(port: u16) -> String {
+    let (port, mut found) = (format!(":{port:04X} "), String::new());
+    for list in ["/proc/net/udp", "/proc/net/udp6"] {
+        let text = std::fs::read_to_string(list).unwrap_or_default();
+        found.extend(text.lines().filter(|line| line.contains(&port)).map(|line| format!("{list}: {line}\n")));
+    }
+    found
+}
+
+/// Whether a start failed because tasks of an earlier run still hold the port or the directory.
 fn in_use(error: &str) -> bool {
     ["in use", "already open", "bind"].iter().any(|part| error.contains(part))
 }
 
-/// Machines dial their manager without a pause while it is restarted again and again: none is ever told that there is no
-/// such pair, each restart is met by dials, and all are paired at the end.
+/// Machines dial their manager without a pause while it is restarted again and again. No machine is ever told that there is
+/// no such pair, some dials meet the manager while it starts or ends, and all machines are paired at the end.
 async fn restart_under_dials(machines: usize, restarts: usize) -> Answers {
     let manager_dir = TempDir::new().unwrap();
     // An address of loopback that nobody else uses, so that its port is free while the manager is down.
@@ -334,7 +349,9 @@ async fn restart_under_dials(machines: usize, restarts: usize) -> Answers {
         machine.shutdown().await.unwrap();
     }
     manager.shutdown().await.unwrap();
-    answers.send_replace(Answers::default())
+    let answers = answers.send_replace(Answers::default());
+    assert!(answers.later > 0, "no dial met a start or an end: {answers:?}");
+    answers
 }
 
 impl Impostor {
