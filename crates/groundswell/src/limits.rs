@@ -103,11 +103,11 @@ pub const TURN_KEPT: Duration = Duration::from_secs(8);
 pub const MAX_KNOWN_ADDRESSES: usize = 4 * MAX_REMEMBERED_PEERS;
 
 /// How many streams of each peer that this node does not know may wait in any case, for their request or for a path that is
-/// not available (1); and how many more of all of them together (3,072), where one may have as many as are still free:
-/// about 3 KiB each, 15 MiB in all. Beyond it a request is refused.
+/// not available (1); and how many more of all of them together (2,048), where one may have as many as are still free:
+/// about 5 KiB each, 10 MiB in all. Beyond it a request is refused.
 pub const WAITING_OF_EACH_UNKNOWN: u32 = 1;
 /// See [`WAITING_OF_EACH_UNKNOWN`].
-pub const WAITING_OF_UNKNOWN: u32 = 3_072;
+pub const WAITING_OF_UNKNOWN: u32 = 2_048;
 
 /// How many bytes the names and paths of those streams may have: 256 of each peer in any case, and 1 MiB more of all of them
 /// together.
