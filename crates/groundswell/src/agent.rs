@@ -16,7 +16,7 @@ use crate::{
     catalog::Direction,
     cell::TideCell,
     driver::{Command, Declared, Durability},
-    error::{DeclareError, GiveError, ReadError, SurfError, WriteError},
+    error::{DeclareError, GiveError, OutcomeUnknown, ReadError, SurfError, WriteError},
     fold::new_fold,
     follow,
     freshness::Freshness,
@@ -33,6 +33,28 @@ use crate::{
 pub struct Agent {
     shared: Arc<Shared>,
     name: Name,
+}
+
+/// A declaration that is taken back when this is dropped, unless it was carried out.
+struct Declaring<'a> {
+    agent: &'a Agent,
+    direction: Direction,
+    /// Nothing once it was carried out.
+    pattern: Option<Pattern>,
+}
+
+impl Declaring<'_> {
+    fn done(mut self) {
+        self.pattern = None;
+    }
+}
+
+impl Drop for Declaring<'_> {
+    fn drop(&mut self) {
+        if let Some(pattern) = &self.pattern {
+            self.agent.shared.catalog.undeclare(&self.agent.name, self.direction, pattern);
+        }
+    }
 }
 
 impl Agent {
@@ -66,12 +88,10 @@ impl Agent {
         durability: Durability,
     ) -> Result<Publications<L>, DeclareError> {
         let declared = self.declare::<L>(pattern, Direction::Out, durability)?;
+        let declaring = Declaring { agent: self, direction: Direction::Out, pattern: Some(declared.pattern.clone()) };
         let command = |reply| Command::Declare { declared: declared.clone(), reply };
-        let loaded = self.shared.driver.ask(command).await.map_err(|stopped| WriteError::from(stopped).into());
-        if let Err(error) = loaded.and_then(|loaded| loaded) {
-            self.shared.catalog.undeclare(&self.name, Direction::Out, &declared.pattern);
-            return Err(error);
-        }
+        self.shared.driver.ask(command).await.map_err(WriteError::from)??;
+        declaring.done();
         Ok(Publications { shared: self.shared.clone(), declared, _lake: PhantomData })
     }
 
@@ -82,21 +102,24 @@ impl Agent {
     /// each other.
     pub async fn subscriptions<L: Lake>(&self, pattern: &str) -> Result<Subscriptions<L>, DeclareError> {
         let declared = self.declare::<L>(pattern, Direction::In, Durability::Disk)?;
+        let declaring = Declaring { agent: self, direction: Direction::In, pattern: Some(declared.pattern.clone()) };
         let subscriptions = Subscriptions { shared: self.shared.clone(), declared, _lake: PhantomData };
-        if let Err(error) = subscriptions.resume().await {
-            self.shared.catalog.undeclare(&self.name, Direction::In, &subscriptions.declared.pattern);
-            return Err(error);
-        }
+        subscriptions.resume().await?;
+        declaring.done();
         Ok(subscriptions)
     }
 
     /// Stops following a source, whatever its lake, declared or not: see [`Subscriptions::quit`].
     pub async fn quit(&self, source: &Source) -> Result<(), WriteError> {
-        let _one_at_a_time = self.shared.following.lock(source).await;
-        let last = self.shared.catalog.unfollow(source, &self.name);
-        let (agent, source) = (self.name.clone(), source.clone());
-        let asked = self.shared.driver.ask(|reply| Command::Unwant { agent, source, last, reply }).await;
-        asked.map_err(WriteError::from)?
+        let (shared, agent, source) = (self.shared.clone(), self.name.clone(), source.clone());
+        let quitting = async move {
+            let _one_at_a_time = shared.following.lock(&source).await;
+            let last = shared.catalog.unfollow(&source, &agent);
+            let asked = shared.driver.ask(|reply| Command::Unwant { agent, source, last, reply }).await;
+            asked.map_err(WriteError::from)?
+        };
+        // In a task of its own: a caller who leaves does not end it between memory and disk.
+        self.shared.tasks.spawn(quitting).await.unwrap_or_else(|_| Err(OutcomeUnknown::no_answer().into()))
     }
 
     /// Everything that this agent publishes, by path, whatever its lake.
@@ -265,6 +288,18 @@ impl<L: Lake> Publications<L> {
     }
 
     async fn send(&self, path: &str, waves: Vec<Bytes>, id: Option<WriteId>) -> Result<Aeon, GiveError> {
+        let repeats = id.is_some();
+        match self.hand_over(path, waves, id).await {
+            // Asked for earlier with the same id, it may have been done.
+            Err(GiveError::ShutDown) if repeats && self.shared.driver.is_uncertain() => {
+                let outcome = OutcomeUnknown::earlier(GiveError::ShutDown);
+                Err(GiveError::Unknown { aeon: None, outcome })
+            }
+            given => given,
+        }
+    }
+
+    async fn hand_over(&self, path: &str, waves: Vec<Bytes>, id: Option<WriteId>) -> Result<Aeon, GiveError> {
         if self.shared.closing.is_cancelled() {
             return Err(GiveError::ShutDown);
         }
@@ -454,8 +489,15 @@ impl<L: Lake> Subscriptions<L> {
         self.shared.key_of(source)
     }
 
-    /// Notes that the source is followed, and sees that it is.
+    /// Notes that the source is followed, and sees that it is, even if the caller leaves.
     async fn want(&self, source: &Source, asked: Asked) -> Result<(Arc<TideCell>, CancellationToken), SurfError> {
+        let (this, source) = (self.clone(), source.clone());
+        let wanting = async move { this.want_whole(&source, asked).await };
+        let wanted = self.shared.tasks.spawn(wanting).await;
+        wanted.unwrap_or_else(|_| Err(SurfError::Unknown(OutcomeUnknown::no_answer())))
+    }
+
+    async fn want_whole(&self, source: &Source, asked: Asked) -> Result<(Arc<TideCell>, CancellationToken), SurfError> {
         if self.shared.closing.is_cancelled() {
             return Err(SurfError::ShutDown);
         }

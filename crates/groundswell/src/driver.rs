@@ -26,7 +26,10 @@ mod turn;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -230,7 +233,10 @@ from_write_error! {
 
 /// The way to the driver.
 #[derive(Clone)]
-pub(crate) struct DriverHandle(mpsc::Sender<Command>);
+pub(crate) struct DriverHandle {
+    commands: mpsc::Sender<Command>,
+    uncertain: Arc<AtomicBool>,
+}
 
 /// The driver is gone.
 #[derive(Debug)]
@@ -252,17 +258,22 @@ impl From<Stopped> for WriteError {
 }
 
 impl DriverHandle {
+    /// Whether the outcome of an earlier transaction is unknown, or the driver has panicked.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.uncertain.load(Ordering::SeqCst)
+    }
+
     /// Asks something and waits for the answer.
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(command(reply)).await.map_err(|_| Stopped::ShutDown)?;
+        self.commands.send(command(reply)).await.map_err(|_| Stopped::ShutDown)?;
         answer.await.map_err(|_| Stopped::NoAnswer)
     }
 
     /// Tells something whose answer no one waits for.
     pub(crate) async fn tell(&self, command: Command) {
         // A stopped driver needs to be told nothing.
-        let _ = self.0.send(command).await;
+        let _ = self.commands.send(command).await;
     }
 }
 
@@ -289,6 +300,8 @@ pub(crate) struct Driver {
     ids: HashMap<Name, Ids<Aeon>>,
     /// The transaction whose outcome is unknown. Nothing else is written before it.
     unknown: Option<Unknown>,
+    /// Whether there is one, for those who ask when the driver has stopped.
+    uncertain: Arc<AtomicBool>,
     /// Where the code of lakes runs for replicas.
     washers: Washers,
     /// The replicas that are there; none of them is among the entries.
@@ -318,6 +331,7 @@ impl Driver {
         default_access: Access<PeerId>,
         followers: Arc<Followers>,
     ) -> Result<(DriverHandle, std::thread::JoinHandle<()>), StorageError> {
+        let uncertain = Arc::<AtomicBool>::default();
         let tides = store.tides()?;
         let next_id = tides.iter().map(|(id, _)| id + 1).max().unwrap_or(1);
         let stored = tides.into_iter().map(|(id, row)| (row.key.clone(), (id, row))).collect();
@@ -353,11 +367,13 @@ impl Driver {
             followers,
             ids,
             unknown: None,
+            uncertain: uncertain.clone(),
             washers: Washers::start().map_err(StorageError::of_disk)?,
             away: HashMap::new(),
             ready: VecDeque::new(),
             commands: sender.downgrade(),
         };
+        let panicked = driver.uncertain.clone();
         // A runtime of its own, so that no other task can keep the driver waiting.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StorageError::of_disk)?;
@@ -368,18 +384,20 @@ impl Driver {
                 let run = AssertUnwindSafe(|| runtime.block_on(driver.run(commands)));
                 if let Err(panic) = catch_unwind(run) {
                     // No stream hangs silently: without the driver nothing more will come.
+                    panicked.store(true, Ordering::SeqCst);
                     let why = format!("the driver panicked ({}): restart the node", panic_message(&*panic));
                     tracing::error!("{why}");
                     catalog.cells().iter().for_each(|cell| cell.end(Ended::Storage(why.clone())));
                 }
             })
             .map_err(StorageError::of_disk)?;
-        Ok((DriverHandle(sender), thread))
+        Ok((DriverHandle { commands: sender, uncertain }, thread))
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             if self.unknown.is_none() {
+                self.uncertain.store(false, Ordering::SeqCst);
                 self.store.sweep();
             }
             let first = match self.unknown {
@@ -521,6 +539,12 @@ impl Driver {
         }
     }
 
+    /// Notes a transaction whose outcome is unknown, before anyone hears of it.
+    fn is_unknown(&mut self, what: Unknown) {
+        self.uncertain.store(true, Ordering::SeqCst);
+        self.unknown = Some(what);
+    }
+
     /// Writes the transaction again whose outcome is unknown, if there is one, and shows it.
     async fn repeat_unknown(&mut self) -> Result<(), StorageError> {
         let repeated = match self.unknown.take() {
@@ -547,7 +571,7 @@ impl Driver {
         if let Err(WriteError::Unknown(_)) = &result
             && deed(self).is_err()
         {
-            self.unknown = Some(Unknown::Whole(Box::new(deed)));
+            self.is_unknown(Unknown::Whole(Box::new(deed)));
         }
         result
     }

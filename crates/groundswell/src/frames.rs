@@ -41,6 +41,11 @@ impl FrameReader {
         Self { stream, buffer: Vec::new(), start: 0, max, failed: None }
     }
 
+    /// From here on the bodies of frames may have so many bytes.
+    pub(crate) fn allow(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// The body of the next frame, if all of it has been read already.
     pub(crate) fn buffered(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let Some((header, body)) = self.buffer[self.start..].split_first_chunk::<FRAME_HEADER_BYTES>() else {

@@ -9,7 +9,7 @@
 //! constant.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -27,7 +27,8 @@ use crate::{
     kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
     limits::{
         CROWDED_NEWCOMERS_PER_SECOND, HELLO_TIMEOUT, MAX_CLAIM_PLACES, MAX_CONNECTIONS_OF_PEER, MAX_CROWDED_TURNS,
-        MAX_FOLLOWERS, MAX_HALF_OPEN, MAX_KNOWN, MAX_STRANGERS, TURN_KEPT, VALIDATE_ABOVE,
+        MAX_FOLLOWERS, MAX_HALF_OPEN, MAX_HALF_OPEN_OF_ALL_CHOSEN, MAX_HALF_OPEN_OF_CHOSEN, MAX_KNOWN, MAX_STRANGERS,
+        TURN_KEPT, VALIDATE_ABOVE,
     },
     network::{ALPN, CloseCode, for_newcomers},
     peers,
@@ -60,8 +61,8 @@ struct Places {
     begun: Begun,
     /// Handshakes that are under way, the oldest first, and how each is given up.
     half_open: BTreeMap<u64, CancellationToken>,
-    /// How many more are under way with addresses of chosen peers. No other peer gives these up.
-    of_chosen: usize,
+    /// How many more are under way with addresses of chosen peers. No newcomer gives these up.
+    of_chosen: OfChosen,
     /// The connections of strangers, the oldest first.
     strangers: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
     /// Those of strangers whose claim is under way. No newcomer takes their places.
@@ -70,6 +71,36 @@ struct Places {
     followers: BTreeMap<u64, (PeerId, Option<WeakConnectionHandle>)>,
     known: usize,
     visitors: HashMap<PeerId, Visitor>,
+}
+
+/// How many handshakes are under way with addresses of chosen peers: a few of each.
+#[derive(Default)]
+struct OfChosen {
+    all: usize,
+    of_each: HashMap<PeerId, usize>,
+}
+
+impl OfChosen {
+    /// Takes a place, if one is left.
+    fn take(&mut self, peer: PeerId) -> bool {
+        let of_peer = self.of_each.get(&peer).copied().unwrap_or(0);
+        if self.all >= MAX_HALF_OPEN_OF_ALL_CHOSEN || of_peer >= MAX_HALF_OPEN_OF_CHOSEN {
+            return false;
+        }
+        self.all += 1;
+        self.of_each.insert(peer, of_peer + 1);
+        true
+    }
+
+    fn give_back(&mut self, peer: PeerId) {
+        self.all -= 1;
+        if let Entry::Occupied(mut count) = self.of_each.entry(peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// A peer with connections here.
@@ -354,7 +385,7 @@ impl Gate {
     pub(crate) fn counts(&self) -> [usize; 4] {
         let places = lock(&self.0);
         let strangers = places.strangers.len() + places.claimants.len();
-        [places.half_open.len() + places.of_chosen, strangers, places.followers.len(), places.known]
+        [places.half_open.len() + places.of_chosen.all, strangers, places.followers.len(), places.known]
     }
 }
 
@@ -397,20 +428,33 @@ impl Drop for Place {
 /// A handshake that is under way, until it is dropped.
 struct Handshake {
     shared: Arc<Shared>,
-    /// `None` where the address is of a chosen peer.
-    number: Option<u64>,
+    of: HandshakeOf,
     given_up: CancellationToken,
 }
 
+/// Whose place a handshake has.
+enum HandshakeOf {
+    /// That of a chosen peer, from whose address it comes.
+    Chosen(PeerId),
+    /// That of a newcomer, by its number.
+    Newcomer(u64),
+}
+
 impl Handshake {
-    /// Begins one, and gives up the oldest where there are too many.
-    fn begin(shared: &Arc<Shared>, of_chosen: bool) -> Self {
+    /// Begins one in the place of a chosen peer, if one is left.
+    fn of_chosen(shared: &Arc<Shared>, peer: PeerId) -> Option<Self> {
+        let taken = lock(&shared.gate.0).of_chosen.take(peer);
+        taken.then(|| Self {
+            shared: shared.clone(),
+            of: HandshakeOf::Chosen(peer),
+            given_up: CancellationToken::new(),
+        })
+    }
+
+    /// Begins one of a newcomer, and gives up the oldest where there are too many.
+    fn of_newcomer(shared: &Arc<Shared>) -> Self {
         let given_up = CancellationToken::new();
         let mut places = lock(&shared.gate.0);
-        if of_chosen {
-            places.of_chosen += 1;
-            return Self { shared: shared.clone(), number: None, given_up };
-        }
         places.begun.add(Instant::now());
         let number = places.number();
         places.half_open.insert(number, given_up.clone());
@@ -420,16 +464,16 @@ impl Handshake {
             oldest.cancel();
         }
         drop(places);
-        Self { shared: shared.clone(), number: Some(number), given_up }
+        Self { shared: shared.clone(), of: HandshakeOf::Newcomer(number), given_up }
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
         let mut places = lock(&self.shared.gate.0);
-        match self.number {
-            Some(number) => drop(places.half_open.remove(&number)),
-            None => places.of_chosen -= 1,
+        match self.of {
+            HandshakeOf::Chosen(peer) => places.of_chosen.give_back(peer),
+            HandshakeOf::Newcomer(number) => drop(places.half_open.remove(&number)),
         }
     }
 }
@@ -459,7 +503,7 @@ pub(crate) fn open(shared: &Arc<Shared>, endpoint: Endpoint) -> Result<(), Strin
 fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &Arc<ServerConfig>) {
     let (many, crowded) = {
         let places = lock(&shared.gate.0);
-        let under_way = places.half_open.len() + places.of_chosen;
+        let under_way = places.half_open.len() + places.of_chosen.all;
         let crowded = places.is_crowded(Instant::now());
         (under_way >= VALIDATE_ABOVE || crowded, crowded)
     };
@@ -470,12 +514,13 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &Arc<ServerC
         }
         return;
     }
-    let of_chosen = match incoming.remote_addr() {
-        IncomingAddr::Ip(at) => shared.peers.is_of_chosen(at),
-        IncomingAddr::Relay { endpoint_id, .. } => shared.knows(endpoint_id),
-        _ => false,
+    let chosen = match incoming.remote_addr() {
+        IncomingAddr::Ip(at) => shared.peers.chosen_at(at),
+        IncomingAddr::Relay { endpoint_id, .. } => Some(endpoint_id),
+        _ => None,
     };
-    let taken = !crowded || of_chosen || {
+    let of_chosen = chosen.filter(|peer| shared.may_know(*peer)).and_then(|peer| Handshake::of_chosen(shared, peer));
+    let taken = !crowded || of_chosen.is_some() || {
         let from = Origin::of(&incoming.remote_addr());
         lock(&shared.gate.0).turns.take(from, Instant::now())
     };
@@ -484,8 +529,10 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &Arc<ServerC
         incoming.ignore();
         return;
     }
-    let handshake = Handshake::begin(shared, of_chosen);
-    let accepting = if of_chosen { incoming.accept() } else { incoming.accept_with(for_newcomers.clone()) };
+    let (handshake, accepting) = match of_chosen {
+        Some(handshake) => (handshake, incoming.accept()),
+        None => (Handshake::of_newcomer(shared), incoming.accept_with(for_newcomers.clone())),
+    };
     match accepting {
         Ok(accepting) => {
             let met = meet(shared.clone(), accepting, handshake);
@@ -550,6 +597,25 @@ mod tests {
 
     fn host(n: usize) -> Origin {
         Origin::Host(IpAddr::from(u32::try_from(n).unwrap().to_be_bytes()))
+    }
+
+    /// Whoever holds the address of a chosen peer can begin no more handshakes in its name than the peer itself.
+    #[test]
+    fn handshakes_from_the_addresses_of_chosen_peers_are_bounded_for_each_and_together() {
+        let peer = |n: u8| iroh::SecretKey::from_bytes(&[n; 32]).public();
+        let mut places = OfChosen::default();
+        let taken = (0..100).filter(|_| places.take(peer(1))).count();
+        assert_eq!(taken, MAX_HALF_OPEN_OF_CHOSEN);
+        places.give_back(peer(1));
+        assert!(places.take(peer(1)) && !places.take(peer(1)));
+        let others = (2..=255).map(|n| (0..100).filter(|_| places.take(peer(n))).count());
+        assert_eq!(others.sum::<usize>() + MAX_HALF_OPEN_OF_CHOSEN, MAX_HALF_OPEN_OF_ALL_CHOSEN);
+        for _ in 0..MAX_HALF_OPEN_OF_CHOSEN {
+            places.give_back(peer(1));
+        }
+        assert!(
+            places.take(peer(255)) && places.of_each.len() <= MAX_HALF_OPEN_OF_ALL_CHOSEN / MAX_HALF_OPEN_OF_CHOSEN
+        );
     }
 
     /// However many come at once, and however often: so many a second are taken, each in its turn.

@@ -57,6 +57,7 @@ pub use subscription::{KvSubscription, KvWatch};
 pub(crate) use supervisor::learn;
 
 use crate::{
+    error::OutcomeUnknown,
     error::{OpenError, StorageError},
     files,
     gate::Place,
@@ -316,6 +317,15 @@ impl Kv {
     /// Whether the peer is the other side of a document here, or is about to be.
     pub(crate) fn knows(&self, peer: PeerId) -> bool {
         self.of_peer(peer).is_some() || lock(&self.claiming).contains(&peer)
+    }
+
+    /// Runs something that changes disk, memory and the other side one after the other, in a task of its own: a caller who
+    /// leaves does not end it between two of them.
+    pub(crate) async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, KvError>> + Send + 'static,
+    ) -> Result<T, KvError> {
+        self.tasks.spawn(work).await.unwrap_or_else(|_| Err(KvError::Unknown(OutcomeUnknown::no_answer())))
     }
 
     /// The machines of a manager.

@@ -98,9 +98,13 @@ pub const MAX_CROWDED_TURNS: usize = 1_024;
 /// For how long such a turn is kept that nobody takes (8 s): QUIC sends a first packet again after 1, 3 and 7 s.
 pub const TURN_KEPT: Duration = Duration::from_secs(8);
 
-/// How many addresses of chosen peers are known, which the limit above does not concern: four of each that is
-/// remembered.
-pub const MAX_KNOWN_ADDRESSES: usize = 4 * MAX_REMEMBERED_PEERS;
+/// How many handshakes under way with the address of one chosen peer have a place of their own (4): two that both sides dialled
+/// and two that are dead. An address proves no identity, so that any more count as those of newcomers.
+pub const MAX_HALF_OPEN_OF_CHOSEN: usize = 4;
+
+/// The same of all chosen peers together (256, at about 110 KiB each): so many machines of one manager reach it at the same
+/// moment before one of them waits for the turn of a newcomer.
+pub const MAX_HALF_OPEN_OF_ALL_CHOSEN: usize = 256;
 
 /// How many streams of each peer that this node does not know may wait in any case, for their request or for a path that is
 /// not available (1); and how many more of all of them together (2,048), where one may have as many as are still free:

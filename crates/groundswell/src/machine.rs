@@ -336,7 +336,7 @@ impl Machine {
     pub async fn release(&self) -> Result<(), KvError> {
         let kv = &self.0.running.kv;
         let document = kv.own().ok_or(KvError::NotClaimed)?;
-        parting::release_own(kv, &document).await
+        parting::release_own(kv, document).await
     }
 
     /// Ends the pairing, if there is one, and deletes all entries of all spaces here: the next manager gets none of them.
@@ -348,7 +348,7 @@ impl Machine {
     pub async fn release_and_wipe(&self) -> Result<(), KvError> {
         let kv = &self.0.running.kv;
         let document = kv.own().ok_or(KvError::ShutDown)?;
-        parting::wipe_own(kv, &document).await
+        parting::wipe_own(kv, document).await
     }
 
     /// The default space, which has no name: the one of the methods below.

@@ -607,7 +607,8 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
 /// A machine that was released while it was away hears of that before it is claimed again. A document that was released
 /// is never shared again, so that the claim gets another.
 async fn tell_of_releases(kv: &Arc<Kv>, endpoint: &Endpoint, ticket: &PeerTicket) -> Result<(), ClaimError> {
-    let unreachable = |error: &dyn std::fmt::Display| ClaimError::Unreachable(error.to_string());
+    let unreachable =
+        |error: &dyn std::fmt::Display| ClaimError::Unreachable(groundswell_core::Visible(error).to_string());
     let begun = Instant::now();
     loop {
         let is_of_machine = |one: &Arc<Identity>| one.former().is_some_and(|(peer, _)| peer == ticket.peer());

@@ -5,7 +5,7 @@
 //! boot id: connections of its earlier run are closed, so that no one waits for them to time out.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -30,7 +30,7 @@ use crate::{
     gate::{Gate, Place},
     limits::{
         BACKOFF_LAST, BOTH_DIALLED, DIAL_TIMEOUT, FRESH_STREAMS, HELLO_TIMEOUT, MAX_ADDRESSES_OF_PEER,
-        MAX_KNOWN_ADDRESSES,
+        MAX_REMEMBERED_PEERS,
     },
     moves::{NEXT_TRY, TRIED_FOR},
     network::{ALPN, CloseCode, STREAMS, allow_requests, allow_streams, is_crowded, lost_at, widen},
@@ -70,7 +70,7 @@ pub(crate) struct Peers {
     /// What those may have together that the node does not know.
     unknown: Arc<Unknown>,
     /// Where peers were reached that the owner of this node has chosen.
-    chosen_at: Mutex<HashMap<SocketAddr, PeerId>>,
+    chosen: Mutex<Chosen>,
 }
 
 pub(crate) struct Peer {
@@ -82,6 +82,39 @@ pub(crate) struct Peer {
     pub(crate) unknown: Arc<Unknown>,
     /// Which of all that was sent came to this peer last.
     sent: AtomicU64,
+}
+
+/// Where chosen peers were reached: a few addresses of each.
+#[derive(Default)]
+struct Chosen {
+    peers: HashMap<SocketAddr, PeerId>,
+    /// The newest last.
+    addresses: HashMap<PeerId, VecDeque<SocketAddr>>,
+}
+
+impl Chosen {
+    fn add(&mut self, peer: PeerId, at: SocketAddr) {
+        if let Some(before) = self.peers.insert(at, peer)
+            && let Some(others) = self.addresses.get_mut(&before)
+        {
+            others.retain(|other| *other != at);
+        }
+        if self.addresses.len() >= MAX_REMEMBERED_PEERS && !self.addresses.contains_key(&peer) {
+            // Some peer makes room. It is met as a newcomer next, and is noted again then.
+            let other = self.addresses.keys().next().copied();
+            let others = other.and_then(|other| self.addresses.remove(&other)).unwrap_or_default();
+            for at in others {
+                self.peers.remove(&at);
+            }
+        }
+        let addresses = self.addresses.entry(peer).or_default();
+        addresses.push_back(at);
+        if addresses.len() > MAX_ADDRESSES_OF_PEER
+            && let Some(oldest) = addresses.pop_front()
+        {
+            self.peers.remove(&oldest);
+        }
+    }
 }
 
 /// A connection on which both have said hello.
@@ -148,17 +181,13 @@ impl Peers {
 
     /// Notes where a peer was reached that the owner of this node has chosen.
     pub(crate) fn choose(&self, addr: &EndpointAddr) {
-        let mut chosen = lock(&self.chosen_at);
-        for at in addr.ip_addrs() {
-            if chosen.len() < MAX_KNOWN_ADDRESSES {
-                chosen.insert(*at, addr.id);
-            }
-        }
+        let mut chosen = lock(&self.chosen);
+        addr.ip_addrs().for_each(|at| chosen.add(addr.id, *at));
     }
 
-    /// Whether a chosen peer was reached there.
-    pub(crate) fn is_of_chosen(&self, at: SocketAddr) -> bool {
-        lock(&self.chosen_at).contains_key(&at)
+    /// Which chosen peer was reached there last. It may not be chosen any more.
+    pub(crate) fn chosen_at(&self, at: SocketAddr) -> Option<PeerId> {
+        lock(&self.chosen).peers.get(&at).copied()
     }
 
     /// Whether this node follows the peer.
@@ -651,6 +680,22 @@ mod tests {
         let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
         assert!(*least >= Duration::from_secs(4) && *most <= Duration::from_secs(8), "{least:?} to {most:?}");
         assert!(*most - *least > Duration::from_secs(3), "spread over the whole of it: {least:?} to {most:?}");
+    }
+
+    #[test]
+    fn a_few_addresses_of_each_chosen_peer_are_known_the_newest_of_them() {
+        let peers = Peers::default();
+        let [one, two] = [1, 2].map(|n| iroh::SecretKey::from_bytes(&[n; 32]).public());
+        let at = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let choose = |peer, port| peers.choose(&EndpointAddr::new(peer).with_ip_addr(at(port)));
+        (1..=100).for_each(|port| choose(one, port));
+        let known = (1..=100).filter(|port| peers.chosen_at(at(*port)) == Some(one)).count();
+        assert_eq!((known, peers.chosen_at(at(100))), (MAX_ADDRESSES_OF_PEER, Some(one)));
+        choose(two, 100);
+        choose(one, 99);
+        assert_eq!((peers.chosen_at(at(100)), peers.chosen_at(at(99))), (Some(two), Some(one)));
+        (200..=300).for_each(|port| choose(one, port));
+        assert_eq!(peers.chosen_at(at(100)), Some(two), "another peer has it now");
     }
 
     #[test]

@@ -113,6 +113,12 @@ impl Shared {
         self.peers.wants(peer) || self.catalog.allowed.contains(peer) || self.kv.get().is_some_and(|kv| kv.knows(peer))
     }
 
+    /// The same before the role is there that this node is expected to have: then any peer may be the other side of one of its
+    /// documents.
+    pub(crate) fn may_know(&self, peer: PeerId) -> bool {
+        self.kv.get().is_none() && self.kv.is_expected() || self.knows(peer)
+    }
+
     /// Whether the peer gets anything here. To a private node, everyone is whom it knows.
     pub(crate) fn welcomes(&self, peer: PeerId) -> bool {
         !self.private || self.knows(peer)

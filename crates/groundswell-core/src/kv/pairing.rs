@@ -137,8 +137,11 @@ pub enum ClaimError {
     /// The machine refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// This side could not store the pair.
-    #[error("the pair could not be stored here: mend the storage, and claim again")]
+    /// This side's storage failed. Whether it has stored the pair is not known; claiming again completes it.
+    #[error(
+        "storage failed here, and the pair may be stored or not: mend the storage, restart the node, and claim again, \
+         which completes it"
+    )]
     Storage,
     /// The machine was released meanwhile.
     #[error("the machine was released during the claim: claim again")]

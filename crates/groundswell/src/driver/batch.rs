@@ -224,7 +224,7 @@ impl Driver {
             entry.broken = entry.load_committed().is_err();
             entry.fold.close(entry.cell.cursor().filter(|_| !entry.broken));
         }
-        self.unknown = Some(Unknown::Batch(batch));
+        self.is_unknown(Unknown::Batch(batch));
         result
     }
 
@@ -247,7 +247,7 @@ impl Driver {
                     entry.broken = true;
                     entry.fold.close(None);
                 }
-                self.unknown = Some(Unknown::Batch(batch));
+                self.is_unknown(Unknown::Batch(batch));
                 Err(error.into())
             }
         }

@@ -7,7 +7,10 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use groundswell_core::kv::{
@@ -119,21 +122,29 @@ impl Command {
 
 /// The way to the keeper.
 #[derive(Clone)]
-pub(crate) struct KeeperHandle(mpsc::Sender<Command>);
+pub(crate) struct KeeperHandle {
+    commands: mpsc::Sender<Command>,
+    uncertain: Arc<AtomicBool>,
+}
 
 impl KeeperHandle {
+    /// Whether the outcome of an earlier write is unknown, or the keeper has panicked.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.uncertain.load(Ordering::SeqCst)
+    }
+
     /// Asks something and waits for the answer. What the keeper does not do any more it refuses, so that without an
     /// answer it has panicked, and the command may have been done.
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(command(reply)).await.map_err(|_| WriteError::ShutDown)?;
+        self.commands.send(command(reply)).await.map_err(|_| WriteError::ShutDown)?;
         answer.await.map_err(|_| OutcomeUnknown::no_answer().into())
     }
 
     /// Tells something whose answer no one waits for.
     pub(crate) async fn tell(&self, command: Command) {
         // A keeper that has stopped needs to be told nothing.
-        let _ = self.0.send(command).await;
+        let _ = self.commands.send(command).await;
     }
 
     /// Gives a document another standing.
@@ -202,6 +213,8 @@ pub(crate) struct Keeper {
     /// The ids of the writes whose outcome is unknown. The next transaction that is done, or whose own outcome is
     /// unknown, has taken them back first.
     unknown: HashSet<(u64, WriteId)>,
+    /// Whether there are any, for those who ask when the keeper has stopped.
+    uncertain: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -213,16 +226,19 @@ impl Keeper {
         max_value_bytes: usize,
         gone: CancellationToken,
     ) -> std::io::Result<(KeeperHandle, std::thread::JoinHandle<()>)> {
-        let (desks, unknown) = (HashMap::new(), HashSet::new());
-        let keeper = Self { storage, signer, wall_clock, max_value_bytes, desks, unknown };
+        let (desks, unknown, uncertain) = (HashMap::new(), HashSet::new(), Arc::<AtomicBool>::default());
+        let keeper =
+            Self { storage, signer, wall_clock, max_value_bytes, desks, unknown, uncertain: uncertain.clone() };
+        let panicked = uncertain.clone();
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new().name("groundswell-keeper".to_owned()).spawn(move || {
             let _gone = gone.drop_guard();
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keeper.run(commands))) {
+                panicked.store(true, Ordering::SeqCst);
                 tracing::error!("the keeper panicked ({}): restart the node", panic_message(&*panic));
             }
         })?;
-        Ok((KeeperHandle(sender), thread))
+        Ok((KeeperHandle { commands: sender, uncertain }, thread))
     }
 
     fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -506,6 +522,7 @@ impl Keeper {
             }
             Err(_) => {}
         }
+        self.uncertain.store(!self.unknown.is_empty(), Ordering::SeqCst);
         result
     }
 
@@ -647,7 +664,8 @@ mod tests {
         let document = Document::new(KvAuthor::Machine, identity, new_view(), [0; 2]);
         let desks = HashMap::from([(NUMBER, Desk::new())]);
         let (wall_clock, unknown) = (Arc::new(|| 1_000), HashSet::new());
-        let keeper = Keeper { storage, signer, wall_clock, max_value_bytes: 1_024, desks, unknown };
+        let uncertain = Arc::default();
+        let keeper = Keeper { storage, signer, wall_clock, max_value_bytes: 1_024, desks, unknown, uncertain };
         (keeper, document)
     }
 
@@ -708,12 +726,14 @@ mod tests {
         };
         keeper.storage.fail_with(Some(OutcomeUnknown::new("by a test").into()));
         assert!(matches!(done(&mut keeper, "1", "one"), Err(KvError::Unknown(_))));
+        assert!(keeper.uncertain.load(Ordering::SeqCst));
         keeper.storage.fail(true);
         let again = done(&mut keeper, "1", "one");
         assert!(matches!(&again, Err(KvError::Unknown(_))), "{:?}", again.err());
         assert!(matches!(done(&mut keeper, "2", "two"), Err(KvError::Storage(_))));
         keeper.storage.fail(false);
         assert!(done(&mut keeper, "3", "three").is_ok());
+        assert!(!keeper.uncertain.load(Ordering::SeqCst));
         keeper.storage.fail(true);
         assert!(matches!(done(&mut keeper, "1", "one"), Err(KvError::Storage(_))), "it was taken back");
         let (reply, mut answer) = oneshot::channel();

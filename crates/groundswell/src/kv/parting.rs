@@ -14,10 +14,9 @@ use groundswell_core::{
     kv::{
         KvAuthor, Release, ReleaseSignature,
         pairing::PeerKey,
-        wire::{
-            Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
-        },
+        wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame},
     },
+    limits::MAX_REQUEST_BYTES,
     wire::Extension,
 };
 use iroh::{
@@ -177,11 +176,12 @@ pub(crate) fn honour(
     Ok(())
 }
 
-/// The machine's person ends the pairing.
-pub(crate) async fn release_own(kv: &Arc<Kv>, document: &Arc<Document>) -> Result<(), KvError> {
+/// The machine's person ends the pairing. It is ended even if the caller leaves.
+pub(crate) async fn release_own(kv: &Arc<Kv>, document: Arc<Document>) -> Result<(), KvError> {
     let peer = document.identity().peer().ok_or(KvError::NotClaimed)?;
+    let task = kv.clone();
     // If it was ended by the other side in this moment, it is ended.
-    part(kv, document, |identity| identity.peer() == Some(peer), false).await
+    kv.whole(async move { part(&task, &document, |identity| identity.peer() == Some(peer), false).await }).await
 }
 
 /// A machine gives up a pairing, and keeps what there is. The same manager may claim it again in this moment, so this is done when
@@ -200,11 +200,15 @@ async fn part(
     }
 }
 
-/// The machine's person ends the pairing, if there is one, and the machine forgets what it had.
-pub(crate) async fn wipe_own(kv: &Arc<Kv>, document: &Arc<Document>) -> Result<(), KvError> {
-    // The other side may end the pairing in this moment, which keeps what there is: then that is wiped.
-    while !renew(kv, document, &document.identity(), Contents::Wiped, false).await? {}
-    Ok(())
+/// The machine's person ends the pairing, if there is one, and the machine forgets what it had, even if the caller leaves.
+pub(crate) async fn wipe_own(kv: &Arc<Kv>, document: Arc<Document>) -> Result<(), KvError> {
+    let task = kv.clone();
+    kv.whole(async move {
+        // The other side may end the pairing in this moment, which keeps what there is: then that is wiped.
+        while !renew(&task, &document, &document.identity(), Contents::Wiped, false).await? {}
+        Ok(())
+    })
+    .await
 }
 
 /// A machine goes on with a new document that nobody else knows. What it had in the old one that was not deleted, it has
@@ -254,8 +258,13 @@ async fn mark_released(
     Ok(())
 }
 
-/// A manager gives a machine up: what it has of it goes, and the machine is told.
+/// A manager gives a machine up: what it has of it goes, and the machine is told, even if the caller leaves.
 pub(crate) async fn release_machine(kv: &Arc<Kv>, machine: PeerId) -> Result<(), KvError> {
+    let task = kv.clone();
+    kv.whole(async move { give_up_machine(&task, machine).await }).await
+}
+
+async fn give_up_machine(kv: &Arc<Kv>, machine: PeerId) -> Result<(), KvError> {
     let document = kv.of_peer(machine).ok_or(KvError::UnknownMachine(machine))?;
     let identity = document.identity();
     // A machine that has left knows, and may still want to hear that its manager does.
@@ -333,7 +342,7 @@ pub(crate) fn spawn_telling(kv: &Arc<Kv>, former: Arc<Identity>) {
 /// Tells the other side of a former document on a connection that was made for that.
 pub(crate) async fn tell(kv: &Kv, former: &Arc<Identity>, connection: &Connection) -> Told {
     let opened = match timeout(KV_RELEASE_TIMEOUT, connection.open_bi()).await {
-        Ok(Ok((send, recv))) => Ok((send, FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes)))),
+        Ok(Ok((send, recv))) => Ok((send, FrameReader::new(recv, MAX_REQUEST_BYTES))),
         Ok(Err(error)) => Err(told_by(&error)),
         Err(_) => Err(Told::No),
     };
@@ -344,7 +353,8 @@ pub(crate) async fn tell(kv: &Kv, former: &Arc<Identity>, connection: &Connectio
 }
 
 /// Says that this side has given a document up, on a connection where both know which one is meant, and hears what the
-/// other has to say to that. The hello of the side that has accepted the connection is still to come.
+/// other has to say to that. The hello of the side that has accepted the connection is still to come. The peer is a
+/// stranger by now: nothing larger than a hello is read.
 pub(crate) async fn exchange(
     kv: &Kv,
     former: &Arc<Identity>,
@@ -386,7 +396,9 @@ pub(crate) async fn exchange(
         }
         Ok(Some(Some(Err(Forged)))) => {
             kv.shared.metrics.violations.add(1);
-            warn!("a release that its author has not signed");
+            if let Some(left_out) = kv.shared.stranger_log.line() {
+                warn!(left_out, "a release that its author has not signed");
+            }
             KvCloseCode::Violation.close(connection);
             Told::No
         }

@@ -24,6 +24,7 @@ use groundswell_core::{
             Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
         },
     },
+    limits::MAX_REQUEST_BYTES,
     wire::{BootId, HelloError, VersionMismatch, decode_hello},
 };
 use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream};
@@ -44,7 +45,6 @@ use super::{
     wants::{Asking, MAX_WANTS},
 };
 use crate::{
-    Moment,
     error::{StorageError, WriteError},
     frames::{FrameReader, ReadFrameError},
     limits::{BOTH_DIALLED, HELLO_TIMEOUT, KV_BACKOFF_LAST, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
@@ -104,7 +104,8 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
     }
     let opening = async {
         let (mut send, recv) = connection.accept_bi().await.map_err(|_| Unheard::Hello)?;
-        let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
+        // The peer may be a stranger: it may have lost the document, or have been released.
+        let mut reader = FrameReader::new(recv, MAX_REQUEST_BYTES);
         match hear(&mut reader).await {
             Err(Unheard::Versions(mismatch)) => {
                 // The other side has to know why: it gets our versions before the connection is closed.
@@ -118,7 +119,7 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
             hello => Ok((send, reader, hello?)),
         }
     };
-    let (send, reader, hello) = match timeout(HELLO_TIMEOUT, opening).await.unwrap_or(Err(Unheard::Hello)) {
+    let (send, mut reader, hello) = match timeout(HELLO_TIMEOUT, opening).await.unwrap_or(Err(Unheard::Hello)) {
         Ok(opened) => opened,
         Err(why) => {
             why.close(connection);
@@ -132,6 +133,7 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
     let shared = shared.filter(|(identity, _)| hello.document == *identity.namespace.as_bytes());
     match shared {
         Some((identity, document)) if identity.peer() == Some(peer) => {
+            reader.allow(max_kv_frame_bytes(kv.max_value_bytes));
             run(kv, &document, &identity, connection, send, reader, hello, peer).await;
         }
         shared => {

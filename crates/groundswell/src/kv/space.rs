@@ -16,7 +16,7 @@ use super::{
     keeper::Command,
     subscription::{KvSubscription, KvWatch},
 };
-use crate::{ids::WriteId, limits::KV_READ_TURN};
+use crate::{error::OutcomeUnknown, ids::WriteId, limits::KV_READ_TURN};
 
 /// A space of a document: keys of their own, apart from those of other spaces. A handle; clones are
 /// handles to the same.
@@ -179,6 +179,17 @@ impl KvSpace {
     }
 
     async fn write(&self, key: KvKey, change: Change, id: Option<WriteId>) -> Result<Written, KvError> {
+        let repeats = id.is_some();
+        match self.hand_over(key, change, id).await {
+            // Asked for earlier with the same id, it may have been done.
+            Err(KvError::ShutDown) if repeats && self.kv.keeper.is_uncertain() => {
+                Err(KvError::Unknown(OutcomeUnknown::earlier(KvError::ShutDown)))
+            }
+            written => written,
+        }
+    }
+
+    async fn hand_over(&self, key: KvKey, change: Change, id: Option<WriteId>) -> Result<Written, KvError> {
         self.check_open()?;
         let (document, space) = (self.document.clone(), self.name.clone());
         self.kv.keeper.ask(|reply| Command::Write { document, space, key, change, id, reply }).await?

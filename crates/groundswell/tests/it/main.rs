@@ -10,6 +10,7 @@ mod burden;
 mod chat;
 mod common;
 mod damaged_rock;
+mod dropped;
 mod edges;
 mod endings;
 mod follow;

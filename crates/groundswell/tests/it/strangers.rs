@@ -239,8 +239,12 @@ async fn a_newcomer_takes_the_place_of_the_oldest_stranger_and_of_nobody_else() 
 
 /// Forwards what comes to the node, and of what the node answers only Retry packets: so a handshake never ends.
 async fn deaf_proxy(node: std::net::SocketAddr) -> std::net::SocketAddr {
-    let (inside, outside) =
-        (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    deaf_proxy_at(node, "127.0.0.1:0".parse().unwrap()).await
+}
+
+/// The same, which the node sees at this address.
+async fn deaf_proxy_at(node: std::net::SocketAddr, at: std::net::SocketAddr) -> std::net::SocketAddr {
+    let (inside, outside) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind(at).await.unwrap());
     let address = inside.local_addr().unwrap();
     tokio::spawn(async move {
         let (mut from_client, mut from_node) = (vec![0; 65_536], vec![0; 65_536]);
@@ -293,6 +297,54 @@ async fn handshakes_that_never_end_are_given_up_and_keep_nobody_out() {
     target.lets_a_follower_in().await;
     attacks.shutdown().await;
     until("all of them to be over", || target.node.connections().handshakes == 0).await;
+}
+
+/// Whoever holds the address of a peer that the node follows, and cannot prove to be that peer, begins few handshakes there; and
+/// none more than anyone else once the node does not follow that peer any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_never_end_from_the_address_of_a_followed_peer_are_bounded() {
+    let target = Target::new().await;
+    let node = *target.address().ip_addrs().next().unwrap();
+    let (dir, followed) = (TempDir::new().unwrap(), "127.0.0.1:0".parse().unwrap());
+    let peer = Node::builder().data_dir(dir.path()).offline().bind(followed).spawn().await.unwrap();
+    target.node.add_peer(&peer.ticket()).await.unwrap();
+    let inbox = target.agent.subscriptions::<Log>("/followed/*").await.unwrap();
+    let source = Source::new(peer.id(), "main", "/followed/a").unwrap();
+    inbox.follow(source.clone()).await.unwrap();
+    until("the two to meet", || target.node.connections().known > 0).await;
+    let at = *raw::address(&peer.ticket()).ip_addrs().next().unwrap();
+    peer.shutdown().await.unwrap();
+    let proxy = deaf_proxy_at(node, at).await;
+    let address = EndpointAddr::new(target.node.id()).with_ip_addr(proxy);
+    let mut attacks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (endpoint, address) = (raw::endpoint().await, address.clone());
+        attacks.spawn(async move {
+            loop {
+                let tries = (0..50).map(|_| endpoint.connect(address.clone(), raw::ALPN));
+                let _ = tokio::time::timeout(Duration::from_secs(2), futures_util::future::join_all(tries)).await;
+            }
+        });
+    }
+    for (follows, bound) in
+        [(true, limits::MAX_HALF_OPEN + limits::MAX_HALF_OPEN_OF_CHOSEN), (false, limits::MAX_HALF_OPEN)]
+    {
+        if !follows {
+            target.agent.quit(&source).await.unwrap();
+            // Those of before end within the time of a handshake.
+            until("only newcomers", || target.node.connections().handshakes <= bound).await;
+        }
+        let (before, most) = (target.node.metrics().handshakes_given_up, Mutex::new(0));
+        until("handshakes to be given up", || {
+            let mut most = most.lock().unwrap();
+            *most = target.node.connections().handshakes.max(*most);
+            target.node.metrics().handshakes_given_up > before + 100
+        })
+        .await;
+        assert!(*most.lock().unwrap() <= bound, "{most:?} at once, of {bound}; it follows: {follows}");
+    }
+    target.lets_a_follower_in().await;
+    attacks.shutdown().await;
 }
 
 /// Addresses of those that the owner has chosen stay, however many strangers read something; and a stranger costs no

@@ -104,8 +104,8 @@ pub enum Refusal {
     /// The machine could not make sense of a message.
     #[error("the machine could not follow the claim: is one side much older?")]
     Malformed,
-    /// The machine could not store the pair.
-    #[error("the machine failed to store the pair; see its log")]
+    /// The machine's storage failed. Whether it has stored the pair is not known; claiming again completes it.
+    #[error("the machine's storage failed, and it may have stored the pair or not: see its log, and claim again")]
     Storage,
     /// Nobody has opened pairing at the machine.
     #[error("the machine is not open for claims: run `groundswell claims` there, or press its button")]

@@ -8,7 +8,7 @@ use std::{collections::HashSet, time::Instant};
 use groundswell_core::{kv::KvAuthor, limits::MAX_VIEW_KEYS, wire::encode_frame_within};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{End, Session, oversized};
 use crate::{
@@ -262,7 +262,7 @@ fn compare(
         .take(MAX_KV_MISSING - noted.len())
         .collect();
     if missing.is_empty() && held.contains(&false) {
-        warn!("more values are missing than are noted at a time; the rest is found by a later reconciliation");
+        debug!("more values are missing than are noted at a time; the rest is found by a later reconciliation");
     }
     Ok((held, missing))
 }

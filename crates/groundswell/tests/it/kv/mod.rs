@@ -7,6 +7,7 @@ mod common;
 mod concurrency;
 mod delivery;
 mod door;
+mod dropped;
 mod entries_subscription;
 mod errors;
 mod hostile;

@@ -19,6 +19,33 @@ use crate::kv::{
 /// What other protocols of iroh-docs are called, by which entries and contents could be asked for.
 const OTHER_PROTOCOLS: [&[u8]; 3] = [iroh_docs::ALPN, b"/iroh-bytes/4", b"/iroh-gossip/1"];
 
+/// A former side may still say that it has given the document up. It may send no more for that than a stranger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_side_may_send_no_large_hello_and_no_large_message() {
+    let Pair { machine, manager, id, machine_dir, manager_dir: _dir } = Pair::new().await;
+    manager.release(id).await.unwrap();
+    let mut status = machine.status_changes();
+    let unclaimed = |_: &_| machine.get_machine_state() == groundswell::MachineState::Unclaimed;
+    within("the machine to know", status.wait_for(unclaimed)).await.unwrap();
+    machine.shutdown().await.unwrap();
+    let stored = Stored::read(machine_dir.path());
+    let former = endpoint(Some(stored.key.clone())).await;
+    let to = address(&manager.node().ticket());
+    let large = [&20_000u32.to_le_bytes()[..], &[0; 20_000]].concat();
+    for greets in [false, true] {
+        let connection = within("a connection", former.connect(to.clone(), crate::kv::raw::KV_ALPN)).await.unwrap();
+        let (mut send, _recv) = connection.open_bi().await.unwrap();
+        if greets {
+            let hello = crate::kv::raw::hello(stored.documents()[0], groundswell_core::kv::wire::KV_PROTOCOL_VERSIONS);
+            say(&mut send, &hello).await;
+        }
+        let _ = send.write_all(&large).await;
+        let code = closed(&connection).await;
+        assert!(code != RELEASED, "greets: {greets}, {code}");
+    }
+    manager.shutdown().await.unwrap();
+}
+
 /// With the document's id, and the hashes of what is in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unpaired_peer_gets_nothing_with_the_documents_id_and_a_values_hash_in_hand() {
