@@ -73,7 +73,7 @@ impl fmt::Display for Cursor {
 
 /// A text that is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor: give back the text of an earlier one unchanged, or none to begin with a rock")]
+#[error("not a cursor: give back the text of an earlier one unchanged, or none to begin with what there is now")]
 pub struct CursorError;
 
 impl FromStr for Cursor {

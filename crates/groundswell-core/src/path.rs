@@ -36,6 +36,9 @@ pub enum PathError {
     /// A segment of a path is `*`, which only ends a pattern.
     #[error("segment {0} is '*', which may only be the last of a pattern, after at least one other")]
     Wildcard(usize),
+    /// The text is a pattern, and a path goes here.
+    #[error("a pattern is not allowed here: name one path")]
+    Pattern,
     /// A name is empty, too long, or holds `/` or a control character.
     #[error("\"{}\" is not a name: 1 to {MAX_NAME_BYTES} bytes without '/' or control characters", Visible(.0))]
     BadName(String),
@@ -83,6 +86,13 @@ pub struct Path(Arc<str>);
 impl Path {
     /// Parses a path.
     pub fn new(text: &str) -> Result<Self, PathError> {
+        Self::without_wildcards(text).map_err(|error| match error {
+            PathError::Wildcard(_) if Pattern::new(text).is_ok() => PathError::Pattern,
+            error => error,
+        })
+    }
+
+    fn without_wildcards(text: &str) -> Result<Self, PathError> {
         check_segments(text)?;
         Ok(Self(text.into()))
     }
@@ -119,8 +129,8 @@ impl Pattern {
     pub fn new(text: &str) -> Result<Self, PathError> {
         match text.strip_suffix("/*") {
             Some("") => Err(PathError::Wildcard(1)),
-            Some(base) => Ok(Self { base: Path::new(base)?, below: true }),
-            None => Ok(Self { base: Path::new(text)?, below: false }),
+            Some(base) => Ok(Self { base: Path::without_wildcards(base)?, below: true }),
+            None => Ok(Self { base: Path::without_wildcards(text)?, below: false }),
         }
     }
 

@@ -22,7 +22,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
-    let wrong: [(&[&str], &str); 17] = [
+    let wrong: [(&[&str], &str); 19] = [
         (&[], "Usage"),
         (&["sing"], "sing"),
         (&["give", "/a"], "WAVE"),
@@ -30,6 +30,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["give", "/a", "--lake", "log", "-hello"], "unexpected argument"),
         (&["give", "/a", "x", "--lake", "ocean"], "ocean"),
         (&["give", "a", "x", "--lake", "log"], "a path begins with '/'"),
+        (&["give", "/a/*", "x", "--lake", "log"], "a pattern is not allowed here: name one path"),
+        (&["kv", "watch", "key", "--cursor", "nonsense"], "or none to begin with what there is now"),
         (&["surf", "someone", "/a", "--lake", "log"], "neither a ticket nor a peer's id"),
         (&["give", "/a", "x", "--lake", "log", "--agent", "a/b"], "is not a name"),
         (&["demo", "--for", "0"], "0"),

@@ -145,7 +145,7 @@ fn each_edge_has_its_own_error() {
     let long = "x".repeat(MAX_SEGMENT_BYTES);
     let too_long = "x".repeat(MAX_SEGMENT_BYTES + 1);
     let deep = "/x".repeat(MAX_PATH_SEGMENTS);
-    let table: [(String, Option<PathError>); 20] = [
+    let table: [(String, Option<PathError>); 22] = [
         ("/a".into(), None),
         (deep.clone(), None),
         (format!("{deep}/x"), Some(PathError::TooManySegments(17))),
@@ -163,7 +163,9 @@ fn each_edge_has_its_own_error() {
         ("/a/\0".into(), Some(PathError::ControlCharacter(2))),
         ("/\n".into(), Some(PathError::ControlCharacter(1))),
         ("/a\u{85}".into(), Some(PathError::ControlCharacter(1))),
-        ("/a/*".into(), Some(PathError::Wildcard(2))),
+        ("/a/*".into(), Some(PathError::Pattern)),
+        ("/*".into(), Some(PathError::Wildcard(1))),
+        ("/a/*/*".into(), Some(PathError::Wildcard(2))),
         ("/*/a".into(), Some(PathError::Wildcard(1))),
         ("/**/a*".into(), None),
     ];
