@@ -537,20 +537,32 @@ pub enum ReadError {
 
 /// Why a ticket or a peer's id is refused.
 #[derive(Debug, thiserror::Error)]
-#[error("{text} is neither a ticket nor a peer's id: {reason}; copy the whole of it, as the other side prints it")]
-pub struct TicketError {
-    text: String,
-    reason: String,
-}
+#[error("{0}")]
+pub struct TicketError(String);
 
 impl TicketError {
     /// How much of what was written is repeated, in characters: enough to see what it was.
     const REPEATED: usize = 16;
 
     pub(crate) fn new(text: &str, reason: &str) -> Self {
+        let (text, reason) = (Self::beginning(text), visible(reason));
+        Self(format!(
+            "{text} is neither a ticket nor a peer's id: {reason}; copy the whole of it, as the other side prints it"
+        ))
+    }
+
+    /// A ticket with a one-time secret, where a peer is to be named.
+    pub(crate) fn with_secret(ticket: &str) -> Self {
+        let text = Self::beginning(ticket);
+        Self(format!(
+            "{text} is a ticket with a one-time secret, which is for a claim alone: leave out the dot and what follows it"
+        ))
+    }
+
+    fn beginning(text: &str) -> String {
         let first: String = text.chars().take(Self::REPEATED).collect();
         let more = if first.len() < text.len() { "…" } else { "" };
-        Self { text: format!("\"{}{more}\"", visible(&first)), reason: visible(reason).into_owned() }
+        format!("\"{}{more}\"", visible(&first))
     }
 }
 

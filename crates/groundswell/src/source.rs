@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use groundswell_core::{Name, Path, PathError, kv::pairing::ClaimSecret, pasted};
+use groundswell_core::{Name, Path, PathError, is_hidden, kv::pairing::ClaimSecret, pasted};
 use iroh::EndpointAddr;
 use iroh_tickets::{Ticket as _, endpoint::EndpointTicket};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,12 @@ impl FromStr for PeerTicket {
     fn from_str(text: &str) -> Result<Self, TicketError> {
         let refuse = |reason: String| TicketError::new(text, &reason);
         let text = pasted(text);
+        if let Some((ticket, secret)) = text.split_once('.')
+            && secret.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && ticket.parse::<Self>().is_ok()
+        {
+            return Err(TicketError::with_secret(ticket));
+        }
         if text.starts_with(EndpointTicket::KIND) {
             let ticket = EndpointTicket::decode_string(&text).map_err(|error| refuse(error.to_string()))?;
             // Decoding ignores what follows the addresses.
@@ -122,11 +128,27 @@ impl fmt::Display for ClaimTicket {
     }
 }
 
+/// What is wrong with a ticket that ends where its secret begins.
+const SECRET_CUT: &str = "its one-time secret, which follows the dot at its end, is cut off";
+
+/// Whether a text that was pasted ends in a dot of its own, and not in one of a sentence around it.
+fn ends_in_dot(text: &str) -> bool {
+    let text: String = text.chars().filter(|c| !c.is_whitespace() && !is_hidden(*c)).collect();
+    let text = text.trim_end_matches(|c: char| c != '.' && !c.is_alphanumeric());
+    let before = text.trim_end_matches('.');
+    before.len() < text.len() && before.ends_with(char::is_alphanumeric)
+}
+
 impl FromStr for ClaimTicket {
     type Err = TicketError;
     fn from_str(text: &str) -> Result<Self, TicketError> {
+        let ends_in_dot = ends_in_dot(text);
         let text = pasted(text);
-        let Some((ticket, secret)) = text.split_once('.') else { return Ok(text.parse::<PeerTicket>()?.into()) };
+        let Some((ticket, secret)) = text.split_once('.') else {
+            let ticket: PeerTicket = text.parse()?;
+            // Without its secret it would be another ticket.
+            return if ends_in_dot { Err(TicketError::new(&text, SECRET_CUT)) } else { Ok(ticket.into()) };
+        };
         // The text of the error has no secret in it.
         let refuse = || TicketError::new(ticket, "its one-time secret is not 32 hexadecimal digits");
         let (pairs, []) = secret.as_bytes().as_chunks::<2>() else { return Err(refuse()) };
@@ -194,6 +216,17 @@ mod tests {
         for wrong in ["a5", &"a5".repeat(17), &"g5".repeat(16), &"é5".repeat(10), &"a5".repeat(15), ".a5"] {
             let error = format!("{ticket}.{wrong}").parse::<ClaimTicket>().unwrap_err();
             assert!(error.to_string().contains("one-time secret"), "{error}");
+        }
+        // Cut at the dot it would be a ticket without a secret. A dot behind a quotation mark is of the text around it.
+        for wrong in [format!("{ticket}."), format!(" '{ticket}.'\n"), format!("{ticket}.\u{200b}")] {
+            let error = wrong.parse::<ClaimTicket>().unwrap_err().to_string();
+            assert!(error.contains("one-time secret") && error.contains("cut off"), "{error}");
+        }
+        assert_eq!(format!("\"{ticket}\".").parse::<ClaimTicket>().unwrap(), plain);
+        // Where a peer is named, it is said what it is.
+        for named in [text.clone(), text[..text.len() - 1].to_owned()] {
+            let error = named.parse::<PeerTicket>().unwrap_err().to_string();
+            assert!(error.contains("is a ticket with a one-time secret") && !error.contains("a5a5a5"), "{error}");
         }
         assert!(!text[..text.len() - 1].parse::<ClaimTicket>().unwrap_err().to_string().contains("a5a5a5"));
         assert!(!format!("{secret:?}").contains("165"), "a secret is not printed");
