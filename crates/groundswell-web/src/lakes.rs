@@ -207,7 +207,7 @@ pub enum LakeError {
     #[error("{0} is not followed here: GET /api/v1/subscriptions lists what is")]
     NotFollowed(Source),
     /// There is no state.
-    #[error("there is no state on {0} here: open it or give to it first")]
+    #[error("there is no state on {0} here: GET /api/v1/publications and /api/v1/subscriptions list what there is")]
     NoState(Path),
     /// No address of the peer is known.
     #[error("{0}")]
@@ -313,7 +313,7 @@ impl From<ManageError> for LakeError {
     fn from(error: ManageError) -> Self {
         let said = error.to_string();
         match error {
-            ManageError::Path(_) | ManageError::NotDeclared { .. } => Self::Invalid(said),
+            ManageError::Path(_) | ManageError::NotDeclared { .. } | ManageError::SamePath(_) => Self::Invalid(said),
             ManageError::NoState(path) => Self::NoState(path),
             ManageError::NotEmpty(path) => Self::NotEmpty(path),
             ManageError::Access(_) => Self::Access(said),

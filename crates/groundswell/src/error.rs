@@ -398,12 +398,15 @@ pub enum ManageError {
     },
     /// There is no state to do it to.
     #[error(
-        "there is no state on {0} here: open it or give to it first, or surf it if it is another's; what has ended has none"
+        "there is no state on {0} here, or none any more: check the path and the agent, and what the node's status lists"
     )]
     NoState(Path),
     /// The target of a fork or a copy is published already.
     #[error("{0} is published already: kill it first, or choose an empty path")]
     NotEmpty(Path),
+    /// The target of a fork or a copy is its source.
+    #[error("{0} is the source and the target: choose another path for the target")]
+    SamePath(Path),
     /// The access can't be changed so.
     #[error(transparent)]
     Access(#[from] AccessError),

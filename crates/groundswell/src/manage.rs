@@ -215,6 +215,10 @@ impl<L: Lake> Publications<L> {
 
     async fn replicate(&self, from: TideKey, to: &str, access: Option<Access<PeerId>>) -> Result<Aeon, ManageError> {
         let to = self.covered(to)?;
+        // That it is published is no reason to kill it.
+        if matches!(&from, TideKey::Publication { agent, path } if agent == self.agent().name() && *path == to) {
+            return Err(ManageError::SamePath(to));
+        }
         let declared: Arc<Declared> = self.declared().clone();
         ask(self.shared(), |reply| Manage::Replicate { from, declared, to, access, reply }).await
     }

@@ -155,6 +155,12 @@ async fn a_fork_has_state_history_rule_and_access_and_goes_its_own_way() {
     // Not onto something, not from nothing, not as another lake.
     assert!(matches!(logs.fork("/log/a", "/log/b").await, Err(ManageError::NotEmpty(_))));
     assert!(matches!(logs.fork("/log/none", "/log/c").await, Err(ManageError::NoState(_))));
+    // Nor onto itself, of which nobody is told to kill it.
+    let own = Source::new(node.id(), agent.name().as_str(), "/log/a").unwrap();
+    for itself in [logs.fork("/log/a", "/log/a").await, logs.copy(&own, "/log/a").await] {
+        let error = itself.unwrap_err();
+        assert!(matches!(error, ManageError::SamePath(_)) && !error.to_string().contains("kill"), "{error}");
+    }
     let sums = agent.publications::<Sum>("/sum/*").await.unwrap();
     assert!(matches!(sums.fork("/log/a", "/sum/a").await, Err(ManageError::LakeVersion { .. })));
     assert!(matches!(logs.fork("/log/a", "/sum/a").await, Err(ManageError::NotDeclared { .. })));
