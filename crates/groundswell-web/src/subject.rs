@@ -175,7 +175,13 @@ impl Subject {
         match self {
             Self::Node(_) => Err(KvError::UnknownMachine(machine).into()),
             Self::Machine(own) if wipe => Ok(own.release_and_wipe().await?),
-            Self::Machine(own) => Ok(own.release().await?),
+            Self::Machine(own) => own.release().await.map_err(|error| match error {
+                KvError::NotClaimed => Problem::new(
+                    Kind::NotClaimed,
+                    "this machine has no manager: there is nothing to release; `wipe=true` deletes its keys all the same",
+                ),
+                error => error.into(),
+            }),
             Self::Manager(_) if wipe => Err(Problem::new(
                 Kind::WrongRole,
                 "`wipe` is for a machine: ask it there; a manager always deletes what it had of the machine",

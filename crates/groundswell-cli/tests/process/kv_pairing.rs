@@ -42,7 +42,7 @@ fn a_command_of_another_role_is_refused_and_says_which_one_it_is_for() {
     refused(&peer, &["claim", &ticket, "--yes"], "is for a manager, and this node is a peer");
     assert_eq!(peer.status()["role"], "peer");
     // A machine that is not this manager's, by its whole id and by the beginning of it.
-    let unknown = format!("machine {} is not one of this manager's: claim it first", machine.id);
+    let unknown = format!("machine {} is not one of this manager's: it was not claimed, or was released", machine.id);
     refused(&manager, &["kv", "set", "a", "1", "--machine", &machine.id], &unknown);
     refused(&manager, &["release", &machine.id], &unknown);
     refused(&manager, &["kv", "ls", "--machine", &machine.id[..8]], "no machine of this manager has an id that begins");

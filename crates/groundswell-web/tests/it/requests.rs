@@ -34,7 +34,8 @@ async fn a_manager_claims_a_machine_sees_it_and_releases_it() {
         machine.http.get("/api/v1/machines/self").await.well()["manager"] == Value::Null
     })
     .await;
-    machine.http.delete("/api/v1/machines/self").await.problem(409, "not-claimed");
+    let alone = machine.http.delete("/api/v1/machines/self").await.problem(409, "not-claimed");
+    assert!(alone["detail"].as_str().unwrap().contains("there is nothing to release"), "{alone}");
     // What it has it forgets only where that is asked for.
     machine.http.delete("/api/v1/machines/self?wipe=yes").await.problem(400, "bad-request");
     assert_eq!(machine.http.get("/api/v1/machines/self/entry?key=stock").await.body, "12");

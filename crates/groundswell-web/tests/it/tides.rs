@@ -102,11 +102,14 @@ async fn a_path_is_ruled_wiped_forked_closed_and_killed() {
     assert_eq!((forked.status.as_u16(), forked.json()), (201, json!({ "aeon": 2 })));
     node.http.post(fork, &json!({ "to": "/b" })).await.problem(409, "not-empty");
     node.http.post(fork, &json!({ "to": "b" })).await.problem(400, "bad-request");
+    let itself = node.http.post(fork, &json!({ "to": "/a" })).await.problem(400, "bad-request");
+    assert!(itself["detail"].as_str().unwrap().contains("is the source and the target"), "{itself}");
     assert_eq!(rock(&node, "/b").await, json!(["x", "y"]));
 
     assert_eq!(node.http.delete("/api/v1/publication?path=/a").await.well(), json!({ "killed": true }));
     node.http.get("/api/v1/publication?path=/a").await.problem(404, "no-state");
-    node.http.delete("/api/v1/publication?path=/a").await.problem(404, "no-state");
+    let none = node.http.delete("/api/v1/publication?path=/a").await.problem(404, "no-state");
+    assert!(!none["detail"].as_str().unwrap().contains("give to it"), "{none}");
     // What has ended may become another lake.
     give(&node, "/a&lake=sum", json!([4])).await;
     assert_eq!(rock(&node, "/a").await, json!(4));

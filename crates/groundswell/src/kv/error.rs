@@ -55,10 +55,10 @@ pub enum KvError {
     #[error("the name of the space: {0}")]
     Space(#[from] PathError),
     /// The manager has no such machine.
-    #[error("machine {0} is not one of this manager's: claim it first")]
+    #[error("machine {0} is not one of this manager's: it was not claimed, or was released")]
     UnknownMachine(PeerId),
     /// The machine has no manager, or has left this one.
-    #[error("the machine is not claimed: claim it first")]
+    #[error("the machine is not claimed, or not any more: this needs a manager who has claimed it")]
     NotClaimed,
     /// There are as many streams as a node may have.
     #[error("this node has {limit} subscriptions, the most that it allows: drop some", limit = limits::MAX_SUBSCRIPTIONS)]
