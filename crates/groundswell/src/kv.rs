@@ -26,7 +26,7 @@ mod tests;
 mod wants;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -131,8 +131,9 @@ pub(crate) struct Kv {
     machines: RwLock<BTreeMap<PeerId, Arc<Document>>>,
     /// Counts the changes of that map.
     pub(crate) machines_changed: watch::Sender<u64>,
-    /// Machines that are being claimed: they are not told that they are no machines of ours.
-    pub(crate) claiming: Mutex<HashSet<PeerId>>,
+    /// Machines that are being claimed, and by how many claims of ours: they are not told that they are no machines of
+    /// ours.
+    pub(crate) claiming: Mutex<HashMap<PeerId, usize>>,
     claim_handler: RwLock<Option<ClaimHandler>>,
     /// Documents that were given up here.
     pub(crate) former: parting::Former,
@@ -316,7 +317,7 @@ impl Kv {
 
     /// Whether the peer is the other side of a document here, or is about to be.
     pub(crate) fn knows(&self, peer: PeerId) -> bool {
-        self.of_peer(peer).is_some() || lock(&self.claiming).contains(&peer)
+        self.of_peer(peer).is_some() || lock(&self.claiming).contains_key(&peer)
     }
 
     /// Runs something that changes disk, memory and the other side one after the other, in a task of its own: a caller who

@@ -11,8 +11,8 @@ use groundswell_core::{
     encoding::{decode, encode},
     kv::pairing::{
         CLAIM_KEYING_LABEL, ClaimError as CoreClaimError, ClaimId, ClaimPayload, ClaimPin, ClaimSecret, ClaimSecrets,
-        MachineInput, MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, ToManager,
-        decode_claim, decode_to_machine, decode_to_manager,
+        MachineInput, MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, Refusal,
+        ToManager, decode_claim, decode_to_machine, decode_to_manager,
     },
     limits::MAX_CLAIM_MESSAGE_BYTES,
     wire::encode_frame,
@@ -58,6 +58,9 @@ pub enum ClaimError {
     /// The machine is starting, or ending.
     #[error("the machine is starting or shutting down: claim it again in a moment")]
     NotReady,
+    /// Another claim of this manager is under way there, and there is one at a time.
+    #[error("a claim of this manager's own is under way at the machine: answer that one, or wait a minute")]
+    OwnUnderWay,
     /// It was refused, or not confirmed.
     #[error(transparent)]
     Claim(#[from] CoreClaimError),
@@ -583,7 +586,12 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     let (ended, mut outcome) = watch::channel(None);
     let task = kv.clone();
     kv.tasks.spawn(async move {
-        lock(&task.claiming).insert(machine);
+        let own_under_way = {
+            let mut claiming = lock(&task.claiming);
+            let claims = claiming.entry(machine).or_default();
+            *claims += 1;
+            *claims > 1
+        };
         let mut driven = Driven { kv: task.clone(), connection, begun, state, shown: Some(shown) };
         let result = tokio::select! {
             result = driven.run(send, reader, answered) => result,
@@ -593,9 +601,19 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
             (Err(ClaimError::Claim(CoreClaimError::Disconnected)), Some(why)) => {
                 Err(turned_away(&why).unwrap_or(ClaimError::Claim(CoreClaimError::Disconnected)))
             }
+            // The machine refuses a second claim of a manager as it refuses one too many.
+            (Err(ClaimError::Claim(CoreClaimError::Refused(Refusal::Busy))), _) if own_under_way => {
+                Err(ClaimError::OwnUnderWay)
+            }
             (result, _) => result,
         };
-        lock(&task.claiming).remove(&machine);
+        {
+            let mut claiming = lock(&task.claiming);
+            match claiming.get_mut(&machine) {
+                Some(claims) if *claims > 1 => *claims -= 1,
+                _ => drop(claiming.remove(&machine)),
+            }
+        }
         ended.send_replace(Some(result));
     });
     match pin.await {

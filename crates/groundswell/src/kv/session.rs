@@ -92,7 +92,7 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
     let refuse = |why: KvCloseCode| why.close(connection);
     let peer = connection.remote_id();
     let not_known = || {
-        let claiming = lock(&kv.claiming).contains(&peer);
+        let claiming = lock(&kv.claiming).contains_key(&peer);
         if claiming { KvCloseCode::Later } else { KvCloseCode::NotPaired }
     };
     if kv.closing.is_cancelled() {

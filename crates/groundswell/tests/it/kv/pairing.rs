@@ -50,7 +50,7 @@ async fn the_same_manager_may_claim_again_and_another_may_not() {
     machine.open_claims(OPEN);
     let under_way = manager.begin_claim(&machine.ticket()).await.unwrap();
     let error = manager.begin_claim(&machine.ticket()).await.unwrap_err();
-    assert!(matches!(error, ClaimError::Claim(ClaimFailure::Refused(ClaimRefusal::Busy))), "{error}");
+    assert!(matches!(error, ClaimError::OwnUnderWay), "it is nobody else's: {error}");
     drop(under_way);
     for node in [&other, &manager] {
         node.shutdown().await.unwrap();
