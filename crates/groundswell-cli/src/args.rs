@@ -274,7 +274,9 @@ pub(crate) struct Open {
 /// Follow a state: print what it is, then each change. It waits for what is not there yet.
 ///
 /// The node goes on following it when this command ends, and after a restart, until `quit`. A path
-/// that is killed, or closed to this node, is told (`killed`) and waited for: it comes back by itself.
+/// that is killed, or closed to this node, is told (`killed`) and waited for: it comes back by itself. A path
+/// of another lake is told too (`refused`). With --once, --count or --no-wait that is the end, with status 1; and what never
+/// came and was not followed before is not followed afterwards.
 #[derive(Debug, Arguments)]
 #[command(after_help = "\
 Examples:

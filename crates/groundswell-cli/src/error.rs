@@ -104,6 +104,16 @@ pub(crate) enum ToolError {
     NothingToRead(String),
     #[error("{path} is not available at that peer (yet): leave out --no-wait to wait for it")]
     NotAvailable { path: Path },
+    #[error("{path} is {} at that peer: {}",
+        if lake.as_str() == asked.name() { format!("another version of lake {lake}") } else { format!("a {lake}") },
+        match Builtin::of_name(lake.as_str()) {
+            Some(lake) if lake == *asked => "update the older side".to_owned(),
+            Some(lake) => format!("use --lake {lake}"),
+            None => "this tool has no such lake".to_owned(),
+        })]
+    OtherLake { path: Path, lake: Name, asked: Builtin },
+    #[error("{path} is refused: {reason}; leave out --no-wait to wait for it")]
+    SurfRefused { path: Path, reason: String },
     #[error("{path} can't be reached within {seconds} s: is the peer up? Leave out --no-wait to wait for it")]
     NotReached { path: Path, seconds: u64 },
     #[error(

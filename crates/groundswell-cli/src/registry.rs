@@ -206,7 +206,6 @@ impl Registry {
         &self,
         source: Source,
         from: Option<Cursor>,
-        no_wait: bool,
     ) -> Result<Updates<L>, ToolError> {
         let _source = self.sources.alone(&source).await;
         let subscriptions = self.replicas::<L>(&source.path).await?;
@@ -215,18 +214,17 @@ impl Registry {
         let mut tables = self.tables.lock().await;
         let surfs = tables.surfs.entry(source).or_insert(Surfs { count: 0, keep: before });
         surfs.count += 1;
-        surfs.keep |= !no_wait;
         Ok(updates)
     }
 
-    /// A command that followed a source has ended. Where none wanted to wait, none got anything, and
-    /// the source was not followed before, it is not followed any more.
-    pub(crate) async fn end_surf(&self, source: &Source, has_state: bool) -> Result<(), ToolError> {
+    /// A command that followed a source has ended. Where none wants to keep it, and it was not followed before, it is not
+    /// followed any more.
+    pub(crate) async fn end_surf(&self, source: &Source, keep: bool) -> Result<(), ToolError> {
         let _source = self.sources.alone(source).await;
         let mut tables = self.tables.lock().await;
         let Some(surfs) = tables.surfs.get_mut(source) else { return Ok(()) };
         surfs.count -= 1;
-        surfs.keep |= has_state;
+        surfs.keep |= keep;
         let (count, keep) = (surfs.count, surfs.keep);
         if count > 0 {
             return Ok(());

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use groundswell::Name;
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -50,6 +51,8 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
     let deadline = Instant::now() + NO_WAIT_PATIENCE;
     let mut updates = 0;
     let mut has_state = false;
+    let mut caught_up = false;
+    let one_shot = surf.once || surf.count.is_some() || surf.no_wait;
     loop {
         let line = tokio::select! {
             line = answers.next_line() => line?,
@@ -67,8 +70,8 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
         };
         let Some(line) = line else { return output.flush().await };
         // Who asks for an end gets it, even while no one reads what is written.
-        let Some(kind) = stop.unless(show(&surf, line, output)).await else { return Ok(()) };
-        let kind = kind?;
+        let Some(shown) = stop.unless(show(&surf, line, output)).await else { return Ok(()) };
+        let Shown { kind, refused } = shown?;
         let enough = match kind {
             SeenKind::Update => {
                 has_state = true;
@@ -77,21 +80,37 @@ pub(super) async fn run(surf: Surf, dir: PathBuf, output: &mut Output) -> Result
             }
             SeenKind::CaughtUp => {
                 has_state = true;
+                caught_up = true;
                 surf.once
             }
             _ => false,
         };
-        let refused = surf.no_wait && matches!(kind, SeenKind::NotAvailable | SeenKind::Killed);
-        if enough || refused || !answers.has_next() {
+        let nothing = surf.no_wait && matches!(kind, SeenKind::NotAvailable | SeenKind::Killed);
+        // Of another lake nothing comes. Another refusal may pass, which who does not want to wait waits for only where it
+        // comes between.
+        let refused = refused.filter(|why| match why {
+            Refused::OtherLake(_) => one_shot,
+            Refused::Other(_) => surf.no_wait && !caught_up,
+        });
+        if enough || nothing || refused.is_some() || !answers.has_next() {
             let Some(flushed) = stop.unless(output.flush()).await else { return Ok(()) };
             flushed?;
         }
-        if refused {
+        if nothing {
             rest(&mut answers).await;
             let path = surf.path;
             return Err(match kind {
                 SeenKind::Killed => ToolError::HasEnded { path },
                 _ => ToolError::NotAvailable { path },
+            });
+        }
+        if let Some(why) = refused {
+            drop(sender);
+            rest(&mut answers).await;
+            let (path, asked) = (surf.path, surf.kind.lake);
+            return Err(match why {
+                Refused::OtherLake(lake) => ToolError::OtherLake { path, lake, asked },
+                Refused::Other(reason) => ToolError::SurfRefused { path, reason },
             });
         }
         if enough {
@@ -114,15 +133,34 @@ async fn say(surf: &Surf, line: &Surfed, output: &mut Output) -> Result<(), Tool
     output.flush().await
 }
 
+/// What a line was.
+struct Shown {
+    kind: SeenKind,
+    refused: Option<Refused>,
+}
+
+/// Why the source does not serve this node.
+enum Refused {
+    /// It is of this lake.
+    OtherLake(Name),
+    /// For this reason.
+    Other(String),
+}
+
 /// Writes a line as it came, or as people read it.
-async fn show(surf: &Surf, line: &[u8], output: &mut Output) -> Result<SeenKind, ToolError> {
+async fn show(surf: &Surf, line: &[u8], output: &mut Output) -> Result<Shown, ToolError> {
     let seen: SeenLine<'_> = serde_json::from_slice(line).map_err(unknown)?;
     if output.is_json() {
         output.json(line).await?;
     } else {
         output.line(for_people(surf.kind.lake, &seen)).await?;
     }
-    Ok(seen.kind)
+    let refused = match (seen.state.as_deref(), seen.lake) {
+        (Some("refused"), Some(lake)) => Some(Refused::OtherLake(lake)),
+        (Some("refused"), None) => Some(Refused::Other(seen.detail.unwrap_or_default())),
+        _ => None,
+    };
+    Ok(Shown { kind: seen.kind, refused })
 }
 
 fn for_people(lake: Builtin, seen: &SeenLine<'_>) -> String {

@@ -330,6 +330,9 @@ pub(crate) enum Surfed {
         since_ms: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+        /// What is published there, where it is refused as another lake than was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lake: Option<Name>,
     },
     /// The stream ends.
     Ended {
@@ -360,6 +363,8 @@ pub(crate) struct SeenLine<'a> {
     pub(crate) reason: Option<String>,
     #[serde(default)]
     pub(crate) detail: Option<String>,
+    #[serde(default)]
+    pub(crate) lake: Option<Name>,
 }
 
 /// The kinds of lines of a surf.

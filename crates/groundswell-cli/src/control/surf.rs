@@ -1,6 +1,6 @@
 //! Following a source for a command: each event is a line, written when the client reads.
 
-use groundswell::{Cursor, Ended, Event, Freshness, Moment, Source, Updates};
+use groundswell::{Cursor, Ended, Event, Freshness, Moment, Name, Refusal, Source, Updates};
 use groundswell_web::lakes::rock_json;
 use serde_json::value::RawValue;
 
@@ -23,11 +23,13 @@ pub(super) async fn surf<L: ToolLake>(
     no_wait: bool,
 ) -> Result<(), Ending> {
     let from: Option<Cursor> = from.map(str::parse).transpose()?;
-    let mut updates = session.registry.surf::<L>(source.clone(), from, no_wait).await?;
-    let ended = follow(session, &mut updates, rocks, no_wait).await;
-    let has_state = updates.cursor().is_some();
+    let mut updates = session.registry.surf::<L>(source.clone(), from).await?;
+    let mut other_lake = false;
+    let ended = follow(session, &mut updates, rocks, no_wait, &mut other_lake).await;
+    // What never came is waited for, unless that was not wanted, or it is of another lake than was asked for.
+    let keep = updates.cursor().is_some() || !(no_wait || other_lake);
     drop(updates);
-    session.registry.end_surf(&source, has_state).await?;
+    session.registry.end_surf(&source, keep).await?;
     ended
 }
 
@@ -36,6 +38,7 @@ async fn follow<L: ToolLake>(
     updates: &mut Updates<L>,
     rocks: Rocks,
     no_wait: bool,
+    other_lake: &mut bool,
 ) -> Result<(), Ending> {
     let mut unsent = false;
     loop {
@@ -51,6 +54,12 @@ async fn follow<L: ToolLake>(
             () = session.lines.gone() => return Ok(()),
         };
         let Some((event, rock)) = next else { return Ok(()) };
+        match &event {
+            Event::Freshness(freshness) => *other_lake = published(freshness).is_some(),
+            // A node that stops goes on with it when it is started again.
+            Event::Ended(_) => *other_lake = false,
+            _ => {}
+        }
         let line = match event {
             Event::CaughtUp { aeon } if rocks == Rocks::Never => Surfed::CaughtUp { aeon: aeon.0, rock: None },
             // The rock may be newer than the last update; then so is the aeon that is told with it.
@@ -112,7 +121,16 @@ fn told(freshness: &Freshness) -> Surfed {
         Freshness::Unusable { reason } => (None, Some(reason.clone())),
         _ => (None, None),
     };
-    Surfed::Freshness { state: freshness.kind(), since_ms: since.map(Moment::unix_ms), detail }
+    let lake = published(freshness).cloned();
+    Surfed::Freshness { state: freshness.kind(), since_ms: since.map(Moment::unix_ms), detail, lake }
+}
+
+/// What is published, where a source is refused as another lake than was asked for.
+fn published(freshness: &Freshness) -> Option<&Name> {
+    match freshness {
+        Freshness::Refused(Refusal::LakeDiffers { published }) => Some(&published.name),
+        _ => None,
+    }
 }
 
 fn made(json: serde_json::Result<Box<RawValue>>) -> Result<Box<RawValue>, ToolError> {

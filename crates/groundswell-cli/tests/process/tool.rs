@@ -630,6 +630,32 @@ fn who_does_not_want_to_wait_leaves_no_trace() {
     assert_eq!(follower.read("/a")["stale"], true);
 }
 
+/// A path of another lake ends a command that is to end by itself, says which lake it is, and is in nobody's way afterwards.
+#[test]
+fn a_wrong_lake_ends_a_command_and_leaves_no_trace() {
+    let world = World::new();
+    let (publisher, follower) = (world.up("publisher"), world.up("follower"));
+    publisher.run(&["open", "/menu", "--lake", "json"]).well();
+    let surf = |node: &Node, lake: &str, more: &[&str]| {
+        node.run(&[&["surf", &publisher.ticket, "/menu", "--lake", lake], more].concat())
+    };
+    for more in [&["--once", "--no-wait"][..], &["--once"], &["--no-wait"], &["--count", "1"]] {
+        let ran = surf(&follower, "log", more);
+        assert_eq!(ran.error(), "/menu is a json at that peer: use --lake json", "{more:?}");
+        let last = ran.objects().pop().unwrap();
+        assert_eq!((&last["state"], &last["lake"]), (&json!("refused"), &json!("json")));
+    }
+    assert_eq!(follower.status()["replicas"], json!([]));
+    // One that waits is told too; interrupted, it leaves the path free for the right lake.
+    let mut waiting = follower.surf(&[&publisher.id, "/menu", "--lake", "sum"]);
+    waiting.until(|line| line["state"] == "refused");
+    signal("INT", waiting.child.id());
+    wait(&mut waiting.child);
+    until("it not to be followed", || follower.status()["replicas"] == json!([]));
+    surf(&follower, "json", &["--once"]).well();
+    assert_eq!(follower.status()["replicas"].as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn a_peer_is_named_by_the_beginning_of_its_id() {
     let world = World::new();
