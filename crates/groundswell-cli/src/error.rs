@@ -149,8 +149,9 @@ pub(crate) enum ToolError {
         "standard input is no terminal, so that nobody can be asked whether the PINs are the same: run it in one, or say --yes if nobody can be between the two sides"
     )]
     NobodyToAsk,
-    #[error("interrupted, and the claim answered with no: claim again when you are ready")]
-    ClaimInterrupted,
+    /// How far a claim had come when it was interrupted.
+    #[error("{0}")]
+    ClaimInterrupted(String),
     #[error("{0}")]
     Claim(String),
     #[error("cannot use the file {path}: {source}", path = path.display())]

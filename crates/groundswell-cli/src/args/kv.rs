@@ -55,7 +55,8 @@ Examples:
   groundswell claims --ticket                      prints a ticket with a one-time secret, for the manager alone
                                                    who is to claim this machine; nobody else is let in")]
 pub(crate) struct Claims {
-    /// Do not open the machine for all: print a ticket whose one-time secret lets in who has it, for an hour and one pair.
+    /// Do not open the machine for all: print a ticket whose one-time secret lets in who has it, for an hour and one pair,
+    /// whether this command runs or not.
     #[arg(long)]
     pub(crate) ticket: bool,
 

@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     pin::pin,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -25,29 +26,42 @@ use crate::{
 
 /// Claims a machine.
 pub(super) async fn claim(claim: Claim, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
+    can_answer(&dir, claim.yes, "`claim`", "manager").await?;
     let request = Request::Claim { ticket: claim.ticket.to_string() };
     converse(&dir, &request, claim.yes, output).await
 }
 
 /// Waits for a claim.
 pub(super) async fn claims(claims: Claims, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
-    if !output.is_json() {
-        say_in_vain(&dir, output).await?;
+    let before = can_answer(&dir, claims.yes, "`claims`", "machine").await?;
+    // Who has claimed this machine in vain is said before that is forgiven.
+    if !output.is_json()
+        && let Some(by_whom) = before.claims.as_ref().and_then(ClaimsLine::by_whom)
+    {
+        output.line(format!("-- before this, {by_whom}")).await?;
     }
     // A script takes the first one, for better or worse; a person says no to a stranger's and waits for the manager's.
     let request = Request::Claims { ticket: claims.ticket, next: !claims.yes };
     converse(&dir, &request, claims.yes, output).await
 }
 
-/// Says who has claimed this machine in vain, before that is forgiven.
-async fn say_in_vain(dir: &Path, output: &mut Output) -> Result<(), ToolError> {
+/// Checks, before anything is said, that the node is in the role for this, and then that there is somebody to answer.
+async fn can_answer(dir: &Path, yes: bool, what: &'static str, needed: &'static str) -> Result<Seen, ToolError> {
     let (_sender, mut answers) = client::ask(dir, &Request::Status).await?;
     let Some(line) = answers.next_line().await? else { return Err(ToolError::Lost) };
     let seen: Seen = serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
-    match seen.claims.as_ref().and_then(ClaimsLine::by_whom) {
-        Some(by_whom) => output.line(format!("-- before this, {by_whom}")).await,
-        None => Ok(()),
+    let role = match (&seen.manager, &seen.machines) {
+        (Some(_), _) => "machine",
+        (None, Some(_)) => "manager",
+        (None, None) => "peer",
+    };
+    if role != needed {
+        return Err(ToolError::OtherRole { what, needed, role });
     }
+    if !yes && !io::stdin().is_terminal() {
+        return Err(ToolError::NobodyToAsk);
+    }
+    Ok(seen)
 }
 
 /// A line of the node.
@@ -63,24 +77,62 @@ enum Line {
 /// Shows the PIN, answers, and says what came of it. If this ends before it has answered, for whatever
 /// reason, the node takes it for a no.
 async fn converse(dir: &Path, request: &Request, yes: bool, output: &mut Output) -> Result<(), ToolError> {
-    if !yes && !io::stdin().is_terminal() {
-        return Err(ToolError::NobodyToAsk);
-    }
     let mut stop = Stop::new()?;
-    let answered = Cell::new(false);
+    let stands = Stands::default();
     tokio::select! {
-        done = talk(dir, request, yes, output, &answered) => done,
-        () = stop.asked() => Err(interrupted(answered.get())),
+        done = talk(dir, request, yes, output, &stands) => done,
+        () = stop.asked() => Err(ToolError::ClaimInterrupted(stands.interrupted(request))),
     }
 }
 
-async fn talk(
-    dir: &Path,
-    request: &Request,
-    yes: bool,
-    output: &mut Output,
-    answered: &Cell<bool>,
-) -> Result<(), ToolError> {
+/// How far this has come, for who interrupts it.
+#[derive(Default)]
+struct Stands {
+    stage: Cell<Stage>,
+    /// Until when the ticket with a one-time secret is good, if there is one.
+    ticket_until: Cell<Option<Instant>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Stage {
+    /// No claim has come, or no machine has answered.
+    #[default]
+    Waiting,
+    /// One has come to nothing, and the next is waited for.
+    WaitingAgain,
+    /// The PIN is shown.
+    Asked,
+    /// The person has answered.
+    Answered,
+}
+
+impl Stands {
+    /// What is said at an interruption.
+    fn interrupted(&self, request: &Request) -> String {
+        let said = match self.stage.get() {
+            Stage::Waiting if matches!(request, Request::Claim { .. }) => {
+                "interrupted: the machine had not answered, and nothing is claimed"
+            }
+            Stage::Waiting => "interrupted: no claim had come",
+            Stage::WaitingAgain => "interrupted: no further claim had come",
+            Stage::Asked => "interrupted, and the claim answered with no: claim again when you are ready",
+            // A pair uses the ticket up.
+            Stage::Answered => {
+                return "interrupted after the answer: `groundswell status` says whether the claim came to a pair"
+                    .to_owned();
+            }
+        };
+        let left = self.ticket_until.get().map(|until| until.saturating_duration_since(Instant::now()));
+        match left {
+            Some(left) => {
+                format!("{said}; the ticket stays good for {} s more, or until a newer one is made", left.as_secs())
+            }
+            None => said.to_owned(),
+        }
+    }
+}
+
+async fn talk(dir: &Path, request: &Request, yes: bool, output: &mut Output, stands: &Stands) -> Result<(), ToolError> {
     let (mut sender, mut answers) = client::ask(dir, request).await?;
     if matches!(request, Request::Claims { .. }) && !output.is_json() {
         output.line("-- waiting for a claim").await?;
@@ -94,10 +146,11 @@ async fn talk(
         };
         match read(line)? {
             Line::NoPair(why) => {
-                answered.set(false);
+                stands.stage.set(Stage::WaitingAgain);
                 say_no_pair(line, &why, output).await?;
             }
             Line::Pin(shown) => {
+                stands.stage.set(Stage::Asked);
                 if output.is_json() {
                     output.json(line).await?;
                 } else {
@@ -118,6 +171,7 @@ async fn talk(
                                 Answer::Failed(failure) => return Err(ToolError::Claim(failure.error)),
                                 Answer::Line(line) => match read(line)? {
                                     Line::NoPair(why) => {
+                                        stands.stage.set(Stage::WaitingAgain);
                                         say_no_pair(line, &why, output).await?;
                                         // What the person types next may still be meant for this PIN, and is no answer to
                                         // another.
@@ -140,7 +194,7 @@ async fn talk(
                         }
                     }
                 };
-                answered.set(true);
+                stands.stage.set(Stage::Answered);
                 let answer = match shown.claim {
                     Some(claim) => serde_json::to_string(&NumberedAnswer { claim, same }),
                     None => serde_json::to_string(&same),
@@ -158,25 +212,19 @@ async fn talk(
                 }
             }
             Line::Claimed(claimed) => say_done(line, &claimed, output).await?,
-            Line::Ticket(_) if output.is_json() => {
-                output.json(line).await?;
-                output.flush().await?;
-            }
-            Line::Ticket(OneTimeTicket { ticket }) => {
-                output.lines(["-- the manager claims this machine by", &ticket]).await?;
+            Line::Ticket(OneTimeTicket { ticket, seconds }) => {
+                stands.ticket_until.set(Instant::now().checked_add(Duration::from_secs(seconds)));
+                if output.is_json() {
+                    output.json(line).await?;
+                } else {
+                    let good =
+                        format!("-- a ticket for one pair, good for {seconds} s, also after this command has ended");
+                    output.lines([good.as_str(), "-- the manager claims this machine by", ticket.as_str()]).await?;
+                }
                 output.flush().await?;
             }
         }
     }
-}
-
-fn interrupted(answered: bool) -> ToolError {
-    if answered {
-        return ToolError::Claim(
-            "interrupted after the answer: `groundswell status` says whether the claim came to a pair".to_owned(),
-        );
-    }
-    ToolError::ClaimInterrupted
 }
 
 fn said(shown: &ShownPin) -> String {

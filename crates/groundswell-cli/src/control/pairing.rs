@@ -41,7 +41,7 @@ pub(super) async fn claims(session: &mut Session, ticket: bool, next: bool) -> R
     let machine = registry.store().machine("`claims`")?;
     let _open = if ticket {
         let ticket = machine.claim_ticket(TICKET_VALID).to_string();
-        session.answers.line(&OneTimeTicket { ticket }).await?;
+        session.answers.line(&OneTimeTicket { ticket, seconds: TICKET_VALID.as_secs() }).await?;
         None
     } else {
         Some(machine.hold_claims_open())

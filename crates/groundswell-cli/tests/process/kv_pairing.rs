@@ -34,6 +34,12 @@ fn a_command_of_another_role_is_refused_and_says_which_one_it_is_for() {
     refused(&machine, &["release", &machine.id], "this node is a machine, and has no others");
     let for_machine = "is for a machine, and this node is a manager: `groundswell up --role machine`";
     refused(&manager, &["claims", "--yes"], for_machine);
+    // That comes first: where nobody can be asked, and before it is said that a claim is waited for.
+    refused(&manager, &["claims"], for_machine);
+    refused(&machine, &["claim", &ticket], for_manager);
+    let mut told = tool();
+    told.arg("--data").arg(&manager.dir).args(["claims", "--yes"]);
+    assert_eq!(run(told, b"").stdout, "");
     refused(&manager, &["kv", "get", "a"], "say which machine with --machine ID");
     refused(&manager, &["release"], "say which");
     for arguments in [&["kv", "ls"][..], &["release"], &["claims", "--yes"]] {
@@ -144,13 +150,27 @@ fn a_tool_that_is_interrupted_during_a_claim_has_said_no() {
     let mut waiting = kv::claims(&machine);
     signal("KILL", waiting.child.id());
     waiting.child.wait().unwrap();
+    // One that is interrupted before a claim has come says no to none.
+    let closed = || until("the machine to be closed", || machine.status()["claims"]["open"] == false);
+    for name in ["INT", "TERM"] {
+        closed();
+        let mut waiting = kv::claims(&machine);
+        signal(name, waiting.child.id());
+        assert_eq!(failed(&mut waiting.child), "interrupted: no claim had come");
+    }
+    closed();
+    let mut waiting = machine.lines(&["claims", "--ticket", "--yes"]);
+    assert_eq!(waiting.next()["seconds"], 3_600);
+    signal("INT", waiting.child.id());
+    let said = failed(&mut waiting.child);
+    assert!(said.starts_with("interrupted: no claim had come; the ticket stays good for 3"), "{said}");
     // One that is interrupted says so; what it had answered before stands, and the other side says no.
     let mut waiting = kv::claims(&machine);
     let mut at_manager = Talk::begin(&manager, &json!({"request": "claim", "ticket": machine.ticket}));
     at_manager.next();
     waiting.next();
     signal("INT", waiting.child.id());
-    assert!(failed(&mut waiting.child).starts_with("interrupted"));
+    assert!(failed(&mut waiting.child).starts_with("interrupted, and the claim answered with no"));
     at_manager.say("false");
     assert!(at_manager.next()["error"].as_str().unwrap().contains("declined"));
     assert_eq!(machine.status()["manager"]["link"], "unclaimed");

@@ -410,6 +410,8 @@ impl ClaimsLine {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OneTimeTicket {
     pub(crate) ticket: String,
+    /// For how long it is good from now on.
+    pub(crate) seconds: u64,
 }
 
 /// What a node is doing, its part in the key-value store included.
