@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, pin::pin};
 
+use groundswell::Path;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
@@ -58,9 +59,14 @@ async fn say(give: &Give, aeon: u64, output: &mut Output) -> Result<(), ToolErro
     if output.is_json() {
         output.object(&Given { aeon }).await?;
     } else {
-        output.line(format!("{} is at aeon {aeon}", give.path)).await?;
+        output.line(said(&give.path, aeon, give.once.id.is_some())).await?;
     }
     output.flush().await
+}
+
+/// A write with an id may have been done before, which its answer does not tell, and the path have gone on since.
+fn said(path: &Path, aeon: u64, with_id: bool) -> String {
+    if with_id { format!("with this id: {path} went to aeon {aeon}") } else { format!("{path} is at aeon {aeon}") }
 }
 
 fn refused(give: &Give, failure: Failure) -> ToolError {
@@ -122,4 +128,16 @@ async fn send(sender: &mut Sender, wave: &str) -> Result<(), ToolError> {
     line.push(b'\n');
     let _: io::Result<()> = sender.write_all(&line).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_write_with_an_id_it_is_not_said_where_the_path_is_now() {
+        let path: Path = "/till".parse().unwrap();
+        assert_eq!(said(&path, 6, false), "/till is at aeon 6");
+        assert_eq!(said(&path, 1, true), "with this id: /till went to aeon 1");
+    }
 }

@@ -34,11 +34,8 @@ pub(super) async fn run(kv: Kv, dir: PathBuf, output: &mut Output) -> Result<(),
         KvCommand::Del(del) => {
             let ask = KvAsk::Del { key: written(&del.key, del.place.hex)?, id: del.once.id.clone() };
             let key = shown_key(&del.key, del.place.hex)?;
-            answer(&dir, &request(&del.place, ask), output, |done: Deleted| match done.deleted {
-                true => format!("{key} is deleted"),
-                false => format!("{key} had no value"),
-            })
-            .await
+            let with_id = del.once.id.is_some();
+            answer(&dir, &request(&del.place, ask), output, |done: Deleted| deleted_line(&key, &done, with_id)).await
         }
         KvCommand::Ls(ls) => {
             let ask = KvAsk::Ls { prefix: prefix(ls.prefix.as_deref(), ls.place.hex)? };
@@ -176,7 +173,7 @@ async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
                     serde_json::from_slice(line).map_err(|error| ToolError::Answer(error.to_string()))?;
                 // What is in a file may be long.
                 entry.bytes = set.file.as_ref().map(|_| bytes);
-                output.line(entry_line(&entry)).await?;
+                output.line(written_line(&entry, set.once.id.is_some())).await?;
             }
         }
         output.flush().await
@@ -285,6 +282,20 @@ fn entry_line(line: &KvLine) -> String {
     format!("{} = {value}  ({})", key_of(line), author_of(line))
 }
 
+/// A write with an id may have been done before, which its answer does not tell, and the key have changed since.
+fn written_line(line: &KvLine, with_id: bool) -> String {
+    if with_id { format!("with this id: {}", entry_line(line)) } else { entry_line(line) }
+}
+
+fn deleted_line(key: &str, done: &Deleted, with_id: bool) -> String {
+    match (done.deleted, with_id) {
+        (true, false) => format!("{key} is deleted"),
+        (true, true) => format!("with this id: {key} was deleted"),
+        (false, false) => format!("{key} had no value"),
+        (false, true) => format!("with this id: {key} had no value"),
+    }
+}
+
 pub(super) fn event_line(line: &KvLine) -> String {
     let machine = line.machine.as_deref().map(|id| format!("{}  ", crate::peer_name::shown(id))).unwrap_or_default();
     let reason = || line.reason.as_deref().unwrap_or_default().replace('_', " ");
@@ -316,6 +327,16 @@ mod tests {
         let delete = r#"{"type":"delete","machine":"0123456789ab","key":"","author":"manager","timestamp":1}"#;
         assert_eq!(shown(delete), "0123456789  hex: is deleted  (manager)");
         assert_eq!(shown(r#"{"type":"ended","reason":"shut_down"}"#), "-- ended: shut down");
+    }
+
+    #[test]
+    fn of_a_write_with_an_id_it_is_not_said_what_is_there_now() {
+        let entry: KvLine =
+            serde_json::from_str(r#"{"key":"a","value":"1","author":"manager","timestamp":1}"#).unwrap();
+        assert_eq!(written_line(&entry, false), "a = 1  (manager)");
+        assert_eq!(written_line(&entry, true), "with this id: a = 1  (manager)");
+        assert_eq!(deleted_line("a", &Deleted { deleted: true }, false), "a is deleted");
+        assert_eq!(deleted_line("a", &Deleted { deleted: true }, true), "with this id: a was deleted");
     }
 
     #[test]
