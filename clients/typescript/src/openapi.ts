@@ -2172,7 +2172,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
                     /** @description For how long: 120 unless said otherwise. */
@@ -2239,7 +2239,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
                     /** @description For how long: 3,600 unless said otherwise. */

@@ -119,7 +119,20 @@ pub(crate) async fn read(body: Body, limit: usize, beyond: Kind) -> Result<Bytes
 /// The same as JSON.
 pub(crate) async fn read_json<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
     let bytes = read(body, limit, Kind::TooLarge).await?;
-    serde_json::from_slice(&bytes)
+    if bytes.is_empty() {
+        return Err(Problem::bad("there is no body: JSON goes here"));
+    }
+    parse(&bytes)
+}
+
+/// The same where all of it may be left out: no body is `{}`.
+pub(crate) async fn read_json_if_any<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
+    let bytes = read(body, limit, Kind::TooLarge).await?;
+    parse(if bytes.is_empty() { &b"{}"[..] } else { &bytes[..] })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes)
         .map_err(|error| Problem::bad(format!("the body is not the JSON that goes here: {error}")))
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Answer, Part, node::Ticket};
 use crate::{
     app::Inner,
-    body::{Named, json, json_with, read_json, whole_field},
+    body::{Named, json, json_with, read_json, read_json_if_any, whole_field},
     limits::{CLAIM_TICKET_SECONDS, MAX_JSON_BYTES, PAIRING_OPEN_SECONDS},
     problem::{Kind, Problem},
     query::Query,
@@ -102,7 +102,7 @@ fn within(seconds: u64, most: u64) -> Result<Duration, Problem> {
 
 pub(super) async fn open_pairing(State(app): State<Arc<Inner>>, body: Body) -> Answer {
     let machine = app.subject.own_machine()?;
-    let OpenFor { seconds } = read_json(body, MAX_JSON_BYTES).await?;
+    let OpenFor { seconds } = read_json_if_any(body, MAX_JSON_BYTES).await?;
     machine.open_claims(within(seconds, MAX_CLAIMS_OPEN_MS / 1_000)?);
     json(&PairingView::from(machine.claims_open()))
 }
@@ -115,7 +115,7 @@ pub(super) async fn close_pairing(State(app): State<Arc<Inner>>) -> Answer {
 
 pub(super) async fn claim_ticket(State(app): State<Arc<Inner>>, body: Body) -> Answer {
     let machine = app.subject.own_machine()?;
-    let TicketFor { seconds } = read_json(body, MAX_JSON_BYTES).await?;
+    let TicketFor { seconds } = read_json_if_any(body, MAX_JSON_BYTES).await?;
     let ticket = machine.claim_ticket(within(seconds, MAX_CLAIM_SECRET_MS / 1_000)?);
     json_with(StatusCode::CREATED, &json!({ "ticket": ticket.to_string() }))
 }

@@ -108,6 +108,11 @@ async fn a_machine_is_opened_for_claims_and_closed_and_has_a_ticket_for_one() {
     claim(ticket).await.problem(409, "claim-failed");
     assert_eq!(machine.http.get("/api/v1/pairing").await.well(), closed);
 
+    // No body says no more than `{}`; where something has to be said, it is said that it is missing.
+    assert_eq!(machine.http.send("POST", "/api/v1/pairing/ticket", &[], "").await.status, 201);
+    assert_eq!(machine.http.send("POST", "/api/v1/pairing", &[], "").await.well()["open"], true);
+    let missing = manager.http.send("POST", "/api/v1/claims", &[], "").await.problem(400, "bad-request");
+    assert_eq!(missing["detail"], "there is no body: JSON goes here");
     for seconds in [json!(0), json!(601), json!(-1), json!("x"), json!(1.5)] {
         machine.http.post("/api/v1/pairing", &json!({ "seconds": seconds })).await.problem(400, "bad-request");
     }
