@@ -1135,7 +1135,7 @@ export interface components {
         /** @description One event of a stream. The name of the event is the `type` of its data. */
         ServerSentEvent: {
             /** @enum {string} */
-            event: "put" | "delete" | "left" | "reset" | "caught_up" | "update" | "not_available" | "killed" | "freshness" | "ended" | "gone" | "machine" | "claim" | "node" | "publication" | "publication_gone" | "subscription" | "subscription_gone" | "hello" | "heartbeat";
+            event: "put" | "delete" | "left" | "reset" | "caught_up" | "update" | "not_available" | "killed" | "freshness" | "ended" | "gone" | "machine" | "claim" | "pairing" | "node" | "publication" | "publication_gone" | "subscription" | "subscription_gone" | "hello" | "heartbeat";
             /** @description One line of JSON. */
             data: string;
             /** @description Where the reader stands with this event: give it as `from`. */

@@ -165,6 +165,20 @@ mod tests {
         assert_eq!(described, routed);
     }
 
+    /// What a stream may write is named twice in the document: as an event of its own, and as a name.
+    #[test]
+    fn the_document_names_every_event_of_a_stream() {
+        let document: serde_json::Value = serde_json::from_str(crate::OPENAPI).unwrap();
+        let schemas = &document["components"]["schemas"];
+        let named = schemas["ServerSentEvent"]["properties"]["event"]["enum"].as_array().unwrap();
+        let named: BTreeSet<&str> = named.iter().map(|name| name.as_str().unwrap()).collect();
+        let described = schemas["Event"]["oneOf"].as_array().unwrap().iter().map(|event| {
+            let schema = document.pointer(event["$ref"].as_str().unwrap().strip_prefix('#').unwrap()).unwrap();
+            schema["properties"]["type"]["const"].as_str().unwrap()
+        });
+        assert_eq!(described.collect::<BTreeSet<_>>(), named);
+    }
+
     #[test]
     fn the_document_has_every_problem_with_its_status() {
         const PREFIX: &str = crate::problem::TYPE_PREFIX;
