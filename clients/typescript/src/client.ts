@@ -20,7 +20,7 @@ export interface Options {
 /** How a key is written. */
 export interface WriteOptions {
   /**
-   * An id of this write, 1 to 128 bytes. Sent again with it, the write is not done again, and has the same result: so repeat a
+   * An id of this write: 1 to 128 visible characters of ASCII, without spaces. Sent again with it, the write is not done again, and has the same result: so repeat a
    * write whose outcome is unknown. Ids have to ascend in the long run, as UUIDs of version 7 do.
    */
   readonly id?: string;

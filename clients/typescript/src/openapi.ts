@@ -1597,7 +1597,7 @@ export interface components {
         from: string;
         /** @description The id of the last event that was seen. */
         last_event_id: string;
-        /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+        /** @description An id of the write: 1 to 128 visible characters of ASCII, without spaces. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
         idempotency_key: string;
         /** @description The agent that publishes: a name of 1 to 64 bytes. */
         agent: string;
@@ -2433,7 +2433,7 @@ export interface operations {
                 space?: components["parameters"]["space"];
             };
             header?: {
-                /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+                /** @description An id of the write: 1 to 128 visible characters of ASCII, without spaces. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
                 "Idempotency-Key"?: components["parameters"]["idempotency_key"];
             };
             path: {
@@ -2488,7 +2488,7 @@ export interface operations {
                 space?: components["parameters"]["space"];
             };
             header?: {
-                /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+                /** @description An id of the write: 1 to 128 visible characters of ASCII, without spaces. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
                 "Idempotency-Key"?: components["parameters"]["idempotency_key"];
             };
             path: {
@@ -2796,7 +2796,7 @@ export interface operations {
                 lake?: components["parameters"]["lake"];
             };
             header?: {
-                /** @description An id of the write, 1 to 128 bytes. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
+                /** @description An id of the write: 1 to 128 visible characters of ASCII, without spaces. Repeated with it, the write is not done again, and the answer is that of the first time. Ids have to ascend in the long run: see docs/http.md. */
                 "Idempotency-Key"?: components["parameters"]["idempotency_key"];
             };
             path?: never;

@@ -233,7 +233,8 @@ pub(crate) struct Give {
 #[derive(Debug, Arguments)]
 pub(crate) struct Once {
     /// Do it once: repeated with the same id it is not done again, and answers as the first time; so repeat it where the
-    /// outcome is unknown (status 3). 1 to 128 bytes. Ids have to ascend in the long run, as UUIDs of version 7 do.
+    /// outcome is unknown (status 3). 1 to 128 bytes; over HTTP only visible characters of ASCII can be said, without spaces.
+    /// Ids have to ascend in the long run, as UUIDs of version 7 do.
     #[arg(long, value_name = "ID", value_parser = write_id)]
     pub(crate) id: Option<String>,
 }
