@@ -111,6 +111,8 @@ pub(crate) enum Command {
     Manage(Manage),
     /// Remember where a peer was reached.
     Peer { addr: EndpointAddr, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
+    /// Remember a value of the node's own.
+    Note { key: &'static str, value: Vec<u8>, reply: oneshot::Sender<Result<(), WriteError>> },
     /// A replica comes back from a washer.
     Back(Box<Back>),
     /// Finish what was asked before, and stop.
@@ -162,7 +164,9 @@ impl Command {
     /// Whether it comes after everything that was asked before, in a transaction of its own.
     fn stands_alone(&self) -> bool {
         match self {
-            Self::Declare { .. } | Self::Want { .. } | Self::Unwant { .. } | Self::Manage(_) => true,
+            Self::Declare { .. } | Self::Want { .. } | Self::Unwant { .. } | Self::Note { .. } | Self::Manage(_) => {
+                true
+            }
             Self::Back(back) => back.stands_alone(),
             _ => false,
         }
@@ -180,6 +184,7 @@ impl Command {
             Self::Unwant { reply, .. }
             | Self::Fail { reply, .. }
             | Self::Peer { reply: Some(reply), .. }
+            | Self::Note { reply, .. }
             | Self::Manage(Manage::SourceKilled { reply, .. }) => drop(reply.send(Err(why))),
             Self::Manage(Manage::Access { reply, .. }) => drop(reply.send(Err(why.into()))),
             Self::Manage(Manage::Replicate { reply, .. }) => drop(reply.send(Err(why.into()))),
@@ -522,6 +527,10 @@ impl Driver {
                         let _ = reply.send(result);
                     });
                 }
+            }
+            Command::Note { key, value, reply } => {
+                let noted = self.whole(move |driver| driver.store.write(&[Write::Meta { key, value: &value }]));
+                let _ = reply.send(noted);
             }
             Command::Back(_) | Command::Stop => {}
             #[cfg(test)]

@@ -83,7 +83,7 @@ pub enum OpenError {
     },
     /// The directory is that of the other role.
     #[error(
-        "the documents in {dir} are those of the other role, machine or manager: use another directory for this one"
+        "the data directory {dir} and its documents are those of the other role, machine or manager: use another directory for this one"
     )]
     OtherRole {
         /// The directory.

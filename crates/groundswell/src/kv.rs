@@ -52,13 +52,14 @@ pub(crate) use session::KvCloseCode;
 pub(crate) use slot::Slot;
 pub use space::KvSpace;
 pub use status::{KvLink, LinkStatus};
-pub(crate) use storage::{DocumentRow, Role, Row, Standing};
+pub use storage::Role;
+pub(crate) use storage::{DocumentRow, Row, Standing};
 pub use subscription::{KvSubscription, KvWatch};
 pub(crate) use supervisor::learn;
 
 use crate::{
-    error::OutcomeUnknown,
-    error::{OpenError, StorageError},
+    driver,
+    error::{OpenError, OutcomeUnknown, StorageError, WriteError},
     files,
     gate::Place,
     ids::Ids,
@@ -67,6 +68,7 @@ use crate::{
     node::within,
     shared::Shared,
     source::PeerId,
+    store::{META_ROLE, STORAGE_FILE, Store},
     sync::{lock, read, write},
 };
 use complaints::Complaints;
@@ -103,6 +105,37 @@ pub(crate) struct KvConfig {
 /// at the opening of the role it may be repaired, which takes room on the disk.
 pub(crate) fn stored_role(dir: &std::path::Path) -> Result<Option<Role>, OpenError> {
     files::with_room(dir, RESERVE_FILE, || storage::stored_role(&dir.join(KV_STORAGE_FILE)))
+}
+
+/// The role that a data directory remembers in the storage of its node.
+pub(crate) fn remembered_role(store: &Store, dir: &std::path::Path) -> Result<Option<Role>, OpenError> {
+    let found = store.meta(META_ROLE).map_err(|error| OpenError::of_storage(dir, error))?;
+    let Some(found) = found else { return Ok(None) };
+    let role = <[u8; 1]>::try_from(&found[..]).ok().and_then(|[number]| Role::of_number(number.into()));
+    let unknown = || OpenError::Damaged {
+        path: dir.join(STORAGE_FILE),
+        reason: "the role that it remembers is neither a machine nor a manager".to_owned(),
+    };
+    role.map(Some).ok_or_else(unknown)
+}
+
+/// Whether nothing is left of what a role had: the tables are missing, and so is the journal, from which they could be
+/// made again. An empty journal is somebody's word that it is lost.
+pub(crate) fn files_missing(dir: &std::path::Path) -> bool {
+    let tables = dir.join(KV_STORAGE_FILE);
+    let journal = std::fs::metadata(tables.with_extension("journal"));
+    !tables.is_file() && journal.map_or(true, |found| found.len() == 0)
+}
+
+/// Notes in the storage of the node which role its directory has, so that it has that role without its files too.
+async fn remember(shared: &Shared, role: Role) {
+    let note = |reply| driver::Command::Note { key: META_ROLE, value: vec![role as u8], reply };
+    let noted = shared.driver.ask(note).await.map_err(WriteError::from).flatten();
+    if let Err(error) = noted {
+        // The files tell the role too. It is noted at the next start.
+        warn!(%error, %role, "the role of this data directory is not remembered apart from its files");
+    }
+    shared.kv.remember(role);
 }
 
 /// The documents of one node.
@@ -164,6 +197,11 @@ impl Kv {
         let signer = Author::from_bytes(&derived);
         let signer_id = signer.id();
         let place = slot::Reserved::reserve(&shared).ok_or(KvOpenError::RoleTaken)?;
+        let remembered = shared.kv.remembered();
+        if remembered.is_some_and(|remembered| remembered != role) {
+            return Err(OpenError::OtherRole { dir: shared.dir.clone() }.into());
+        }
+        let lost = remembered.is_some() && files_missing(&shared.dir);
         let dir = shared.dir.clone();
         // Opening may repair the storage after a crash, and reads every entry.
         let open = move || {
@@ -182,6 +220,17 @@ impl Kv {
         let joined = tokio::task::spawn_blocking(load).await;
         fault_point!(shared.kv, "loaded");
         let (storage, loaded, engine) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
+        if lost {
+            warn!(
+                dir = %shared.dir.display(),
+                "the files kv.redb and kv.journal of this {role} are missing: it starts without its pairings, keys and values. \
+                 Whoever is paired with it reports that it does not know the pair (not_known), until both files are back: \
+                 stop this node, restore them, and start it again"
+            );
+        }
+        if remembered.is_none() {
+            remember(&shared, role).await;
+        }
         let gone = CancellationToken::new();
         let clock = wall_clock.clone();
         let started = Keeper::start(storage.clone(), signer.clone(), clock, max_value_bytes, gone.clone());

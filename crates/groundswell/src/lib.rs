@@ -69,7 +69,7 @@ pub use groundswell_core::{
 pub use ids::{IdError, WriteId};
 pub use kv::{
     KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace, KvSubscription, KvWatch,
-    LinkStatus,
+    LinkStatus, Role,
 };
 pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};

@@ -143,7 +143,10 @@ impl NodeBuilder {
     }
 
     /// Whether the data directory, which is held, has been a machine's.
-    async fn was_machine(&self) -> Result<bool, OpenError> {
+    async fn was_machine(&self, remembered: Option<kv::Role>) -> Result<bool, OpenError> {
+        if let Some(role) = remembered {
+            return Ok(role == kv::Role::Machine);
+        }
         if !self.data_dir.join(KV_STORAGE_FILE).is_file() {
             return Ok(false);
         }
@@ -181,10 +184,11 @@ impl NodeBuilder {
                 warn!(%error, "the port is not remembered");
             }
         }
+        let role = kv::remembered_role(&store, &self.data_dir)?;
         let remembered = store.meta(META_PRIVATE).map_err(unusable)?.map(|is| is == [1]);
         let private = match self.private.or(remembered) {
             Some(private) => private,
-            None => self.private_at_first || self.machine_private_at_first && self.was_machine().await?,
+            None => self.private_at_first || self.machine_private_at_first && self.was_machine(role).await?,
         };
         if remembered != Some(private) && (private || self.private.is_some()) {
             // Without it the next start has to be told again, which is no reason not to run on a full disk.
@@ -215,7 +219,7 @@ impl NodeBuilder {
         let shared = Arc::new(Shared {
             id: endpoint.id(),
             dir: self.data_dir,
-            kv: crate::kv::Slot::new(expects_role),
+            kv: kv::Slot::new(expects_role, role),
             boot: BootId(rand::random()),
             endpoint: RwLock::new(Some(endpoint.clone())),
             network: self.network,
@@ -479,7 +483,13 @@ impl Node {
 
     /// Whether a machine or a manager has run in this data directory, which is that role's for good.
     pub fn had_role(&self) -> bool {
-        self.0.shared.dir.join(KV_STORAGE_FILE).is_file()
+        self.remembered_role().is_some() || self.0.shared.dir.join(KV_STORAGE_FILE).is_file()
+    }
+
+    /// The role that the data directory remembers, whether the files of that role are there or not. `None` where no machine
+    /// and no manager has run, or only one of an earlier version, whose files alone tell its role.
+    pub fn remembered_role(&self) -> Option<kv::Role> {
+        self.0.shared.kv.remembered()
     }
 
     /// What the node is doing.

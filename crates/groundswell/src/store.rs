@@ -11,7 +11,7 @@ mod tables;
 pub(crate) use backing::{Backing, History};
 pub(crate) use bodies::Ahead;
 pub(crate) use rows::{Fail, TideKey, TideRow};
-pub(crate) use tables::{META_FOLLOWERS, META_PORT, META_PRIVATE};
+pub(crate) use tables::{META_FOLLOWERS, META_PORT, META_PRIVATE, META_ROLE};
 
 use bodies::{Bodies, Left};
 use marks::RunMarks;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::common::{World, kv::online, until};
+use crate::common::{World, kv::online, run, tool, until};
 use serde_json::Value;
 
 fn move_files(from: &Path, to: &Path) {
@@ -20,6 +20,49 @@ fn assert_remedy(findings: &[Value]) {
     assert_eq!(finding["state"], "problem", "{finding}");
     assert!(finding["said"].as_str().unwrap().contains("DOES NOT KNOW THIS PAIR"), "{finding}");
     assert!(finding["todo"].as_str().unwrap().contains("restore its files kv.redb and kv.journal"), "{finding}");
+}
+
+/// What a node has logged of this.
+fn logged(dir: &Path, what: &str) -> usize {
+    let log = std::fs::read_to_string(dir.with_extension("log")).unwrap();
+    log.lines().filter(|line| line.contains(what)).count()
+}
+
+/// The directory keeps the role that is not said, also where the role's files are not in it.
+#[test]
+fn a_directory_without_the_files_of_its_role_starts_in_that_role_and_says_what_is_missing() {
+    const MISSING: &str = "the files kv.redb and kv.journal of this";
+    let world = World::new();
+    let (machine, manager) = world.pair();
+    let (id, manager_dir, machine_dir) = (machine.id.clone(), manager.dir.clone(), machine.dir.clone());
+    manager.stop();
+    let kept = tempfile::TempDir::new().unwrap();
+    move_files(&manager_dir, kept.path());
+    let without = world.up("manager");
+    assert_eq!(without.status()["role"], "manager");
+    assert_eq!(logged(&manager_dir, MISSING), 1);
+    until("the machine to be told", || machine.status()["manager"]["link"] == "not_known");
+    without.stop();
+    move_files(kept.path(), &manager_dir);
+    let manager = world.up("manager");
+    online(&machine, &manager);
+    machine.stop();
+    move_files(&machine_dir, kept.path());
+    for role in ["manager", "peer"] {
+        let mut up = tool();
+        up.arg("--data").arg(&machine_dir).args(["--json", "up", "--offline", "--bind", "127.0.0.1:0", "--role", role]);
+        run(up, b"").error();
+    }
+    let without = world.up("machine");
+    let status = without.status();
+    assert_eq!((&status["role"], &status["private"]), (&"machine".into(), &true.into()));
+    assert_eq!(logged(&machine_dir, MISSING), 1);
+    until("the manager to be told", || manager.machine_status(&id)["link"] == "not_known");
+    without.stop();
+    move_files(kept.path(), &machine_dir);
+    let machine = world.up("machine");
+    online(&machine, &manager);
+    assert_eq!((logged(&manager_dir, MISSING), logged(&machine_dir, MISSING)), (1, 1), "it is said where it is so");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, RwLock, Weak};
 
-use super::Kv;
+use super::{Kv, Role};
 use crate::{
     shared::Shared,
     sync::{read, write},
@@ -14,6 +14,8 @@ use crate::{
 /// The place of a node's role.
 pub(crate) struct Slot {
     place: RwLock<Place>,
+    /// The role that the data directory remembers, whether its files are there or not.
+    remembered: RwLock<Option<Role>>,
     #[cfg(test)]
     hook: std::sync::Mutex<Option<FaultHook>>,
 }
@@ -21,7 +23,7 @@ pub(crate) struct Slot {
 enum Place {
     /// The node has had no role, and is not known to get one.
     Free,
-    /// A role is expected: its files are here, or it was here in this run.
+    /// A role is expected: the directory remembers it, its files are here, or it was here in this run.
     Expected,
     /// A role is being opened.
     Opening,
@@ -30,10 +32,12 @@ enum Place {
 
 impl Slot {
     /// The slot of a node that expects a role, or does not.
-    pub(crate) fn new(expected: bool) -> Self {
+    pub(crate) fn new(expected: bool, remembered: Option<Role>) -> Self {
+        let expected = expected || remembered.is_some();
         let place = RwLock::new(if expected { Place::Expected } else { Place::Free });
         Self {
             place,
+            remembered: RwLock::new(remembered),
             #[cfg(test)]
             hook: std::sync::Mutex::default(),
         }
@@ -50,6 +54,16 @@ impl Slot {
     /// Whether a role may be there later.
     pub(crate) fn is_expected(&self) -> bool {
         !matches!(*read(&self.place), Place::Free)
+    }
+
+    /// The role that the data directory remembers.
+    pub(crate) fn remembered(&self) -> Option<Role> {
+        *read(&self.remembered)
+    }
+
+    /// The data directory remembers this role from now on.
+    pub(crate) fn remember(&self, role: Role) {
+        *write(&self.remembered) = Some(role);
     }
 
     /// The role is shut down, and the node may get another.

@@ -31,11 +31,12 @@ use crate::{
 };
 use applier::Applier;
 use journal::{HALF_BYTES, Journal};
+pub use tables::Role;
 use tables::{
     CLOCKS, DOCUMENTS, ENTRIES, IDS, LOG, MARKS, META, META_APPLIED, META_FORMAT, META_ROLE, MISSING, create_all,
     open_database, set_meta,
 };
-pub(crate) use tables::{DocumentRow, Mark, Outcome, Role, Row, Standing};
+pub(crate) use tables::{DocumentRow, Mark, Outcome, Row, Standing};
 
 /// The format of the tables and the journal. A newer one is refused. Older ones are raised: 1 had no journal, that
 /// of 2 had digests without a key, and 3 had no ids of writes.
@@ -84,7 +85,7 @@ pub(super) fn stored_role(path: &Path) -> Result<Option<Role>, OpenError> {
     let of_tables = |error: StorageError| OpenError::of_storage(path, error);
     let database = guarded(|| open_database(path)).map_err(of_tables)?;
     let found = meta(&database, META_ROLE).map_err(of_tables)?;
-    Ok([Role::Machine, Role::Manager].into_iter().find(|role| found == Some(*role as u64)))
+    Ok(found.and_then(Role::of_number))
 }
 
 impl Storage {
@@ -103,7 +104,7 @@ impl Storage {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(OpenError::NewerFormat { dir: path.to_owned(), found, known: FORMAT as u32 });
         }
-        if meta(&database, META_ROLE).map_err(of_tables)?.is_some_and(|found| found != role as u64) {
+        if meta(&database, META_ROLE).map_err(of_tables)?.is_some_and(|found| found != role.number()) {
             return Err(OpenError::OtherRole { dir: path.parent().unwrap_or(path).to_owned() });
         }
         applier::transaction(&database, create_all).map_err(of_tables)?;
@@ -126,7 +127,7 @@ impl Storage {
         if format != Some(FORMAT) {
             let raise = |txn: &_| {
                 set_meta(txn, META_FORMAT, FORMAT)?;
-                set_meta(txn, META_ROLE, role as u64)
+                set_meta(txn, META_ROLE, role.number())
             };
             applier::transaction(&database, raise).map_err(of_tables)?;
         }

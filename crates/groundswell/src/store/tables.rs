@@ -37,6 +37,9 @@ pub(super) const META_WRITE: &str = "write";
 pub(crate) const META_PORT: &str = "port";
 /// In [`META`]: whether the node is private, one byte.
 pub(crate) const META_PRIVATE: &str = "private";
+/// In [`META`]: whose directory this is, one byte: 1 a machine's, 2 a manager's. Without it, nobody's yet, or that of a
+/// version which did not remember it.
+pub(crate) const META_ROLE: &str = "role";
 /// In [`META`]: encoded addresses of followers, each with when it was seen.
 pub(crate) const META_FOLLOWERS: &str = "followers";
 

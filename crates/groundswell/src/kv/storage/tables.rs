@@ -88,12 +88,34 @@ pub(crate) enum Outcome {
     Deleted { had_value: bool },
 }
 
-/// The role of this node. A data directory has one for good.
+/// The role of a node in the key-value store. A data directory has one for good, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub(crate) enum Role {
+#[repr(u8)]
+pub enum Role {
+    /// The directory is a [`Machine`](crate::Machine)'s.
     Machine = 1,
+    /// The directory is a [`Manager`](crate::Manager)'s.
     Manager = 2,
+}
+
+impl Role {
+    /// The role of this number, in `meta` of these tables and of the node's.
+    pub(crate) fn of_number(number: u64) -> Option<Self> {
+        [Self::Machine, Self::Manager].into_iter().find(|role| role.number() == number)
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        (self as u8).into()
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Machine => "machine",
+            Self::Manager => "manager",
+        })
+    }
 }
 
 /// One change. A list of them is one record of the journal: append, never insert.

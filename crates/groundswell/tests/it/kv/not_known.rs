@@ -3,7 +3,10 @@
 
 use std::{path::Path, time::Duration};
 
-use groundswell::{ClaimError, ClaimFailure, ClaimRefusal, KvLink, LinkStatus, MachineState, Manager};
+use groundswell::{
+    ClaimError, ClaimFailure, ClaimRefusal, KvLink, KvOpenError, LinkStatus, Machine, MachineState, Manager, Node,
+    OpenError, Role,
+};
 use groundswell_core::{
     encoding::encode,
     kv::{
@@ -116,6 +119,94 @@ async fn a_pair_that_only_the_machine_knows_is_claimed_again_or_released_at_the_
     for node in [machine.node(), manager.node(), other.node()] {
         node.shutdown().await.unwrap();
     }
+}
+
+/// A node on loopback in this directory, of which no role is said.
+async fn spawn_plain(dir: &Path) -> Node {
+    within("the directory", async {
+        loop {
+            match Node::builder().data_dir(dir).offline().bind("127.0.0.1:0".parse().unwrap()).spawn().await {
+                Ok(node) => return node,
+                Err(error) => assert!(in_use(&error.to_string()), "{error}"),
+            }
+            // A poll for a condition: time is under test only as patience.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+/// The role of a directory without the role's files: peers are asked to come again until it is open, it opens in no other
+/// role, and then the other side hears that the pair is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_without_the_files_of_its_role_keeps_the_role() {
+    let Pair { machine, manager, id, machine_dir, manager_dir } = Pair::new().await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+    let kept = TempDir::new().unwrap();
+    move_files(machine_dir.path(), kept.path());
+    let node = spawn_plain(machine_dir.path()).await;
+    assert_eq!((node.remembered_role(), node.had_role()), (Some(Role::Machine), true));
+    let impostor = Impostor::of(manager_dir.path(), address(&node.ticket())).await;
+    let document = impostor.document;
+    let code = impostor.say(document, Said::Unsigned).await;
+    assert!(code != NOT_PAIRED && code != RELEASED, "told that there is no such pair: {code}");
+    let error = Manager::builder().node(node.clone()).spawn().await.unwrap_err();
+    assert!(matches!(error, KvOpenError::Node(OpenError::OtherRole { .. })), "{error}");
+    assert!(!machine_dir.path().join("kv.redb").exists(), "nothing is made for a role that is refused");
+    let without = Machine::builder().node(node.clone()).spawn().await.unwrap();
+    assert_eq!(impostor.say(document, Said::Unsigned).await, NOT_PAIRED);
+    impostor.endpoint.close().await;
+    without.shutdown().await.unwrap();
+    node.shutdown().await.unwrap();
+    move_files(kept.path(), machine_dir.path());
+    let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    let mut status = manager.machine_status_changes(id).unwrap();
+    within("the machine to be online", status.wait_for(is_current)).await.unwrap();
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+/// A manager's directory in which the tables are missing and the journal is there: it has what the journal has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_whose_journal_is_left_has_its_pairs() {
+    let Pair { machine, manager, id, machine_dir: _dir, manager_dir } = Pair::new().await;
+    manager.set_kv_value(id, "price", "2").await.unwrap();
+    manager.shutdown().await.unwrap();
+    std::fs::remove_file(manager_dir.path().join("kv.redb")).unwrap();
+    let node = spawn_plain(manager_dir.path()).await;
+    assert_eq!(node.remembered_role(), Some(Role::Manager));
+    let manager = Manager::builder().node(node.clone()).spawn().await.unwrap();
+    assert_eq!(manager.list_machine_ids(), [id]);
+    assert_eq!(manager.get_kv_value(id, "price").await.unwrap().unwrap().value, "2");
+    let mut status = machine.status_changes();
+    within("the manager to be online", status.wait_for(is_current)).await.unwrap();
+    manager.shutdown().await.unwrap();
+    node.shutdown().await.unwrap();
+    // The other way round, the journal may have had what the tables lack.
+    std::fs::remove_file(manager_dir.path().join("kv.journal")).unwrap();
+    let node = spawn_plain(manager_dir.path()).await;
+    let error = Manager::builder().node(node.clone()).spawn().await.unwrap_err();
+    assert!(matches!(error, KvOpenError::Node(OpenError::JournalMissing { .. })), "{error}");
+    node.shutdown().await.unwrap();
+    machine.shutdown().await.unwrap();
+}
+
+/// A version before this one left a role's files, and nothing that remembers the role apart from them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_an_earlier_version_remembers_its_role_from_its_next_start_on() {
+    let (dir, before) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    spawn_machine(dir.path()).await.shutdown().await.unwrap();
+    spawn_plain(before.path()).await.shutdown().await.unwrap();
+    move_files(dir.path(), before.path());
+    let node = spawn_plain(before.path()).await;
+    assert_eq!((node.remembered_role(), node.had_role()), (None, true));
+    node.shutdown().await.unwrap();
+    spawn_machine(before.path()).await.shutdown().await.unwrap();
+    move_files(before.path(), dir.path());
+    let node = spawn_plain(before.path()).await;
+    assert_eq!((node.remembered_role(), node.had_role()), (Some(Role::Machine), true));
+    node.shutdown().await.unwrap();
 }
 
 /// A peer that speaks by hand with the identity of one side.
