@@ -50,11 +50,9 @@ const TOKEN_FILE: &str = "http-token";
 pub(crate) fn close_to_others(dir: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let io = |source| OpenError::of_file(dir, source);
+    refuse_open_to_all(dir)?;
     let found = fs::metadata(dir).map_err(io)?;
     let mode = found.mode() & 0o7777;
-    if mode & 0o002 != 0 {
-        return Err(OpenError::OpenToAll { dir: dir.to_owned(), mode });
-    }
     if mode & 0o020 != 0 {
         warn!(dir = %dir.display(), "the group of the data directory may write into it: chmod g-w, unless that is meant");
     }
@@ -80,6 +78,17 @@ pub(crate) fn close_to_others(dir: &Path) -> Result<(), OpenError> {
         warn!(file = %path.display(), mode = format!("{:o}", file.mode() & 0o7777), "others could use a file: it is closed to them now");
     }
     Ok(())
+}
+
+/// The same of the directory alone, and nothing is changed.
+#[cfg(unix)]
+pub(crate) fn refuse_open_to_all(dir: &Path) -> Result<(), OpenError> {
+    let found = fs::metadata(dir).map_err(|source| OpenError::of_file(dir, source))?;
+    let mode = std::os::unix::fs::MetadataExt::mode(&found) & 0o7777;
+    match mode & 0o002 {
+        0 => Ok(()),
+        _ => Err(OpenError::OpenToAll { dir: dir.to_owned(), mode }),
+    }
 }
 
 /// Whether a file was closed to others, by the outcome of chmod; not on a file system without modes. There chmod does nothing, or
@@ -112,6 +121,11 @@ fn keeps_modes(dir: &Path) -> io::Result<bool> {
 /// Where files have no modes, the directory's own rights are what there is.
 #[cfg(not(unix))]
 pub(crate) fn close_to_others(_dir: &Path) -> Result<(), OpenError> {
+    Ok(())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn refuse_open_to_all(_dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 

@@ -11,10 +11,10 @@ use iroh::SecretKey;
 
 use crate::{
     error::OpenError,
-    files::{close_to_others, create_private_dir, private},
+    files::{close_to_others, create_private_dir, private, refuse_open_to_all},
 };
 
-const KEY_FILE: &str = "secret.key";
+pub(crate) const KEY_FILE: &str = "secret.key";
 const LOCK_FILE: &str = "node.lock";
 
 /// How often the lock of a data directory is tried, and how soon again (10 ms).
@@ -32,11 +32,20 @@ pub(crate) struct DataDir {
 impl DataDir {
     /// Creates the directory where it is missing, readable by this user alone, and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        create_private_dir(path).map_err(|source| OpenError::of_file(path, source))?;
+        Self::hold(path, close_to_others)
+    }
+
+    /// Locks a directory that is there, and leaves its files as they are.
+    pub(crate) fn look(path: &Path) -> Result<Self, OpenError> {
+        Self::hold(path, refuse_open_to_all)
+    }
+
+    fn hold(path: &Path, check: impl FnOnce(&Path) -> Result<(), OpenError>) -> Result<Self, OpenError> {
         let io = |at: &Path| {
             let path = at.to_owned();
             move |source| OpenError::of_file(&path, source)
         };
-        create_private_dir(path).map_err(io(path))?;
         let lock_path = path.join(LOCK_FILE);
         let mut lock = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
             .open(&lock_path)
@@ -63,7 +72,7 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
         }
-        close_to_others(path)?;
+        check(path)?;
         // A courtesy too, for which a full disk may have no room.
         if let Err(error) = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())) {
             tracing::debug!(%error, "the lock does not say which process holds it");

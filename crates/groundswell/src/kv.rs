@@ -38,7 +38,7 @@ use groundswell_core::{
     Epoch,
     kv::{AuthorCounter, Clock, Envelope, KvAuthor, KvView},
 };
-use iroh::endpoint::Connection;
+use iroh::{SecretKey, endpoint::Connection};
 use iroh_docs::Author;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -75,7 +75,7 @@ use complaints::Complaints;
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
 pub(crate) use slot::fault_point;
-use storage::{Outcome, Storage, index};
+use storage::{Loaded, Looked, Outcome, Storage, index};
 
 /// Where a machine or a manager keeps its documents, in the data directory.
 pub(crate) const KV_STORAGE_FILE: &str = "kv.redb";
@@ -117,6 +117,31 @@ pub(crate) fn remembered_role(store: &Store, dir: &std::path::Path) -> Result<Op
         reason: "the role that it remembers is neither a machine nor a manager".to_owned(),
     };
     role.map(Some).ok_or_else(unknown)
+}
+
+/// The author that signs what a node writes.
+fn signer_of(key: &SecretKey) -> Author {
+    Author::from_bytes(&blake3::derive_key("groundswell kv v1: the author of a node", &key.to_bytes()))
+}
+
+/// Tries in a data directory that is held what the opening of its role would, and changes nothing. The role is the one that is
+/// remembered, or else that of the files; `None` where there are none.
+pub(crate) fn look(
+    dir: &std::path::Path,
+    remembered: Option<Role>,
+    key: Option<&SecretKey>,
+) -> Result<Option<Role>, OpenError> {
+    let path = dir.join(KV_STORAGE_FILE);
+    if !path.is_file() && (remembered.is_none() || files_missing(dir)) {
+        return Ok(remembered);
+    }
+    let (looked, role) = Looked::open(&path, remembered)?;
+    let ours = role.unwrap_or(Role::Machine).author();
+    // A node whose key is missing gets a new one.
+    let signer = key.map_or_else(|| signer_of(&SecretKey::generate()), signer_of);
+    load_all(looked.documents(), |number| looked.load(number), ours, signer.id())
+        .map_err(|reason| OpenError::Damaged { path, reason })?;
+    Ok(role)
 }
 
 /// Whether nothing is left of what a role had: the tables are missing, and so is the journal, from which they could be
@@ -189,12 +214,8 @@ impl Kv {
     pub(crate) async fn open(shared: Arc<Shared>, config: KvConfig) -> Result<Arc<Self>, KvOpenError> {
         let endpoint = shared.endpoint().ok_or(KvOpenError::ShutDown)?;
         let KvConfig { role, wall_clock, max_value_bytes, claim_timeout_ms } = config;
-        let ours = match role {
-            Role::Machine => KvAuthor::Machine,
-            Role::Manager => KvAuthor::Manager,
-        };
-        let derived = blake3::derive_key("groundswell kv v1: the author of a node", &endpoint.secret_key().to_bytes());
-        let signer = Author::from_bytes(&derived);
+        let ours = role.author();
+        let signer = signer_of(endpoint.secret_key());
         let signer_id = signer.id();
         let place = slot::Reserved::reserve(&shared).ok_or(KvOpenError::RoleTaken)?;
         let remembered = shared.kv.remembered();
@@ -206,7 +227,7 @@ impl Kv {
         // Opening may repair the storage after a crash, and reads every entry.
         let open = move || {
             let storage = Storage::open(&dir.join(KV_STORAGE_FILE), role)?;
-            let loaded = load_all(&storage, ours, signer_id)
+            let loaded = load_all(storage.documents(), |number| storage.load(number), ours, signer_id)
                 .map_err(|reason| OpenError::Damaged { path: dir.join(KV_STORAGE_FILE), reason })?;
             let identities: Vec<_> = loaded.iter().map(|one| one.identity.clone()).collect();
             let docs = dir.join("docs.redb");
@@ -521,10 +542,14 @@ pub(crate) fn new_view() -> KvView {
     KvView::new(Epoch(rand::random()))
 }
 
-fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> Result<Vec<LoadedDocument>, String> {
-    let documents = storage.documents().map_err(|error| error.to_string())?;
+fn load_all(
+    documents: Result<Vec<(u64, DocumentRow)>, StorageError>,
+    load: impl Fn(u64) -> Result<Loaded, StorageError>,
+    ours: KvAuthor,
+    signer: iroh_docs::AuthorId,
+) -> Result<Vec<LoadedDocument>, String> {
     let load = |(number, row): (u64, DocumentRow)| {
-        let loaded = storage.load(number).map_err(|error| error.to_string())?;
+        let loaded = load(number).map_err(|error| error.to_string())?;
         let mut view = new_view();
         let mut bound = loaded.bound;
         let mut heads = loaded.held;
@@ -545,7 +570,7 @@ fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> R
         let ids = Ids::restore(MAX_KV_WRITE_IDS, loaded.ids);
         Ok(LoadedDocument { identity, view, clock, counter: AuthorCounter::restore(bound), heads, ids })
     };
-    documents.into_iter().map(load).collect()
+    documents.map_err(|error| error.to_string())?.into_iter().map(load).collect()
 }
 
 /// The system's wall clock, in milliseconds since 1970.

@@ -22,7 +22,7 @@ use crate::{
     followers::Followers,
     freshness::{Ended, FreshnessKind},
     gate::{self, Gate},
-    identity::DataDir,
+    identity::{DataDir, KEY_FILE},
     kv::{self, KV_STORAGE_FILE},
     limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, RESERVE_BYTES, SHUTDOWN_DEADLINE},
     metrics::{Metrics, MetricsSnapshot},
@@ -31,7 +31,7 @@ use crate::{
     peers::{self, Peers},
     shared::Shared,
     source::{PeerId, PeerTicket, Source},
-    store::{META_FOLLOWERS, META_PORT, META_PRIVATE, STORAGE_FILE, Store, TideKey, Write},
+    store::{MARKS_FILE, META_FOLLOWERS, META_PORT, META_PRIVATE, STORAGE_FILE, Store, TideKey, Write},
     stranger_log::StrangerLog,
     sync::lock,
 };
@@ -120,25 +120,15 @@ impl NodeBuilder {
         self
     }
 
-    /// Opens the storage of the data directory, says what is in it, and closes it again; no node
-    /// is started, and nothing is asked of the network. `None` where no node has run there yet:
-    /// then nothing is created either. The data directory is held meanwhile, as by a node, and
-    /// what a crash has left is repaired.
+    /// Tries what a start would do with the files of the data directory, those of its machine or its manager included, and says
+    /// what is in them; no node is started, and nothing is asked of the network. What a start would refuse is refused with the
+    /// same error. `None` where no node has run there yet: then nothing is created either.
+    ///
+    /// The data directory is held meanwhile, as by a node. Its files stay as they are: what a crash has left is repaired in
+    /// memory, and by the next start on the disk.
     pub async fn inspect(self) -> Result<Option<Inspected>, OpenError> {
         let path = self.data_dir;
-        let open = move || {
-            if !path.join(STORAGE_FILE).is_file() {
-                return Ok(None);
-            }
-            let damaged = |error: StorageError| OpenError::Damaged { path: path.clone(), reason: error.to_string() };
-            let dir = DataDir::open(&path)?;
-            let id = if dir.has_key() { Some(dir.secret_key()?.public()) } else { None };
-            let store = Store::open(dir, Arc::default())?;
-            let stored = stored(&store).map_err(damaged)?;
-            store.close();
-            Ok(Some(Inspected { id, stored }))
-        };
-        let joined = tokio::task::spawn_blocking(open).await;
+        let joined = tokio::task::spawn_blocking(move || inspect(&path)).await;
         joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))
     }
 
@@ -321,6 +311,34 @@ pub struct Inspected {
     pub id: Option<PeerId>,
     /// What is stored.
     pub stored: Vec<Stored>,
+    /// The role that the directory has: the one that it remembers, or, where an earlier version ran, that of the role's files.
+    pub role: Option<kv::Role>,
+    /// Whether that role's files are missing, so that it would begin without its pairings, keys and values.
+    pub role_files_missing: bool,
+}
+
+/// The files by which it is known that a node has run in a directory.
+const LEFT_BY_A_NODE: [&str; 4] = [KEY_FILE, STORAGE_FILE, MARKS_FILE, KV_STORAGE_FILE];
+
+fn inspect(path: &std::path::Path) -> Result<Option<Inspected>, OpenError> {
+    if path.is_dir() {
+        files::refuse_open_to_all(path)?;
+    }
+    // What can't be looked at is no proof that nothing is there.
+    if LEFT_BY_A_NODE.iter().all(|file| matches!(path.join(file).try_exists(), Ok(false))) {
+        return Ok(None);
+    }
+    let damaged = |error: StorageError| OpenError::Damaged { path: path.to_owned(), reason: error.to_string() };
+    let dir = DataDir::look(path)?;
+    let key = if dir.has_key() { Some(dir.secret_key()?) } else { None };
+    let (stored, remembered) = match Store::look(path)? {
+        None => (Vec::new(), None),
+        Some(store) => (stored(&store).map_err(damaged)?, kv::remembered_role(&store, path)?),
+    };
+    let role = kv::look(path, remembered, key.as_ref())?;
+    let role_files_missing = remembered.is_some() && kv::files_missing(path);
+    drop(dir);
+    Ok(Some(Inspected { id: key.map(|key| key.public()), stored, role, role_files_missing }))
 }
 
 fn stored(store: &Store) -> Result<Vec<Stored>, StorageError> {

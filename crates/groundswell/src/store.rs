@@ -5,11 +5,14 @@ mod bodies;
 #[cfg(test)]
 mod failing;
 mod marks;
+mod overlay;
 pub(crate) mod rows;
 mod tables;
 
 pub(crate) use backing::{Backing, History};
 pub(crate) use bodies::Ahead;
+pub(crate) use marks::MARKS_FILE;
+pub(crate) use overlay::Overlay;
 pub(crate) use rows::{Fail, TideKey, TideRow};
 pub(crate) use tables::{META_FOLLOWERS, META_PORT, META_PRIVATE, META_ROLE};
 
@@ -143,25 +146,88 @@ pub(crate) fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
 }
 
+/// What an opening finds in a data directory.
+enum Place {
+    Storage(File),
+    /// No node has had a storage here.
+    Nothing,
+}
+
+/// Looks for the storage's file. One that is gone while a run has left its mark is damage.
+fn find(path: &Path, marks: &RunMarks) -> Result<Place, OpenError> {
+    match open_file(path) {
+        Ok(file) => Ok(Place::Storage(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => Ok(Place::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let reason = "it is gone, and an earlier run had it".to_owned();
+            Err(OpenError::Damaged { path: path.to_owned(), reason })
+        }
+        Err(error) => Err(OpenError::of_file(path, error)),
+    }
+}
+
 impl Store {
     pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let dir = data_dir.path().to_owned();
-        let dir = dir.as_path();
+        let dir = &*data_dir.path().to_owned();
         let path = dir.join(STORAGE_FILE);
-        let unusable = |error: StorageError| OpenError::of_storage(&path, error);
         let unwritten = |error| OpenError::of_write(&path, error);
         let marks = RunMarks::read(dir)?;
-        match fs::metadata(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => create(&path)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let reason = "it is gone, and an earlier run had it".to_owned();
-                return Err(OpenError::Damaged { path: path.clone(), reason });
+        let file = match find(&path, &marks)? {
+            Place::Storage(file) => file,
+            Place::Nothing => {
+                create(&path)?;
+                open_file(&path).map_err(|error| OpenError::of_file(&path, error))?
             }
-            Err(error) => return Err(OpenError::of_file(&path, error)),
+        };
+        let store = Self::of(dir, Some(data_dir), metrics, || open_database(&path, file))?;
+        let mark = store.meta(tables::META_MARK).map_err(|error| OpenError::of_storage(&path, error))?;
+        if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
+            store.renew_epochs().map_err(unwritten)?;
         }
-        let file = open_file(&path).map_err(|error| OpenError::of_file(&path, error))?;
-        let database = match guarded(|| Ok(open_database(&path, file))).map_err(unusable)? {
+        // The file beside the storage is written first and knows both marks, so that a crash in
+        // between is no restoration.
+        let next = marks.next(mark, &path);
+        next.write(dir)?;
+        store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unwritten)?;
+        store.find_bodies().map_err(|error| OpenError::of_storage(&path, error))?;
+        Ok(store)
+    }
+
+    /// Opens the storage to be looked at: as [`Self::open`] does, but what that writes is kept in memory, and no run leaves its
+    /// mark. Everything that a start reads is read. `None` where there is no storage yet. The caller holds the directory.
+    pub(crate) fn look(dir: &Path) -> Result<Option<Self>, OpenError> {
+        let path = dir.join(STORAGE_FILE);
+        let Place::Storage(file) = find(&path, &RunMarks::read(dir)?)? else { return Ok(None) };
+        let store = Self::of(dir, None, Arc::default(), || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(STORE_CACHE_BYTES);
+            is_not_empty(&file)?;
+            Ok(builder.create_with_backend(Overlay::new(file)?)?)
+        })?;
+        let read = || {
+            store.find_bodies()?;
+            store.tides()?;
+            store.wanted()?;
+            store.access()?;
+            store.tombstones()?;
+            store.fails()?;
+            store.ids()?;
+            store.peers()
+        };
+        read().map_err(|error| OpenError::of_storage(&path, error))?;
+        Ok(Some(store))
+    }
+
+    /// The storage in a database that is opened so, brought to this format.
+    fn of(
+        dir: &Path,
+        data_dir: Option<DataDir>,
+        metrics: Arc<Metrics>,
+        open: impl FnOnce() -> Result<Database, redb::Error>,
+    ) -> Result<Self, OpenError> {
+        let path = dir.join(STORAGE_FILE);
+        let unusable = |error: StorageError| OpenError::of_storage(&path, error);
+        let database = match guarded(|| Ok(open())).map_err(unusable)? {
             Err(redb::Error::DatabaseAlreadyOpen) => {
                 let holder = format!("another program, which has {} open", path.display());
                 return Err(OpenError::InUse { dir: dir.to_owned(), holder });
@@ -177,7 +243,7 @@ impl Store {
             writing: Mutex::default(),
             bodies: Bodies::default(),
             metrics,
-            data_dir: Mutex::new(Some(data_dir)),
+            data_dir: Mutex::new(data_dir),
         };
         let Some(format) = store.meta(tables::META_FORMAT).map_err(unusable)? else {
             return Err(OpenError::Damaged { path: path.clone(), reason: "it has no format".to_owned() });
@@ -188,16 +254,6 @@ impl Store {
         } else if found != FORMAT {
             return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
         }
-        let mark = store.meta(tables::META_MARK).map_err(unusable)?;
-        if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
-            store.renew_epochs().map_err(unwritten)?;
-        }
-        // The file beside the storage is written first and knows both marks, so that a crash in
-        // between is no restoration.
-        let next = marks.next(mark, &path);
-        next.write(dir)?;
-        store.write(&[Write::Meta { key: tables::META_MARK, value: next.newest() }]).map_err(unwritten)?;
-        store.find_bodies().map_err(unusable)?;
         Ok(store)
     }
 
@@ -490,10 +546,15 @@ fn open_file(path: &Path) -> std::io::Result<File> {
 
 /// Opens a storage that is there. An empty file is none: redb would take it for a new one.
 fn open_database(path: &Path, file: File) -> Result<Database, redb::Error> {
-    if file.metadata()?.len() == 0 {
-        return Err(redb::Error::Corrupted("it is empty".to_owned()));
-    }
+    is_not_empty(&file)?;
     database(path, file)
+}
+
+fn is_not_empty(file: &File) -> Result<(), redb::Error> {
+    match file.metadata()?.len() {
+        0 => Err(redb::Error::Corrupted("it is empty".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 fn database(path: &Path, file: File) -> Result<Database, redb::Error> {

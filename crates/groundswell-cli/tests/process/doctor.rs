@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside of test functions
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::Path,
+    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -118,6 +120,130 @@ fn damage_is_a_problem_and_says_what_to_do() {
     let ran = doctor(&dir);
     assert_eq!(state(&ran, "storage"), "problem");
     assert!(found(&ran, "storage")[0].1.contains("damaged"), "{ran:?}");
+}
+
+/// The files of a directory, but for the one that says who holds it.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    let named = files.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
+    named.filter(|(name, _)| name != "node.lock").collect()
+}
+
+/// Runs the doctor, which changes no file.
+#[track_caller]
+fn looked_at(dir: &Path) -> Ran {
+    let before = files(dir);
+    let ran = doctor(dir);
+    assert!(files(dir) == before, "a file was changed: {ran:?}");
+    ran
+}
+
+/// A start on loopback that is refused: why.
+#[track_caller]
+fn refused(dir: &Path) -> String {
+    let mut up = tool();
+    up.arg("--data").arg(dir).args(["--json", "up", "--offline", "--bind", "127.0.0.1:0"]);
+    run(up, b"").error()
+}
+
+#[test]
+fn what_a_start_refuses_is_a_problem_in_the_same_words() {
+    let world = World::new();
+    let (machine, manager) = world.pair();
+    let (id, dir) = (machine.id.clone(), manager.dir.clone());
+    manager.kv(Some(&id), &["set", "price", "2"]).well();
+    manager.stop();
+    let kept = world.dir("kept");
+    let cut = |path: &Path| File::options().write(true).open(path).unwrap().set_len(5_000).unwrap();
+    let gone = |path: &Path| fs::remove_file(path).unwrap();
+    let short = |path: &Path| fs::write(path, b"short").unwrap();
+    let damages: [(&str, &dyn Fn(&Path), &str); 5] = [
+        ("kv.journal", &gone, "is missing, and may hold writes"),
+        ("kv.journal", &cut, "is damaged"),
+        ("kv.redb", &cut, "is damaged"),
+        ("secret.key", &short, "is not a key file"),
+        ("node.redb", &cut, "is damaged"),
+    ];
+    for (name, damage, says) in damages {
+        let file = dir.join(name);
+        fs::copy(&file, &kept).unwrap();
+        damage(&file);
+        let ran = looked_at(&dir);
+        let [(state, said)] = &found(&ran, "storage")[..] else { panic!("{ran:?}") };
+        assert_eq!(state, "problem", "{name}: {ran:?}");
+        assert!(said.contains(says), "{name}: {said}");
+        assert_eq!(*said, refused(&dir), "{name}");
+        // Into the same file: another one in its place would be a restored copy.
+        fs::write(&file, fs::read(&kept).unwrap()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(state_of_role(&looked_at(&dir)), ("ok".to_owned(), true), "{name} is back");
+    }
+    fs::rename(dir.join("node.redb"), &kept).unwrap();
+    let said = found(&looked_at(&dir), "storage")[0].1.clone();
+    assert!(said.contains("it is gone, and an earlier run had it"), "{said}");
+    assert_eq!(said, refused(&dir));
+    fs::rename(&kept, dir.join("node.redb")).unwrap();
+    let manager = world.up("manager");
+    assert_eq!(manager.kv(Some(&id), &["get", "price"]).only()["value"], "2");
+}
+
+/// How it stands with the role of a directory, and whether that is a manager's.
+#[track_caller]
+fn state_of_role(ran: &Ran) -> (String, bool) {
+    let found = found(ran, "role");
+    (found[0].0.clone(), found[0].1.starts_with("it is a manager's"))
+}
+
+#[test]
+fn a_role_whose_files_are_missing_is_a_problem() {
+    let world = World::new();
+    world.manager("manager").stop();
+    let dir = world.dir("manager");
+    assert_eq!(state_of_role(&looked_at(&dir)), ("ok".to_owned(), true));
+    for file in ["kv.redb", "kv.journal"] {
+        fs::remove_file(dir.join(file)).unwrap();
+    }
+    let ran = looked_at(&dir);
+    assert_eq!(state_of_role(&ran), ("problem".to_owned(), true));
+    assert!(found(&ran, "role")[0].1.contains("are missing"), "{ran:?}");
+    world.up("peer").stop();
+    assert_eq!(found(&looked_at(&world.dir("peer")), "role"), []);
+}
+
+/// What a crash has left is repaired by the next start, and not by looking.
+#[test]
+fn a_directory_after_a_crash_is_looked_at_and_not_changed() {
+    let world = World::new();
+    let mut node = world.machine("machine");
+    node.run(&["give", "/a", "x", "--lake", "log"]).well();
+    node.kv(None, &["set", "stock", "1"]).well();
+    node.kill();
+    let dir = world.dir("machine");
+    let ran = looked_at(&dir);
+    assert_eq!((state(&ran, "storage"), state(&ran, "role")), ("ok".to_owned(), "ok".to_owned()), "{ran:?}");
+    let node = world.up("machine");
+    assert_eq!(node.kv(None, &["get", "stock"]).only()["value"], "1");
+    assert_eq!(node.aeon("/a"), Some(1));
+}
+
+/// A copy that was looked at is still a restored one to its next start.
+#[test]
+fn a_restored_copy_that_was_looked_at_is_one_at_its_start() {
+    const RESTORED: &str = "the storage is a restored copy";
+    let world = World::new();
+    let node = world.up("original");
+    node.run(&["give", "/a", "x", "--lake", "log"]).well();
+    let original = node.dir.clone();
+    node.stop();
+    let copy = world.dir("copy");
+    assert!(Command::new("cp").arg("-r").args([&original, &copy]).status().unwrap().success());
+    let ran = looked_at(&copy);
+    assert_eq!(state(&ran, "storage"), "ok");
+    assert!(!ran.stderr.contains(RESTORED), "{ran:?}");
+    world.up("copy").stop();
+    let log = fs::read_to_string(copy.with_extension("log")).unwrap();
+    assert_eq!(log.matches(RESTORED).count(), 1, "{log}");
 }
 
 #[test]

@@ -30,11 +30,11 @@ use crate::{
     sync::lock,
 };
 use applier::Applier;
-use journal::{HALF_BYTES, Journal};
+use journal::{Found, HALF_BYTES, Journal};
 pub use tables::Role;
 use tables::{
     CLOCKS, DOCUMENTS, ENTRIES, IDS, LOG, MARKS, META, META_APPLIED, META_FORMAT, META_ROLE, MISSING, create_all,
-    open_database, set_meta,
+    look_at_database, open_database, set_meta,
 };
 pub(crate) use tables::{DocumentRow, Mark, Outcome, Row, Standing};
 
@@ -84,8 +84,89 @@ pub(crate) type MissingKey = (KvAuthor, [u8; 32]);
 pub(super) fn stored_role(path: &Path) -> Result<Option<Role>, OpenError> {
     let of_tables = |error: StorageError| OpenError::of_storage(path, error);
     let database = guarded(|| open_database(path)).map_err(of_tables)?;
-    let found = meta(&database, META_ROLE).map_err(of_tables)?;
-    Ok(found.and_then(Role::of_number))
+    role_of(&database).map_err(of_tables)
+}
+
+fn role_of(database: &redb::Database) -> Result<Option<Role>> {
+    Ok(meta(database, META_ROLE)?.and_then(Role::of_number))
+}
+
+/// What is to be done at an opening before the journal is read.
+enum Journaled {
+    /// It is made anew.
+    Anew,
+    /// It is of format 2: what it holds goes into the tables, and it is made anew.
+    Format2(Found),
+    /// It is read as it is.
+    There,
+}
+
+/// Looks at tables that were opened, makes those that are missing, and finds what is to be done with the journal. The format that
+/// was found comes along.
+fn check(
+    database: &redb::Database,
+    path: &Path,
+    role: Role,
+    journal_path: &Path,
+) -> Result<(Option<u64>, Journaled), OpenError> {
+    let of_tables = |error: StorageError| OpenError::of_storage(path, error);
+    let format = meta(database, META_FORMAT).map_err(of_tables)?;
+    if let Some(found) = format.filter(|format| *format > FORMAT) {
+        let found = u32::try_from(found).unwrap_or(u32::MAX);
+        return Err(OpenError::NewerFormat { dir: path.to_owned(), found, known: FORMAT as u32 });
+    }
+    if meta(database, META_ROLE).map_err(of_tables)?.is_some_and(|found| found != role.number()) {
+        return Err(OpenError::OtherRole { dir: path.parent().unwrap_or(path).to_owned() });
+    }
+    applier::transaction(database, create_all).map_err(of_tables)?;
+    // Nothing was acknowledged before the first record.
+    let is_used = meta(database, META_APPLIED).map_err(of_tables)?.is_some_and(|applied| applied > 0);
+    let length = std::fs::metadata(journal_path).ok().map(|file| file.len());
+    let journaled = match (format, length) {
+        // An empty file is somebody's word that the journal is lost.
+        (None | Some(1), None) | (_, Some(0)) => Journaled::Anew,
+        (_, None) if is_used => return Err(OpenError::JournalMissing { path: journal_path.to_owned() }),
+        (_, None) => Journaled::Anew,
+        (Some(2), Some(_)) => {
+            let found = Journal::read_format_2(journal_path);
+            let found = found.map_err(|error| OpenError::of_storage(journal_path, error))?;
+            found.map_or(Journaled::There, Journaled::Format2)
+        }
+        (_, Some(_)) => Journaled::There,
+    };
+    Ok((format, journaled))
+}
+
+/// The documents as an opening would find them, in files that stay as they are.
+pub(super) struct Looked(redb::Database);
+
+impl Looked {
+    /// Does what [`Storage::open`] does, but what that writes is kept in memory. Without a role the one is looked for that the
+    /// tables have.
+    pub(super) fn open(path: &Path, role: Option<Role>) -> Result<(Self, Option<Role>), OpenError> {
+        let of_tables = |error: StorageError| OpenError::of_storage(path, error);
+        let journal_path = path.with_extension("journal");
+        let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
+        let database = guarded(|| look_at_database(path)).map_err(of_tables)?;
+        let role = role.map_or_else(|| role_of(&database), |role| Ok(Some(role))).map_err(of_tables)?;
+        // Tables that a crash has left without a role get the one that they are opened for.
+        let (_, journaled) = check(&database, path, role.unwrap_or(Role::Machine), &journal_path)?;
+        let found = match journaled {
+            Journaled::Anew => Found::default(),
+            Journaled::Format2(found) => found,
+            Journaled::There => Journal::read(&journal_path, HALF_BYTES).map_err(of_journal)?,
+        };
+        applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
+        Ok((Self(database), role))
+    }
+
+    pub(super) fn documents(&self) -> Result<Vec<(u64, DocumentRow)>> {
+        guarded(|| documents(&self.0.begin_read().map_err(failed)?))
+    }
+
+    pub(super) fn load(&self, number: u64) -> Result<Loaded> {
+        guarded(|| load(&self.0.begin_read().map_err(failed)?, number))
+    }
 }
 
 impl Storage {
@@ -99,30 +180,14 @@ impl Storage {
         let journal_path = path.with_extension("journal");
         let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
         let database = guarded(|| open_database(path)).map_err(of_tables)?;
-        let format = meta(&database, META_FORMAT).map_err(of_tables)?;
-        if let Some(found) = format.filter(|format| *format > FORMAT) {
-            let found = u32::try_from(found).unwrap_or(u32::MAX);
-            return Err(OpenError::NewerFormat { dir: path.to_owned(), found, known: FORMAT as u32 });
-        }
-        if meta(&database, META_ROLE).map_err(of_tables)?.is_some_and(|found| found != role.number()) {
-            return Err(OpenError::OtherRole { dir: path.parent().unwrap_or(path).to_owned() });
-        }
-        applier::transaction(&database, create_all).map_err(of_tables)?;
-        // Nothing was acknowledged before the first record.
-        let is_used = meta(&database, META_APPLIED).map_err(of_tables)?.is_some_and(|applied| applied > 0);
-        let length = std::fs::metadata(&journal_path).ok().map(|file| file.len());
-        match (format, length) {
-            // An empty file is somebody's word that the journal is lost.
-            (None | Some(1), None) | (_, Some(0)) => Journal::create(&journal_path, half_bytes).map_err(of_journal)?,
-            (_, None) if is_used => return Err(OpenError::JournalMissing { path: journal_path }),
-            (_, None) => Journal::create(&journal_path, half_bytes).map_err(of_journal)?,
-            (Some(2), Some(_)) => {
-                if let Some(found) = Journal::read_format_2(&journal_path).map_err(of_journal)? {
-                    applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
-                    Journal::create(&journal_path, half_bytes).map_err(of_journal)?;
-                }
+        let (format, journaled) = check(&database, path, role, &journal_path)?;
+        match journaled {
+            Journaled::Anew => Journal::create(&journal_path, half_bytes).map_err(of_journal)?,
+            Journaled::Format2(found) => {
+                applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
+                Journal::create(&journal_path, half_bytes).map_err(of_journal)?;
             }
-            (_, Some(_)) => {}
+            Journaled::There => {}
         }
         if format != Some(FORMAT) {
             let raise = |txn: &_| {
@@ -230,52 +295,12 @@ impl Storage {
 
     /// Every document.
     pub(crate) fn documents(&self) -> Result<Vec<(u64, DocumentRow)>> {
-        self.reading(|txn| {
-            let table = txn.open_table(DOCUMENTS).map_err(failed)?;
-            let rows = table.iter().map_err(failed)?.map(|row| {
-                let (number, row) = row.map_err(failed)?;
-                Ok((number.value(), decode(row.value()).map_err(StorageError::new)?))
-            });
-            rows.collect()
-        })
+        self.reading(documents)
     }
 
     /// Everything of one document.
     pub(crate) fn load(&self, number: u64) -> Result<Loaded> {
-        self.reading(|txn| {
-            let table = txn.open_table(ENTRIES).map_err(failed)?;
-            let mut entries = Vec::new();
-            for author in AUTHORS {
-                let author_number = number_of(author);
-                let range = (number, author_number, [0; 32])..=(number, author_number, [255; 32]);
-                for row in table.range(range).map_err(failed)? {
-                    let (key, entry) = row.map_err(failed)?;
-                    entries.push(Sealed::from_stored(author, key.value().2, entry.value()).map_err(StorageError::new)?);
-                }
-            }
-            let clocks = txn.open_table(CLOCKS).map_err(failed)?;
-            let clock = clocks.get(number).map_err(failed)?;
-            let clock = clock.map(|bound| decode(bound.value()).map_err(StorageError::new)).transpose()?;
-            let marks = txn.open_table(MARKS).map_err(failed)?;
-            let mark = |author: KvAuthor, mark: Mark| {
-                let found = marks.get((number, number_of(author), mark as u8)).map_err(failed)?;
-                Ok::<_, StorageError>(found.map_or(0, |counter| counter.value()))
-            };
-            let both = |which: Mark| Ok::<_, StorageError>([mark(AUTHORS[0], which)?, mark(AUTHORS[1], which)?]);
-            let bound = both(Mark::Bound)?.into_iter().max().unwrap_or_default();
-            let table = txn.open_table(IDS).map_err(failed)?;
-            let mut ids = BTreeMap::new();
-            for row in table.range((number, &[][..])..).map_err(failed)? {
-                let (key, done) = row.map_err(failed)?;
-                let (of, id) = key.value();
-                if of != number {
-                    break;
-                }
-                let id = WriteId::new(id).map_err(StorageError::new)?;
-                ids.insert(id, decode(done.value()).map_err(StorageError::new)?);
-            }
-            Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound, ids })
-        })
+        self.reading(|txn| load(txn, number))
     }
 
     /// Up to where both authors' entries are in the docs document.
@@ -359,6 +384,50 @@ impl Storage {
             rows.collect()
         })
     }
+}
+
+fn documents(txn: &ReadTransaction) -> Result<Vec<(u64, DocumentRow)>> {
+    let table = txn.open_table(DOCUMENTS).map_err(failed)?;
+    let rows = table.iter().map_err(failed)?.map(|row| {
+        let (number, row) = row.map_err(failed)?;
+        Ok((number.value(), decode(row.value()).map_err(StorageError::new)?))
+    });
+    rows.collect()
+}
+
+fn load(txn: &ReadTransaction, number: u64) -> Result<Loaded> {
+    let table = txn.open_table(ENTRIES).map_err(failed)?;
+    let mut entries = Vec::new();
+    for author in AUTHORS {
+        let author_number = number_of(author);
+        let range = (number, author_number, [0; 32])..=(number, author_number, [255; 32]);
+        for row in table.range(range).map_err(failed)? {
+            let (key, entry) = row.map_err(failed)?;
+            entries.push(Sealed::from_stored(author, key.value().2, entry.value()).map_err(StorageError::new)?);
+        }
+    }
+    let clocks = txn.open_table(CLOCKS).map_err(failed)?;
+    let clock = clocks.get(number).map_err(failed)?;
+    let clock = clock.map(|bound| decode(bound.value()).map_err(StorageError::new)).transpose()?;
+    let marks = txn.open_table(MARKS).map_err(failed)?;
+    let mark = |author: KvAuthor, mark: Mark| {
+        let found = marks.get((number, number_of(author), mark as u8)).map_err(failed)?;
+        Ok::<_, StorageError>(found.map_or(0, |counter| counter.value()))
+    };
+    let both = |which: Mark| Ok::<_, StorageError>([mark(AUTHORS[0], which)?, mark(AUTHORS[1], which)?]);
+    let bound = both(Mark::Bound)?.into_iter().max().unwrap_or_default();
+    let table = txn.open_table(IDS).map_err(failed)?;
+    let mut ids = BTreeMap::new();
+    for row in table.range((number, &[][..])..).map_err(failed)? {
+        let (key, done) = row.map_err(failed)?;
+        let (of, id) = key.value();
+        if of != number {
+            break;
+        }
+        let id = WriteId::new(id).map_err(StorageError::new)?;
+        ids.insert(id, decode(done.value()).map_err(StorageError::new)?);
+    }
+    Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound, ids })
 }
 
 fn meta(database: &redb::Database, key: &str) -> Result<Option<u64>> {

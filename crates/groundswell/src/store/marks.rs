@@ -15,7 +15,7 @@ use std::{
 
 use crate::{error::OpenError, files::private};
 
-const MARKS_FILE: &str = "node.run";
+pub(crate) const MARKS_FILE: &str = "node.run";
 const MARK_BYTES: usize = 16;
 
 /// The marks of the newest two runs, the newest first, and the number of the storage file.

@@ -82,6 +82,7 @@ pub(super) fn at_rest(inspected: &Inspected, start: &str) -> Vec<Finding> {
             format!("{} of agent {} is of lake {}, which this tool does not know", one.path, one.agent, one.lake);
         Finding::warn("paths", said, "run the program that has this lake")
     }));
+    findings.extend(role(inspected));
     let id = match &inspected.id {
         Some(id) => format!("its id is {id}"),
         None => {
@@ -93,6 +94,18 @@ pub(super) fn at_rest(inspected: &Inspected, start: &str) -> Vec<Finding> {
     };
     findings.push(Finding::warn("node", format!("no node runs here; {id}"), start));
     findings
+}
+
+/// Whose directory it is, if it is a machine's or a manager's.
+fn role(inspected: &Inspected) -> Option<Finding> {
+    let role = inspected.role?;
+    if inspected.role_files_missing {
+        let said = format!("it is a {role}'s, and its files kv.redb and kv.journal are missing");
+        let todo = "restore both before the node is started: it would start without its pairings, keys and values, and the \
+                    other side would say not_known";
+        return Some(Finding::problem("role", said, todo));
+    }
+    Some(Finding::ok("role", format!("it is a {role}'s, and its keys and values can be read")))
 }
 
 /// A node that runs.

@@ -1,12 +1,15 @@
 //! The tables of the key-value store in one redb file, and what a change does to them.
 
-use std::{fs::OpenOptions, path::Path};
+use std::{fs::OpenOptions, io::ErrorKind, path::Path};
 
 use groundswell_core::{
     encoding::encode,
     kv::{KvAuthor, Stamp},
 };
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
+use redb::{
+    Database, ReadableTable, TableDefinition, WriteTransaction,
+    backends::{FileBackend, InMemoryBackend},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Result, number_of};
@@ -17,7 +20,7 @@ use crate::{
     kv::sealed::Sealed,
     limits::KV_CACHE_BYTES,
     source::PeerId,
-    store::failed,
+    store::{Overlay, failed},
 };
 
 /// The node's own numbers by name.
@@ -107,6 +110,14 @@ impl Role {
     pub(crate) fn number(self) -> u64 {
         (self as u8).into()
     }
+
+    /// The author of what this role writes.
+    pub(crate) fn author(self) -> KvAuthor {
+        match self {
+            Self::Machine => KvAuthor::Machine,
+            Self::Manager => KvAuthor::Manager,
+        }
+    }
 }
 
 impl std::fmt::Display for Role {
@@ -176,6 +187,19 @@ pub(super) fn open_database(path: &Path) -> Result<Database> {
     let file = private(options.read(true).write(true).create(true).truncate(false)).open(path);
     let backend = FileBackend::new(file.map_err(StorageError::of_disk)?).map_err(failed)?;
     builder.create_with_backend(backend).map_err(failed)
+}
+
+/// The same to be looked at: what is written to it is kept in memory. A file that is missing is not made.
+pub(super) fn look_at_database(path: &Path) -> Result<Database> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(KV_CACHE_BYTES);
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => builder.create_with_backend(Overlay::new(file).map_err(failed)?).map_err(failed),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            builder.create_with_backend(InMemoryBackend::new()).map_err(failed)
+        }
+        Err(error) => Err(StorageError::of_disk(error)),
+    }
 }
 
 pub(super) fn create_all(txn: &WriteTransaction) -> Result<()> {

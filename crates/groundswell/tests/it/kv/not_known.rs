@@ -4,8 +4,8 @@
 use std::{path::Path, time::Duration};
 
 use groundswell::{
-    ClaimError, ClaimFailure, ClaimRefusal, KvLink, KvOpenError, LinkStatus, Machine, MachineState, Manager, Node,
-    OpenError, Role,
+    ClaimError, ClaimFailure, ClaimRefusal, Inspected, KvLink, KvOpenError, LinkStatus, Machine, MachineState, Manager,
+    Node, OpenError, Role,
 };
 use groundswell_core::{
     encoding::encode,
@@ -136,6 +136,21 @@ async fn spawn_plain(dir: &Path) -> Node {
     .await
 }
 
+/// What is in a directory that no node has.
+async fn inspected(dir: &Path) -> Inspected {
+    within("the directory", async {
+        loop {
+            match Node::builder().data_dir(dir).inspect().await {
+                Ok(inspected) => return inspected.unwrap(),
+                Err(error) => assert!(in_use(&error.to_string()), "{error}"),
+            }
+            // A poll for a condition: time is under test only as patience.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
 /// The role of a directory without the role's files: peers are asked to come again until it is open, it opens in no other
 /// role, and then the other side hears that the pair is not known.
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +159,11 @@ async fn a_directory_without_the_files_of_its_role_keeps_the_role() {
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
     let kept = TempDir::new().unwrap();
+    let found = inspected(machine_dir.path()).await;
+    assert_eq!((found.role, found.role_files_missing), (Some(Role::Machine), false));
     move_files(machine_dir.path(), kept.path());
+    let found = inspected(machine_dir.path()).await;
+    assert_eq!((found.role, found.role_files_missing), (Some(Role::Machine), true));
     let node = spawn_plain(machine_dir.path()).await;
     assert_eq!((node.remembered_role(), node.had_role()), (Some(Role::Machine), true));
     let impostor = Impostor::of(manager_dir.path(), address(&node.ticket())).await;
@@ -199,6 +218,8 @@ async fn a_directory_of_an_earlier_version_remembers_its_role_from_its_next_star
     spawn_machine(dir.path()).await.shutdown().await.unwrap();
     spawn_plain(before.path()).await.shutdown().await.unwrap();
     move_files(dir.path(), before.path());
+    let found = inspected(before.path()).await;
+    assert_eq!((found.role, found.role_files_missing), (Some(Role::Machine), false));
     let node = spawn_plain(before.path()).await;
     assert_eq!((node.remembered_role(), node.had_role()), (None, true));
     node.shutdown().await.unwrap();
