@@ -7,9 +7,11 @@
 //! can lead astray.
 //!
 //! Begin with [`KvView`], then [`KvReader`]. How two devices become a pair is in [`pairing`], and
-//! what they say to one another in [`wire`].
+//! what they say to one another in [`wire`], and
+//! when they say it in [`sync`].
 
 mod counter;
+mod delivery;
 mod entry;
 mod envelope;
 mod filter;
@@ -18,10 +20,12 @@ pub mod pairing;
 mod reader;
 mod release;
 mod stamp;
+pub mod sync;
 mod view;
 pub mod wire;
 
 pub use counter::AuthorCounter;
+pub use delivery::{Delivered, LeftOut};
 pub use entry::{KvAuthor, KvEntry, KvEvent, KvUpdate, ResetReason};
 pub use envelope::{Change, Envelope, EnvelopeError, max_envelope_bytes};
 pub use filter::{KeyRange, KvFilter, Predicate};

@@ -80,6 +80,13 @@ pub const MAX_KV_VALUE_BYTES: usize = 1024 * 1024;
 /// a space, and every number at its widest.
 pub const MAX_ENVELOPE_OVERHEAD_BYTES: usize = MAX_KV_KEY_BYTES + MAX_NAME_BYTES + 64;
 
+/// How long acknowledgements of entries are gathered (20 ms): one for many saves packets, and nobody who waits for a delivery
+/// notices so little.
+pub const KV_ACKNOWLEDGE_AFTER_MS: u64 = 20;
+
+/// How many entries may be wanted and not answered at a time (1,024): about a thousand small answers fill as many packets.
+pub const MAX_KV_WANTS: usize = 1_024;
+
 /// How many keys may ever be used in a document, those of all spaces and the deleted ones
 /// together. A deleted key costs its tombstone for ever, so that an old write can't bring
 /// it back; and comparing two documents takes time by the number of their keys.

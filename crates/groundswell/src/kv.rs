@@ -23,7 +23,6 @@ mod subscription;
 mod supervisor;
 #[cfg(test)]
 mod tests;
-mod wants;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -75,7 +74,7 @@ use complaints::Complaints;
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
 pub(crate) use slot::fault_point;
-use storage::{Loaded, Looked, Outcome, Storage, index};
+use storage::{Loaded, Looked, Outcome, Storage};
 
 /// Where a machine or a manager keeps its documents, in the data directory.
 pub(crate) const KV_STORAGE_FILE: &str = "kv.redb";
@@ -558,7 +557,7 @@ fn load_all(
                 Envelope::decode(&entry.key, &entry.envelope, usize::MAX).map_err(|error| error.to_string())?;
             if entry.author == ours {
                 bound = bound.max(entry.counter.saturating_add(1));
-                heads[index(ours)] = heads[index(ours)].max(entry.counter);
+                heads[ours.index()] = heads[ours.index()].max(entry.counter);
             }
             if let Err(error) = view.apply(entry.author, envelope) {
                 warn!(%error, number, "an entry is not shown");

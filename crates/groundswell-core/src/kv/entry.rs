@@ -16,6 +16,27 @@ pub enum KvAuthor {
     Manager,
 }
 
+impl KvAuthor {
+    /// Both sides of a document.
+    pub const BOTH: [Self; 2] = [Self::Machine, Self::Manager];
+
+    /// The author's place in [`Self::BOTH`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Machine => 0,
+            Self::Manager => 1,
+        }
+    }
+
+    /// The other side's author.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Machine => Self::Manager,
+            Self::Manager => Self::Machine,
+        }
+    }
+}
+
 impl fmt::Display for KvAuthor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -9,6 +9,7 @@ mod kv_envelope;
 mod kv_golden;
 mod kv_pairing;
 mod kv_stamps;
+mod kv_sync;
 mod kv_view;
 mod kv_wire;
 mod lake_laws;

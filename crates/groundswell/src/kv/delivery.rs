@@ -1,62 +1,11 @@
 //! Whether what was written on this side is at the other: who waits for it, and since when something is late.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::{Kv, document::Document, error::KvError, session, storage::index};
+use groundswell_core::kv::Delivered;
+
+use super::{Kv, document::Document, error::KvError, session};
 use crate::{Moment, limits::KV_DELIVERED_WITHIN};
-
-/// What the other side says that it holds of ours, durably.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Delivered {
-    /// Of which document.
-    pub(crate) number: u64,
-    /// Up to which counter; nothing until it has said so.
-    pub(crate) upto: Option<u64>,
-    /// The lowest counter of an entry that was left out, see [`LeftOut`].
-    pub(crate) left_out: Option<u64>,
-}
-
-impl Delivered {
-    /// Up to which counter the other side holds every entry of this document.
-    pub(crate) fn whole_upto(&self, number: u64) -> Option<u64> {
-        let upto = self.upto.filter(|_| self.number == number)?;
-        Some(self.left_out.map_or(upto, |lowest| upto.min(lowest.saturating_sub(1))))
-    }
-}
-
-/// Our newest entries of their keys that the other side may lack, although it acknowledges counters beyond theirs: their
-/// values are larger than it takes, or than it took. They are a part of the view, which is their bound.
-#[derive(Debug, Default)]
-pub(crate) struct LeftOut(HashMap<[u8; 32], u64>);
-
-impl LeftOut {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Notes an entry by its document key and its counter.
-    pub(crate) fn add(&mut self, key: [u8; 32], counter: u64) {
-        self.0.insert(key, counter);
-    }
-
-    /// A newer entry of the key is there.
-    pub(crate) fn replaced(&mut self, key: &[u8; 32]) {
-        self.0.remove(key);
-    }
-
-    /// A reconciliation of all entries up to this counter offered these to the other side: it has the others.
-    pub(crate) fn reconciled(&mut self, upto: u64, offered: &HashSet<[u8; 32]>) {
-        self.0.retain(|key, counter| *counter > upto || offered.contains(key));
-    }
-
-    pub(crate) fn lowest(&self) -> Option<u64> {
-        self.0.values().min().copied()
-    }
-}
 
 /// Waits until the other side holds everything that was written here before this call. Cancel safe.
 pub(crate) async fn until_delivered(kv: &Kv, document: &Document) -> Result<(), KvError> {
@@ -91,7 +40,7 @@ pub(crate) async fn follow(document: &Document) {
     let (mut heads, mut delivered) = (document.heads.subscribe(), document.delivered.subscribe());
     let mut way = OnItsWay::default();
     loop {
-        let head = heads.borrow_and_update()[index(document.ours)];
+        let head = heads.borrow_and_update()[document.ours.index()];
         let (now, identity) = (*delivered.borrow_and_update(), document.identity());
         let oldest =
             way.see(head, now.whole_upto(identity.number), Moment::now()).filter(|_| identity.peer().is_some());
@@ -206,29 +155,6 @@ mod tests {
         assert_eq!(seen.0.steps.len(), STEPS);
         assert_eq!(seen.see(60_000, 60_001, Some(59_999)), Some(9_900), "the last step that there was room for");
         assert_eq!(seen.see(60_001, 60_001, Some(60_001)), None);
-    }
-
-    /// What the other side acknowledges says nothing of what was never sent to it.
-    #[test]
-    fn an_entry_that_was_left_out_is_not_delivered() {
-        let mut left_out = LeftOut::default();
-        let mut delivered = Delivered { number: 1, upto: Some(9), left_out: None };
-        let mut upto = |left_out: &LeftOut| {
-            delivered.left_out = left_out.lowest();
-            delivered.whole_upto(1)
-        };
-        assert_eq!(upto(&left_out), Some(9));
-        left_out.add([1; 32], 7);
-        left_out.add([2; 32], 4);
-        left_out.add([3; 32], 12);
-        assert_eq!(upto(&left_out), Some(3));
-        left_out.replaced(&[2; 32]);
-        assert_eq!(upto(&left_out), Some(6));
-        left_out.reconciled(9, &HashSet::from([[1; 32]]));
-        assert_eq!(upto(&left_out), Some(6), "the other side was offered it, and so it lacked it");
-        left_out.reconciled(9, &HashSet::new());
-        assert_eq!((upto(&left_out), left_out.lowest()), (Some(9), Some(12)), "that was no part of the reconciliation");
-        assert_eq!(delivered.whole_upto(2), None);
     }
 
     #[test]

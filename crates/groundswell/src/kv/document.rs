@@ -12,7 +12,7 @@ use std::{
 
 use groundswell_core::{
     Epoch,
-    kv::{Applied, Envelope, KvAuthor, KvKey, KvView, SpaceName},
+    kv::{Applied, Delivered, Envelope, KvAuthor, KvKey, KvView, LeftOut, SpaceName},
     wire::BootId,
 };
 use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret, store::MemPublicKeyStore};
@@ -20,12 +20,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    delivery::{Delivered, LeftOut},
     error::KvEnded,
     sealed::Sealed,
     session::{Active, KvCloseCode},
     status::LinkStatus,
-    storage::{DocumentRow, Standing, index},
+    storage::{DocumentRow, Standing},
     subscription::Wake,
 };
 use crate::{
@@ -57,9 +56,9 @@ impl Identity {
     pub(crate) fn new(number: u64, row: &DocumentRow, ours: KvAuthor, signer: AuthorId) -> Arc<Self> {
         let secret = NamespaceSecret::from_bytes(&row.secret);
         let mut authors = [None; 2];
-        authors[index(ours)] = Some(signer);
+        authors[ours.index()] = Some(signer);
         if let Standing::Paired { author, .. } | Standing::Former { author: Some(author), .. } = row.standing {
-            authors[1 - index(ours)] = Some(AuthorId::from(author));
+            authors[ours.other().index()] = Some(AuthorId::from(author));
         }
         let namespace = secret.id();
         let (keys, replaced) = (MemPublicKeyStore::default(), CancellationToken::new());
@@ -84,7 +83,7 @@ impl Identity {
     }
 
     pub(crate) fn author(&self, author: KvAuthor) -> Option<AuthorId> {
-        self.authors[index(author)]
+        self.authors[author.index()]
     }
 
     pub(crate) fn row(&self) -> DocumentRow {
@@ -249,7 +248,7 @@ impl Document {
             self.tell_left_out(&left_out);
         }
         for entry in sealed {
-            let mut log = lock(&self.logs[index(entry.author)]);
+            let mut log = lock(&self.logs[entry.author.index()]);
             if entry.counter > log.entries.back().map_or(log.floor, |newest| newest.counter) {
                 log.push(entry);
             }
@@ -287,13 +286,13 @@ impl Document {
     /// The counter of our newest entry that is durable here, and of which document.
     pub(crate) fn own_head(&self) -> (u64, u64) {
         // What was shown is in the log before its writer knows, and its followers are told after that.
-        let log = lock(&self.logs[index(self.ours)]);
+        let log = lock(&self.logs[self.ours.index()]);
         (log.number, log.entries.back().map_or(log.floor, |newest| newest.counter))
     }
 
     /// The entries of an author after this counter, if they are all in memory.
     pub(crate) fn recent_after(&self, author: KvAuthor, counter: u64) -> Option<Vec<Arc<Sealed>>> {
-        let log = lock(&self.logs[index(author)]);
+        let log = lock(&self.logs[author.index()]);
         if counter < log.floor {
             return None;
         }
@@ -372,7 +371,7 @@ impl Document {
     pub(crate) fn offered(&self, identity: &Identity, upto: u64, offered: &HashSet<[u8; 32]>) {
         let mut left_out = lock(&self.left_out);
         if !left_out.is_empty() && !identity.replaced.is_cancelled() {
-            left_out.reconciled(upto, offered);
+            left_out.reconciled(upto, |key| offered.contains(key));
             self.tell_left_out(&left_out);
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use groundswell_core::kv::KvAuthor;
 use iroh_docs::{
     Capability, ContentStatus, InsertError, NamespaceId, NamespaceSecret, ProtocolMessage, SignedEntry, SyncOutcome,
     actor::{OpenOpts, SyncHandle},
@@ -19,10 +20,7 @@ use iroh_docs::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{
-    document::Identity,
-    storage::{AUTHORS, Storage},
-};
+use super::{document::Identity, storage::Storage};
 use crate::{
     files::private,
     source::PeerId,
@@ -288,7 +286,8 @@ fn inspect(store: &mut DocsStore, storage: &Storage, documents: &[Arc<Identity>]
                 break;
             }
             let place = |entry: &SignedEntry| {
-                let author = AUTHORS.into_iter().find(|one| identity.author(*one) == Some(entry.author_bytes()))?;
+                let author =
+                    KvAuthor::BOTH.into_iter().find(|one| identity.author(*one) == Some(entry.author_bytes()))?;
                 Some((identity.number, author, entry.key().try_into().ok()?))
             };
             let places: Option<Vec<_>> = some.iter().map(place).collect();

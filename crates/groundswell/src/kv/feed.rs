@@ -17,7 +17,7 @@ use super::{
     Kv,
     document::{Document, Identity},
     engine::EngineError,
-    storage::{AUTHORS, Mark, Row, index},
+    storage::{Mark, Row},
 };
 use crate::{
     limits::{KV_FEED_LATEST, KV_FEED_PAUSE},
@@ -128,11 +128,11 @@ async fn feed_identity(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Identi
     let mut heads = document.heads.subscribe();
     loop {
         heads.mark_unchanged();
-        for author in AUTHORS {
+        for author in KvAuthor::BOTH {
             // Read again at each step: a document that is renewed has lower heads than before, and a loop up to an older
             // head would never end.
-            while fed[index(author)] < document.heads.borrow()[index(author)] {
-                fed[index(author)] = feed_some(kv, document, identity, author, fed[index(author)]).await?;
+            while fed[author.index()] < document.heads.borrow()[author.index()] {
+                fed[author.index()] = feed_some(kv, document, identity, author, fed[author.index()]).await?;
             }
         }
         document.fed.send_replace(fed);
@@ -159,7 +159,7 @@ async fn feed_some(
     author: KvAuthor,
     after: u64,
 ) -> Result<u64, EngineError> {
-    let until = document.heads.borrow()[index(author)];
+    let until = document.heads.borrow()[author.index()];
     let (storage, number) = (kv.storage.clone(), identity.number);
     let read = tokio::task::spawn_blocking(move || storage.entries_after(number, author, after, until)).await;
     let entries = read.map_err(|error| EngineError::of(&error))?.map_err(|error| EngineError::of(&error))?;

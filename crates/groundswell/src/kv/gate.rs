@@ -12,7 +12,7 @@ use groundswell_core::encoding::{DecodeError, EncodeError, decode, encode};
 use iroh_docs::{ContentStatus, NamespaceId, ProtocolMessage, RecordIdentifier, SignedEntry, store::MemPublicKeyStore};
 use serde::{Deserialize, Serialize};
 
-use super::{document::Identity, storage::AUTHORS};
+use super::document::Identity;
 use crate::limits::{
     KV_RECONCILE_PARTS, MAX_RECONCILE_BYTES, MAX_RECONCILE_MESSAGES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
 };
@@ -277,7 +277,7 @@ fn convert<F: Serialize, T: for<'de> Deserialize<'de>>(message: &F) -> Result<T,
 /// Which of the two sides has written an entry.
 fn author_of(entry: &SignedEntry, identity: &Identity) -> Result<KvAuthor, Violation> {
     let author = entry.author_bytes();
-    AUTHORS.into_iter().find(|one| identity.author(*one) == Some(author)).ok_or(Violation::UnknownAuthor)
+    KvAuthor::BOTH.into_iter().find(|one| identity.author(*one) == Some(author)).ok_or(Violation::UnknownAuthor)
 }
 
 /// What one reconciliation may still cost this side.

@@ -25,7 +25,7 @@ use super::{
     document::{Document, Identity},
     error::{KvError, Written},
     sealed::Sealed,
-    storage::{Mark, Outcome, Row, Standing, Storage, index},
+    storage::{Mark, Outcome, Row, Standing, Storage},
 };
 use crate::{
     error::{OutcomeUnknown, WriteError, panic_message},
@@ -416,7 +416,7 @@ impl Keeper {
         batch.rows.push(Row::Entry { number, entry: entry.clone() });
         staged.new_keys += usize::from(live.is_none());
         staged.live.insert(document_key, (stamp, document.ours, matches!(change, Change::Put(_))));
-        staged.heads[index(document.ours)] = counter;
+        staged.heads[document.ours.index()] = counter;
         staged.entries.push((entry, envelope));
         Ok(match change {
             Change::Put(value) => Written::Put(KvEntry { key, value, author: document.ours, timestamp }),
@@ -468,7 +468,7 @@ impl Keeper {
             {
                 counter = counter.min(desk.counter.reserve(0) - 1);
             }
-            let head = &mut staged.heads[index(author)];
+            let head = &mut staged.heads[author.index()];
             *head = (*head).max(counter);
         }
         Ok(())
@@ -479,9 +479,9 @@ impl Keeper {
         let Batch { mut rows, answers, staged, dropped } = batch;
         for (number, staged) in &staged {
             let before = *staged.document.heads.borrow();
-            for author in super::storage::AUTHORS {
-                let counter = staged.heads[index(author)];
-                if counter > before[index(author)] {
+            for author in KvAuthor::BOTH {
+                let counter = staged.heads[author.index()];
+                if counter > before[author.index()] {
                     rows.push(Row::Mark { number: *number, author, mark: Mark::Held, counter });
                 }
             }
@@ -589,7 +589,7 @@ impl Keeper {
             }
         }
         let mut heads = [0; 2];
-        heads[index(document.ours)] = head;
+        heads[document.ours.index()] = head;
         rows.push(Row::Mark { number, author: document.ours, mark: Mark::Held, counter: head });
         rows.push(Row::Drop { number: before.number });
         rows.extend(along);
@@ -851,12 +851,12 @@ mod tests {
         keeper.stage(lie, &mut batch);
         keeper.finish(std::mem::take(&mut batch));
         taken.try_recv().unwrap().unwrap();
-        let before = document.heads.borrow()[index(KvAuthor::Machine)];
+        let before = document.heads.borrow()[KvAuthor::Machine.index()];
         let (put, mut stored) = write(&document, Change::Put("value".into()));
         keeper.stage(put, &mut batch);
         keeper.finish(batch);
         assert!(stored.try_recv().unwrap().is_ok());
-        assert!(document.heads.borrow()[index(KvAuthor::Machine)] > before, "it is new to who follows the log");
+        assert!(document.heads.borrow()[KvAuthor::Machine.index()] > before, "it is new to who follows the log");
     }
 
     /// An entry of this side's own that came back with the greatest counter of all: writes fail, and nothing hangs.
@@ -922,6 +922,6 @@ mod tests {
         assert!(matches!(refused.try_recv().unwrap(), Err(KvError::TooManyKeys(_))));
         overwritten.try_recv().unwrap().unwrap();
         assert_eq!(keeper.storage.load(NUMBER).unwrap().entries.len(), 1);
-        assert_eq!(document.heads.borrow()[index(KvAuthor::Manager)], 1, "it is asked for again");
+        assert_eq!(document.heads.borrow()[KvAuthor::Manager.index()], 1, "it is asked for again");
     }
 }

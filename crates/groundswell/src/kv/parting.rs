@@ -33,7 +33,7 @@ use super::{
     error::{KvEnded, KvError},
     keeper::{Command, Contents},
     session::KvCloseCode,
-    storage::{DocumentRow, Row, Standing, index},
+    storage::{DocumentRow, Row, Standing},
     supervisor,
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Former {
 
 /// What becomes of a document that is given up: its place among the former ones, and the rows that store it there.
 fn become_former(kv: &Kv, identity: &Identity, peer: PeerId, told: bool) -> (Arc<Identity>, Vec<Row>) {
-    let author = identity.author(other(kv.ours)).map(|author| author.to_bytes());
+    let author = identity.author(kv.ours.other()).map(|author| author.to_bytes());
     let row = DocumentRow { standing: Standing::Former { peer, author, told }, ..identity.row() };
     let former = kv.identity_of(row.clone());
     let mut rows = Row::begin(former.number, row).to_vec();
@@ -112,13 +112,6 @@ fn become_former(kv: &Kv, identity: &Identity, peer: PeerId, told: bool) -> (Arc
         rows.push(Row::Drop { number: missed.number });
     }
     (former, rows)
-}
-
-fn other(ours: KvAuthor) -> KvAuthor {
-    match ours {
-        KvAuthor::Machine => KvAuthor::Manager,
-        KvAuthor::Manager => KvAuthor::Machine,
-    }
 }
 
 /// A statement that its author has not signed.
@@ -135,7 +128,7 @@ pub(super) fn sign(kv: &Kv, identity: &Identity, peer: PeerId) -> ReleaseSignatu
 /// Whether the author of the other side has signed that it has given this document up. `None` where the author is not
 /// known any more, as of a document that has ended.
 fn verify(kv: &Kv, identity: &Identity, peer: PeerId, signature: ReleaseSignature) -> Option<Result<(), Forged>> {
-    let author = identity.author(other(kv.ours))?;
+    let author = identity.author(kv.ours.other())?;
     let (by, to) = (PeerKey(*peer.as_bytes()), PeerKey(*kv.shared.id.as_bytes()));
     let release = Release { document: *identity.namespace.as_bytes(), by, to };
     let signature = Signature::from_bytes(&signature.into());
@@ -446,7 +439,7 @@ async fn settled(kv: &Kv, former: &Arc<Identity>, told: Told) -> Told {
     if told != Told::Yes {
         return told;
     }
-    let author = former.authors[index(other(kv.ours))].map(|author| author.to_bytes());
+    let author = former.author(kv.ours.other()).map(|author| author.to_bytes());
     let row = DocumentRow { standing: Standing::Former { peer, author, told: true }, ..former.row() };
     let number = former.number;
     if let Err(error) = kv.keeper.rows(vec![Row::Document { number, row: row.clone() }]).await {

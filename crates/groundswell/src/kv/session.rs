@@ -10,21 +10,19 @@ mod oversized;
 mod reconcile;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use groundswell_core::{
     kv::{
-        Envelope, KvAuthor, skew_ms,
+        Delivered, Envelope, KvAuthor, skew_ms,
+        sync::{EntryKey, Heard, KvSync, Received, Step},
         wire::{
             Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
         },
     },
-    limits::MAX_REQUEST_BYTES,
+    limits::{MAX_KV_WANTS, MAX_REQUEST_BYTES},
     wire::{BootId, HelloError, VersionMismatch, decode_hello},
 };
 use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream};
@@ -33,16 +31,14 @@ use tracing::{Instrument, info_span, warn};
 
 use super::{
     Kv,
-    delivery::Delivered,
     document::{Document, Identity},
     error::KvError,
     keeper::{Command, Opened},
     parting,
     sealed::Sealed,
     status::KvLink,
-    storage::{AUTHORS, MissingKey, Storage, index},
+    storage::Storage,
     supervisor,
-    wants::{Asking, MAX_WANTS},
 };
 use crate::{
     error::{StorageError, WriteError},
@@ -58,10 +54,6 @@ pub(crate) use ends::{End, KvCloseCode};
 
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;
-
-/// How long acknowledgements are gathered (20 ms). They keep the other side from sending again what came by another
-/// way, and tell who waits there for a delivery.
-const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
 
 /// The connection that synchronises a document now.
 #[derive(Debug)]
@@ -280,19 +272,17 @@ async fn run(
     network::widen(connection);
     supervisor::remember(kv, connection).await;
     parting::forget_earlier(kv, peer, identity.namespace).await;
+    let begun = Instant::now();
     let session = Session {
         kv: kv.clone(),
         document: document.clone(),
         identity: identity.clone(),
         peer,
-        sent: hello.held_counters(),
         takes,
-        wanted: Notify::new(),
-        wants: std::sync::Mutex::default(),
-        answers: AtomicU32::new(0),
-        answered: Notify::new(),
+        begun,
+        sync: Mutex::new(KvSync::new(document.ours, held(document), hello.held, 0)),
+        asked: Notify::new(),
     };
-    let begun = Instant::now();
     let end = tokio::select! {
         end = session.receive(reader) => end,
         end = session.send(send) => end,
@@ -397,118 +387,77 @@ impl Drop for Place<'_> {
     }
 }
 
-trait Counters {
-    fn held_counters(&self) -> [AtomicU64; 2];
-}
-
-impl Counters for KvHello {
-    fn held_counters(&self) -> [AtomicU64; 2] {
-        AUTHORS.map(|author| AtomicU64::new(self.held.of(author)))
-    }
-}
-
 struct Session {
     kv: Arc<Kv>,
     document: Arc<Document>,
     identity: Arc<Identity>,
     peer: PeerId,
-    /// Up to where the other side has each author's entries, by its word or because they were sent.
-    sent: [AtomicU64; 2],
     /// The most bytes of a value that the other side takes.
     takes: usize,
-    /// Told when the other side wants single entries.
-    wanted: Notify,
-    wants: std::sync::Mutex<Vec<MissingKey>>,
-    /// How many of our wants the other side has answered, since it was last looked at.
-    answers: AtomicU32,
-    /// Told when it answers some.
-    answered: Notify,
+    /// The zero of the state machine's clock.
+    begun: Instant,
+    sync: Mutex<KvSync>,
+    /// Told when the other side wants something, or has answered.
+    asked: Notify,
 }
 
 impl Session {
-    /// Sends what the other side lacks, then what is new, until the connection ends.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Does what the state machine says, until the connection ends.
     async fn send(&self, mut stream: SendStream) -> End {
+        match self.steps(&mut stream).await {
+            Ok(()) => End::Lost,
+            Err(end) => end,
+        }
+    }
+
+    async fn steps(&self, stream: &mut SendStream) -> Result<(), End> {
         let mut heads = self.document.heads.subscribe();
         let mut buffer = Vec::new();
-        let mut told_caught_up = false;
-        // Up to where the other side knows that its entries are durable here. What the hello said is said again.
-        let (mut acknowledged, mut acknowledge_at) = (0, None);
-        let theirs = 1 - index(self.document.ours);
-        let mut asking = Asking::default();
-        if asking.found()
-            && let Err(end) = self.ask(&mut asking, &mut buffer).await
-        {
-            return end;
-        }
+        let mut parting = false;
         loop {
-            let now = *heads.borrow_and_update();
-            if now[theirs] > acknowledged && acknowledge_at.is_none() {
-                acknowledge_at = Some(tokio::time::Instant::now() + ACKNOWLEDGE_AFTER);
-            }
-            // One piece a turn, so that a side which writes without a pause still answers.
-            let mut behind = false;
-            for author in AUTHORS {
-                let after = self.sent[index(author)].load(Ordering::SeqCst);
-                if after >= now[index(author)] {
-                    continue;
+            heads.mark_unchanged();
+            let step = {
+                let (mut sync, now) = (lock(&self.sync), self.now_ms());
+                sync.holds(held(&self.document), now);
+                sync.poll(now)
+            };
+            match step {
+                Step::Say(message) => self.push(&message, &mut buffer)?,
+                Step::Entries { author, after, upto } => {
+                    let sent = self.some_after(author, after, upto, &mut buffer).await?;
+                    lock(&self.sync).entries_sent(author, sent);
+                    flush(stream, &mut buffer).await?;
                 }
-                match self.some_after(author, after, now[index(author)], &mut buffer).await {
-                    Ok(upto) => self.sent[index(author)].fetch_max(upto, Ordering::SeqCst),
-                    Err(end) => return end,
-                };
-                if let Err(end) = flush(&mut stream, &mut buffer).await {
-                    return end;
+                Step::Answer(wants) => self.answer(wants, stream, &mut buffer).await?,
+                Step::LookUpMissing { after } => {
+                    let number = self.identity.number;
+                    let missing = self.read(move |storage| storage.missing_after(number, after, MAX_KV_WANTS)).await?;
+                    lock(&self.sync).want(missing);
                 }
-                behind |= self.sent[index(author)].load(Ordering::SeqCst) < now[index(author)];
-            }
-            if !behind
-                && !std::mem::replace(&mut told_caught_up, true)
-                && let Err(end) = self.push(&KvMessage::CaughtUp, &mut buffer)
-            {
-                return end;
-            }
-            if let Err(end) = flush(&mut stream, &mut buffer).await {
-                return end;
-            }
-            tokio::select! {
-                // In this order: what the other side waits for is not kept back by what is new, and what is
-                // committed is sent before the goodbye.
-                biased;
-                () = at(acknowledge_at) => {
-                    acknowledge_at = None;
-                    acknowledged = self.document.heads.borrow()[theirs];
-                    if let Err(end) = self.push(&KvMessage::Ack(held(&self.document)), &mut buffer) {
-                        return end;
-                    }
-                }
-                () = self.wanted.notified() => {
-                    if let Err(end) = self.answer_wants(&mut stream, &mut buffer).await {
-                        return end;
-                    }
-                }
-                () = self.document.missing.notified() => {
-                    if asking.found()
-                        && let Err(end) = self.ask(&mut asking, &mut buffer).await
-                    {
-                        return end;
-                    }
-                }
-                () = self.answered.notified() => {
-                    if asking.answered(self.answers.swap(0, Ordering::SeqCst))
-                        && let Err(end) = self.ask(&mut asking, &mut buffer).await
-                    {
-                        return end;
-                    }
-                }
-                () = std::future::ready(()), if behind => {}
-                changed = heads.changed() => if changed.is_err() { return End::Lost },
-                () = self.kv.parting.cancelled() => {
-                    let _ = self.push(&KvMessage::ShuttingDown, &mut buffer);
-                    let _ = flush(&mut stream, &mut buffer).await;
+                Step::Finish => {
+                    flush(stream, &mut buffer).await?;
                     let _ = stream.finish();
                     // Until the other side has it.
                     let _ = stream.stopped().await;
-                    return End::Lost;
+                    return Ok(());
+                }
+                Step::Wait { until_ms } => {
+                    flush(stream, &mut buffer).await?;
+                    let until = until_ms.map(|ms| (self.begun + Duration::from_millis(ms)).into());
+                    tokio::select! {
+                        () = at(until) => {}
+                        () = self.asked.notified() => {}
+                        () = self.document.missing.notified() => lock(&self.sync).found_missing(),
+                        changed = heads.changed() => changed.map_err(|_| End::Lost)?,
+                        () = self.kv.parting.cancelled(), if !parting => {
+                            parting = true;
+                            lock(&self.sync).part();
+                        }
+                    }
                 }
             }
         }
@@ -560,21 +509,10 @@ impl Session {
             .map_err(|error| End::Failed(error.to_string()))
     }
 
-    /// Asks for some of the entries whose values reconciliation has found missing here.
-    async fn ask(&self, asking: &mut Asking, buffer: &mut Vec<u8>) -> Result<(), End> {
-        let (number, after) = (self.identity.number, asking.after());
-        let missing = self.read(move |storage| storage.missing_after(number, after, MAX_WANTS)).await?;
-        for (author, key) in &missing {
-            self.push(&KvMessage::Want { author: *author, key: *key }, buffer)?;
-        }
-        asking.asked(&missing);
-        Ok(())
-    }
-
-    async fn answer_wants(&self, stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
-        let wants = std::mem::take(&mut *lock(&self.wants));
+    /// Sends those of these entries that are here.
+    async fn answer(&self, wants: Vec<EntryKey>, stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
         let number = self.identity.number;
-        for &(author, key) in &wants {
+        for (author, key) in wants {
             if let Some(entry) = self.read(move |storage| storage.entry(number, author, key)).await? {
                 self.push_entry(&entry, buffer)?;
             }
@@ -582,77 +520,13 @@ impl Session {
                 flush(stream, buffer).await?;
             }
         }
-        // At most `MAX_WANTS`.
-        self.push(&KvMessage::Answered { wants: wants.len() as u32 }, buffer)
+        Ok(())
     }
 
     /// Takes what the other side sends, until the connection ends.
     async fn receive(&self, mut reader: FrameReader) -> End {
         loop {
-            let mut intake = Intake::default();
-            loop {
-                let body = match reader.buffered() {
-                    Ok(Some(body)) => body,
-                    Ok(None) => break,
-                    Err(error) => return End::Violation(error.to_string()),
-                };
-                let message = match decode_kv_message(self.kv.max_value_bytes, body) {
-                    Ok(message) => message,
-                    Err(error) => return End::Violation(error.to_string()),
-                };
-                match message {
-                    KvMessage::Entry { signed, envelope } => match Sealed::from_sent(&signed, &envelope) {
-                        Ok(entry) => intake.bytes.push(entry),
-                        Err(error) => return End::Violation(error.to_string()),
-                    },
-                    KvMessage::UpTo { author, counter } => intake.upto[index(author)] = Some(counter),
-                    KvMessage::Ack(held) => {
-                        for author in AUTHORS {
-                            self.sent[index(author)].fetch_max(held.of(author), Ordering::SeqCst);
-                        }
-                        let upto = Some(held.of(self.document.ours));
-                        self.document.delivered.send_if_modified(|delivered| {
-                            let more = delivered.number == self.identity.number && delivered.upto < upto;
-                            if more {
-                                delivered.upto = upto;
-                            }
-                            more
-                        });
-                    }
-                    KvMessage::CaughtUp => intake.caught_up = true,
-                    KvMessage::Want { author, key } => {
-                        let mut wants = lock(&self.wants);
-                        // It waits for answers before it wants more.
-                        if wants.len() < MAX_WANTS {
-                            wants.push((author, key));
-                            self.wanted.notify_one();
-                        }
-                    }
-                    KvMessage::Answered { wants } => intake.answered += wants.min(MAX_WANTS as u32),
-                    KvMessage::Released { signature } => {
-                        let honoured = parting::honour(&self.kv, &self.document, &self.identity, self.peer, signature);
-                        return match honoured {
-                            // The connection is closed when that is durable.
-                            Ok(()) => std::future::pending().await,
-                            Err(parting::Forged) => {
-                                End::Violation("a release that its author has not signed".to_owned())
-                            }
-                        };
-                    }
-                    KvMessage::ShuttingDown => {
-                        if let Err(end) = self.take(std::mem::take(&mut intake)).await {
-                            return end;
-                        }
-                        return End::Lost;
-                    }
-                }
-                if intake.weight() >= KV_RECEIVE_BYTES
-                    && let Err(end) = self.take(std::mem::take(&mut intake)).await
-                {
-                    return end;
-                }
-            }
-            if let Err(end) = self.take(intake).await {
+            if let Err(end) = self.take_buffered(&mut reader).await {
                 return end;
             }
             // Read last: some may have come together with the hello.
@@ -667,37 +541,82 @@ impl Session {
         }
     }
 
-    /// Verifies entries and has them made durable and shown.
-    async fn take(&self, intake: Intake) -> Result<(), End> {
-        let Intake { bytes: entries, upto, caught_up, answered } = intake;
-        if !entries.is_empty() || upto.iter().any(Option::is_some) {
-            let (identity, max) = (self.identity.clone(), self.kv.max_value_bytes);
-            let opened = if entries.len() <= VERIFY_HERE {
-                open_all(entries, &identity, max)
-            } else {
-                tokio::task::spawn_blocking(move || open_all(entries, &identity, max)).await.map_err(lost)?
-            };
-            let mut opened = opened.map_err(End::Violation)?;
-            // The other side holds what it sends.
-            for author in AUTHORS {
-                let Some(counter) = upto[index(author)] else { continue };
-                self.sent[index(author)].fetch_max(counter, Ordering::SeqCst);
-                let entries = std::mem::take(&mut opened);
-                self.commit(entries, Some((author, counter))).await?;
+    /// Takes what has arrived.
+    async fn take_buffered(&self, reader: &mut FrameReader) -> Result<(), End> {
+        let violation = |error: &dyn std::fmt::Display| End::Violation(error.to_string());
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while let Some(body) = reader.buffered().map_err(|error| violation(&error))? {
+            let message = decode_kv_message(self.kv.max_value_bytes, body).map_err(|error| violation(&error))?;
+            let heard = lock(&self.sync).handle(message);
+            match heard {
+                Heard::Nothing => {}
+                Heard::Entry { signed, envelope } => {
+                    let entry = Sealed::from_sent(&signed, &envelope).map_err(|error| violation(&error))?;
+                    bytes += entry.weight();
+                    entries.push(entry);
+                }
+                Heard::Delivered(upto) => self.delivered(upto),
+                Heard::Released(signature) => {
+                    return match parting::honour(&self.kv, &self.document, &self.identity, self.peer, signature) {
+                        // The connection is closed when that is durable.
+                        Ok(()) => std::future::pending().await,
+                        Err(parting::Forged) => Err(violation(&"a release that its author has not signed")),
+                    };
+                }
+                Heard::ShuttingDown => {
+                    self.take(entries).await?;
+                    return Err(End::Lost);
+                }
             }
-            if !opened.is_empty() {
-                self.commit(opened, None).await?;
+            if bytes >= KV_RECEIVE_BYTES {
+                bytes = 0;
+                self.take(std::mem::take(&mut entries)).await?;
             }
         }
-        if answered > 0 {
-            // After what was answered is stored, so that it is not asked for again.
-            self.answers.fetch_add(answered, Ordering::SeqCst);
-            self.answered.notify_one();
+        self.take(entries).await
+    }
+
+    fn delivered(&self, upto: u64) {
+        self.document.delivered.send_if_modified(|delivered| {
+            let more = delivered.number == self.identity.number && delivered.upto < Some(upto);
+            if more {
+                delivered.upto = Some(upto);
+            }
+            more
+        });
+    }
+
+    /// Verifies entries and has them made durable and shown, with the marks that came with them.
+    async fn take(&self, entries: Vec<Sealed>) -> Result<(), End> {
+        let received = lock(&self.sync).received();
+        self.store(entries, &received).await?;
+        let (caught_up, is_asked) = {
+            let mut sync = lock(&self.sync);
+            (sync.stored(received), sync.is_asked())
+        };
+        if is_asked {
+            self.asked.notify_one();
         }
         if caught_up {
             self.document.status.send_if_modified(|status| !std::mem::replace(&mut status.current, true));
         }
         Ok(())
+    }
+
+    async fn store(&self, entries: Vec<Sealed>, received: &Received) -> Result<(), End> {
+        let (identity, max) = (self.identity.clone(), self.kv.max_value_bytes);
+        let opened = if entries.len() <= VERIFY_HERE {
+            open_all(entries, &identity, max)
+        } else {
+            tokio::task::spawn_blocking(move || open_all(entries, &identity, max)).await.map_err(lost)?
+        };
+        let mut opened = opened.map_err(End::Violation)?;
+        for author in KvAuthor::BOTH {
+            if let Some(counter) = received.upto(author) {
+                self.commit(std::mem::take(&mut opened), Some((author, counter))).await?;
+            }
+        }
+        if opened.is_empty() { Ok(()) } else { self.commit(opened, None).await }
     }
 
     async fn commit(&self, entries: Vec<Opened>, upto: Option<(KvAuthor, u64)>) -> Result<(), End> {
@@ -719,21 +638,6 @@ pub(crate) async fn at(instant: Option<tokio::time::Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What has arrived and is not taken yet.
-#[derive(Default)]
-struct Intake {
-    bytes: Vec<Sealed>,
-    upto: [Option<u64>; 2],
-    caught_up: bool,
-    answered: u32,
-}
-
-impl Intake {
-    fn weight(&self) -> usize {
-        self.bytes.iter().map(Sealed::weight).sum()
     }
 }
 

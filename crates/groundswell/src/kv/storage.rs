@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, ops::Bound, path::Path, sync::Mutex};
 
 use groundswell_core::{
     encoding::{decode, encode},
-    kv::{KvAuthor, Stamp},
+    kv::{KvAuthor, Stamp, sync::EntryKey},
 };
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
@@ -64,21 +64,9 @@ pub(crate) struct Storage {
 
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
-pub(crate) fn index(author: KvAuthor) -> usize {
-    match author {
-        KvAuthor::Machine => 0,
-        KvAuthor::Manager => 1,
-    }
-}
-
 fn number_of(author: KvAuthor) -> u8 {
-    index(author) as u8
+    author.index() as u8
 }
-
-pub(crate) const AUTHORS: [KvAuthor; 2] = [KvAuthor::Machine, KvAuthor::Manager];
-
-/// An author's document key whose value is not here.
-pub(crate) type MissingKey = (KvAuthor, [u8; 32]);
 
 /// Whose storage this is, if it has a role yet.
 pub(super) fn stored_role(path: &Path) -> Result<Option<Role>, OpenError> {
@@ -311,7 +299,7 @@ impl Storage {
                 let found = marks.get((number, number_of(author), Mark::Fed as u8)).map_err(failed)?;
                 Ok::<_, StorageError>(found.map_or(0, |counter| counter.value()))
             };
-            Ok([mark(AUTHORS[0])?, mark(AUTHORS[1])?])
+            Ok([mark(KvAuthor::BOTH[0])?, mark(KvAuthor::BOTH[1])?])
         })
     }
 
@@ -363,12 +351,7 @@ impl Storage {
     }
 
     /// The entries whose values are not here yet, after this one, as many as this at most.
-    pub(crate) fn missing_after(
-        &self,
-        number: u64,
-        after: Option<MissingKey>,
-        limit: usize,
-    ) -> Result<Vec<MissingKey>> {
+    pub(crate) fn missing_after(&self, number: u64, after: Option<EntryKey>, limit: usize) -> Result<Vec<EntryKey>> {
         let from = match after {
             None => Bound::Included((number, 0, [0; 32])),
             Some((author, key)) => Bound::Excluded((number, number_of(author), key)),
@@ -379,7 +362,7 @@ impl Storage {
             let rows = table.range((from, to)).map_err(failed)?.take(limit).map(|row| {
                 let (key, _) = row.map_err(failed)?;
                 let (_, author, key) = key.value();
-                Ok((AUTHORS[usize::from(author.min(1))], key))
+                Ok((KvAuthor::BOTH[usize::from(author.min(1))], key))
             });
             rows.collect()
         })
@@ -398,7 +381,7 @@ fn documents(txn: &ReadTransaction) -> Result<Vec<(u64, DocumentRow)>> {
 fn load(txn: &ReadTransaction, number: u64) -> Result<Loaded> {
     let table = txn.open_table(ENTRIES).map_err(failed)?;
     let mut entries = Vec::new();
-    for author in AUTHORS {
+    for author in KvAuthor::BOTH {
         let author_number = number_of(author);
         let range = (number, author_number, [0; 32])..=(number, author_number, [255; 32]);
         for row in table.range(range).map_err(failed)? {
@@ -414,7 +397,7 @@ fn load(txn: &ReadTransaction, number: u64) -> Result<Loaded> {
         let found = marks.get((number, number_of(author), mark as u8)).map_err(failed)?;
         Ok::<_, StorageError>(found.map_or(0, |counter| counter.value()))
     };
-    let both = |which: Mark| Ok::<_, StorageError>([mark(AUTHORS[0], which)?, mark(AUTHORS[1], which)?]);
+    let both = |which: Mark| Ok::<_, StorageError>([mark(KvAuthor::Machine, which)?, mark(KvAuthor::Manager, which)?]);
     let bound = both(Mark::Bound)?.into_iter().max().unwrap_or_default();
     let table = txn.open_table(IDS).map_err(failed)?;
     let mut ids = BTreeMap::new();

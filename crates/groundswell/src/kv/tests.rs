@@ -7,16 +7,18 @@ mod starting;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use groundswell_core::kv::{KvAuthor, KvKey, SpaceName, document_key};
+use groundswell_core::{
+    kv::{KvAuthor, KvKey, SpaceName, document_key},
+    limits::MAX_KV_WANTS,
+};
 use tempfile::TempDir;
 
 use super::{
     KvError, KvLink, Role, Row,
     keeper::Contents,
     session,
-    storage::{Mark, Storage, index},
+    storage::{Mark, Storage},
     supervisor,
-    wants::MAX_WANTS,
 };
 use crate::{Machine, Manager, PeerId};
 
@@ -192,8 +194,8 @@ async fn a_docs_engine_that_dies_is_rebuilt_and_fed() {
         machine.set_kv_value("key", &value).await.unwrap();
         until_value(manager, id, "key", &value).await;
         let (own, kv) = (machine.kv().own().unwrap(), machine.kv().clone());
-        let counter = own.heads.borrow()[index(KvAuthor::Machine)];
-        until("the rebuilt engine to be fed", || own.fed.borrow()[index(KvAuthor::Machine)] >= counter).await;
+        let counter = own.heads.borrow()[KvAuthor::Machine.index()];
+        until("the rebuilt engine to be fed", || own.fed.borrow()[KvAuthor::Machine.index()] >= counter).await;
         let identity = own.identity();
         let author = identity.author(KvAuthor::Machine).unwrap();
         assert!(kv.engine.has(identity.namespace, author, place("key"), counter).await, "round {round}");
@@ -206,7 +208,7 @@ async fn a_docs_engine_that_dies_is_rebuilt_and_fed() {
 /// More than can be asked for at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_missing_value_is_asked_for_until_it_is_here() {
-    let count = 2 * MAX_WANTS + 10;
+    let count = 2 * MAX_KV_WANTS + 10;
     let pair = pair().await;
     let Pair { machine, manager, id, manager_dir, .. } = &pair;
     let id = *id;
@@ -218,7 +220,7 @@ async fn every_missing_value_is_asked_for_until_it_is_here() {
         writes.spawn(async move { machine.set_kv_value(format!("key/{key}"), key.to_string()).await.unwrap() });
     }
     writes.join_all().await;
-    let held = document.heads.borrow()[index(KvAuthor::Machine)];
+    let held = document.heads.borrow()[KvAuthor::Machine.index()];
     // As after a reconciliation that has told of all of them, and a crash: the machine pushes none.
     {
         let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();

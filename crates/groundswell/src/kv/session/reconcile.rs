@@ -17,7 +17,7 @@ use crate::{
         document::Document,
         engine::EngineError,
         gate::{Budget, Message, Offered, Violation},
-        storage::{Row, Storage, index},
+        storage::{Row, Storage},
     },
     limits::{
         KV_RECONCILE_AFTER, KV_RECONCILE_PAUSE, KV_RECONCILE_PERIOD, MAX_KV_MISSING, MAX_RECONCILE_BYTES,
@@ -94,7 +94,7 @@ impl Session {
                 (None, connection.accept_bi().await)
             };
             let Ok((mut send, recv)) = streams else { return std::future::pending().await };
-            let fed = self.document.fed.borrow()[index(self.document.ours)];
+            let fed = self.document.fed.borrow()[self.document.ours.index()];
             let result = self.reconcile_once(&mut send, recv, begins).await;
             drop(turn);
             // Where it is not finished, the other side is not to take it for the end.

@@ -1,0 +1,83 @@
+//! What the other side of a document holds of this side's entries.
+
+use alloc::collections::BTreeMap;
+
+/// What the other side says that it holds of ours, durably.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Of which document.
+    pub number: u64,
+    /// Up to which counter; nothing until it has said so.
+    pub upto: Option<u64>,
+    /// The lowest counter of an entry that was left out, see [`LeftOut`].
+    pub left_out: Option<u64>,
+}
+
+impl Delivered {
+    /// Up to which counter the other side holds every entry of this document.
+    pub fn whole_upto(&self, number: u64) -> Option<u64> {
+        let upto = self.upto.filter(|_| self.number == number)?;
+        Some(self.left_out.map_or(upto, |lowest| upto.min(lowest.saturating_sub(1))))
+    }
+}
+
+/// Our newest entries of their keys that the other side may lack, although it acknowledges counters beyond theirs: their
+/// values are larger than it takes, or than it took. They are a part of the view, which is their bound.
+#[derive(Debug, Default)]
+pub struct LeftOut(BTreeMap<[u8; 32], u64>);
+
+impl LeftOut {
+    /// Whether the other side lacks nothing for its size.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Notes an entry by its document key and its counter.
+    pub fn add(&mut self, key: [u8; 32], counter: u64) {
+        self.0.insert(key, counter);
+    }
+
+    /// A newer entry of the key is there.
+    pub fn replaced(&mut self, key: &[u8; 32]) {
+        self.0.remove(key);
+    }
+
+    /// A reconciliation of all entries up to this counter has offered some of them to the other side: that one has the
+    /// others.
+    pub fn reconciled(&mut self, upto: u64, offered: impl Fn(&[u8; 32]) -> bool) {
+        self.0.retain(|key, counter| *counter > upto || offered(key));
+    }
+
+    /// The lowest counter of an entry that the other side may lack.
+    pub fn lowest(&self) -> Option<u64> {
+        self.0.values().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the other side acknowledges says nothing of what was never sent to it.
+    #[test]
+    fn an_entry_that_was_left_out_is_not_delivered() {
+        let mut left_out = LeftOut::default();
+        let mut delivered = Delivered { number: 1, upto: Some(9), left_out: None };
+        let mut upto = |left_out: &LeftOut| {
+            delivered.left_out = left_out.lowest();
+            delivered.whole_upto(1)
+        };
+        assert_eq!(upto(&left_out), Some(9));
+        left_out.add([1; 32], 7);
+        left_out.add([2; 32], 4);
+        left_out.add([3; 32], 12);
+        assert_eq!(upto(&left_out), Some(3));
+        left_out.replaced(&[2; 32]);
+        assert_eq!(upto(&left_out), Some(6));
+        left_out.reconciled(9, |key| *key == [1; 32]);
+        assert_eq!(upto(&left_out), Some(6), "the other side was offered it, and so it lacked it");
+        left_out.reconciled(9, |_| false);
+        assert_eq!((upto(&left_out), left_out.lowest()), (Some(9), Some(12)), "that was no part of the reconciliation");
+        assert_eq!(delivered.whole_upto(2), None);
+    }
+}
