@@ -52,8 +52,10 @@ pub const FOLLOWER_WINDOW_BYTES: u32 = 64 * 1024;
 pub const STRANGER_STREAMS: u32 = 4;
 
 /// How many connections of strangers there are at once: peers that this node does not know and has not served anything
-/// yet. Beyond it the oldest of them is closed. At 75 to 115 KiB each they cost 7 MiB.
-pub const MAX_STRANGERS: usize = 64;
+/// yet. Beyond it the oldest of them is closed. At 75 to 115 KiB each they cost 3 MiB, and the allocator holds
+/// about twice that. While newcomers come at [`CROWDED_NEWCOMERS_PER_SECOND`] each has its place for 0.8 s, in which a hello
+/// arrives from anywhere.
+pub const MAX_STRANGERS: usize = 32;
 
 /// How many connections of strangers keep their place because a claim of theirs is under way (8): the
 /// [`MAX_CLAIMS_AT_ONCE`](groundswell_core::limits::MAX_CLAIMS_AT_ONCE) that a machine admits, and as many that others have
@@ -74,8 +76,8 @@ pub const MAX_KNOWN: usize = 65_536;
 pub const BODY_SLICE_CHUNKS: u32 = 16;
 
 /// How many handshakes are under way at once with addresses that are not known. Beyond it the oldest of them is given up: a handshake
-/// that is meant takes two round trips, so that it is over long before 24 newer ones have come.
-pub const MAX_HALF_OPEN: usize = 24;
+/// that is meant takes two round trips, so that it is over long before 16 newer ones have come.
+pub const MAX_HALF_OPEN: usize = 16;
 
 /// How many handshakes are under way before the address of a newcomer is validated first, by a QUIC Retry: it costs an honest peer
 /// one round trip, and one that lies about its address everything.
@@ -85,13 +87,13 @@ pub const VALIDATE_ABOVE: usize = 8;
 /// many paths in one round trip. Each that takes a place allows another.
 pub const FRESH_STREAMS: u32 = 64;
 
-/// How many newcomers from addresses that are not known a node takes in a second while it is crowded (48). It is crowded while
+/// How many newcomers from addresses that are not known a node takes in a second while it is crowded (40). It is crowded while
 /// the places of strangers, or half of those of handshakes, are taken, when so many were taken within a second, and until
 /// the last turn is over. A handshake costs a few milliseconds of a processor with all that comes of it, so that all of
 /// them take a quarter of one at most.
-pub const CROWDED_NEWCOMERS_PER_SECOND: u32 = 48;
+pub const CROWDED_NEWCOMERS_PER_SECOND: u32 = 40;
 
-/// How many newcomers have a turn while a node is crowded (1,024, which is 21 s of them): all that come again within the
+/// How many newcomers have a turn while a node is crowded (1,024, which is 26 s of them): all that come again within the
 /// time that they dial.
 pub const MAX_CROWDED_TURNS: usize = 1_024;
 
