@@ -231,7 +231,7 @@ impl KvSync {
 
     /// These entries are missing here: they are asked for.
     pub fn want(&mut self, missing: Vec<EntryKey>) {
-        self.asking.asked(&missing);
+        self.ask |= self.asking.asked(&missing);
         self.wants = missing.into();
     }
 
@@ -254,7 +254,7 @@ impl KvSync {
             return Step::Answer(core::mem::take(&mut self.wanted));
         }
         if core::mem::take(&mut self.ask) {
-            return Step::LookUpMissing { after: self.asking.after };
+            return Step::LookUpMissing { after: self.asking.look_up() };
         }
         for author in [self.turn, self.turn.other()] {
             let (after, upto) = (self.theirs.of(author), self.held.of(author));
@@ -283,20 +283,32 @@ struct Asking {
     open: usize,
     /// After which missing value it goes on, if there may be more.
     after: Option<EntryKey>,
-    /// More was found missing meanwhile.
+    /// A look-up is under way.
+    looking: bool,
+    /// More was found missing meanwhile: perhaps before the last one that was looked up.
     again: bool,
 }
 
 impl Asking {
     /// More was found missing; whether to ask now.
     fn found(&mut self) -> bool {
-        self.again = self.open > 0;
-        self.open == 0
+        let is_idle = self.open == 0 && !self.looking;
+        self.again |= !is_idle || self.after.is_some();
+        is_idle
     }
 
-    fn asked(&mut self, wants: &[EntryKey]) {
+    fn look_up(&mut self) -> Option<EntryKey> {
+        self.looking = true;
+        self.after
+    }
+
+    /// These are asked for; whether to look up at once what was found since the first look-up.
+    fn asked(&mut self, wants: &[EntryKey]) -> bool {
+        self.looking = false;
         self.open = wants.len();
         self.after = wants.last().copied().filter(|_| wants.len() == MAX_KV_WANTS);
+        // Nobody answers to nothing.
+        self.open == 0 && core::mem::take(&mut self.again)
     }
 
     /// The other side has looked at so many; whether to ask for more.

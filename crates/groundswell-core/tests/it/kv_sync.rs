@@ -215,3 +215,28 @@ fn wants_beyond_the_limit_are_ignored() {
     assert_eq!(wants.len(), MAX_KV_WANTS);
     assert_eq!(sync.poll(0), Step::Say(KvMessage::Answered { wants: MAX_KV_WANTS as u32 }));
 }
+
+/// What is found missing while as much as may be is asked for is asked for afterwards, though nothing follows in the order
+/// of the look-ups.
+#[test]
+fn what_is_found_before_the_last_that_was_asked_for_is_asked_for_too() {
+    let mut sync = KvSync::new(KvAuthor::Manager, Held::default(), Held::default(), 0);
+    assert_eq!(sync.poll(0), Step::LookUpMissing { after: None });
+    let all: Vec<EntryKey> = (1..=MAX_KV_WANTS as u64).map(|n| (KvAuthor::Machine, key(n))).collect();
+    sync.want(all.clone());
+    for (author, key) in &all {
+        assert_eq!(sync.poll(0), Step::Say(KvMessage::Want { author: *author, key: *key }));
+    }
+    // The first of all keys is found missing meanwhile.
+    sync.found_missing();
+    assert_eq!(sync.poll(0), Step::Say(KvMessage::CaughtUp));
+    assert_eq!(sync.handle(KvMessage::Answered { wants: MAX_KV_WANTS as u32 }), Heard::Nothing);
+    let received = sync.received();
+    assert!(!sync.stored(received));
+    assert_eq!(sync.poll(0), Step::LookUpMissing { after: all.last().copied() });
+    sync.want(Vec::new());
+    assert_eq!(sync.poll(0), Step::LookUpMissing { after: None });
+    sync.want(vec![(KvAuthor::Machine, key(0))]);
+    assert_eq!(sync.poll(0), Step::Say(KvMessage::Want { author: KvAuthor::Machine, key: key(0) }));
+    assert_eq!(sync.poll(0), Step::Wait { until_ms: None });
+}
