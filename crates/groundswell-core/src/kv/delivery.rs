@@ -14,7 +14,9 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// Up to which counter the other side holds every entry of this document.
+    /// Up to which counter the other side holds every entry of this document that this side has not written over since.
+    /// Of a key that was written over, it may hold an older entry still, until it holds the newer one: that one counts as
+    /// delivered by its own counter.
     pub fn whole_upto(&self, number: u64) -> Option<u64> {
         let upto = self.upto.filter(|_| self.number == number)?;
         Some(self.left_out.map_or(upto, |lowest| upto.min(lowest.saturating_sub(1))))
