@@ -1,13 +1,8 @@
 //! What every part of a world shares: the time, the events to come, chance, and the checkers.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
-};
-
 use groundswell_core::Epoch;
 
-use crate::{Report, bug::Bug, checkers::Checkers, link::Side, rng::Rng};
+use crate::{Report, bug::Bug, checkers::Checkers, link::Side, queue::Queue, rng::Rng};
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,34 +53,13 @@ pub(crate) enum Event {
     },
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Timed {
-    at: u64,
-    /// Events of one time happen in the order in which they were made.
-    number: u64,
-    event: Event,
-}
-
-impl Ord for Timed {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 pub(crate) struct Context {
     pub(crate) now: u64,
     pub(crate) rng: Rng,
     pub(crate) bug: Option<Bug>,
     pub(crate) checkers: Checkers,
     pub(crate) report: Report,
-    queue: BinaryHeap<Reverse<Timed>>,
-    events: u64,
+    queue: Queue<Event>,
     epochs: u64,
     trace: Option<Vec<String>>,
 }
@@ -98,8 +72,7 @@ impl Context {
             bug,
             checkers: Checkers::default(),
             report: Report::default(),
-            queue: BinaryHeap::new(),
-            events: 0,
+            queue: Queue::default(),
             epochs: 0,
             trace: trace.then(Vec::new),
         }
@@ -118,8 +91,7 @@ impl Context {
 
     /// Lets something happen at a time.
     pub(crate) fn at(&mut self, at: u64, event: Event) {
-        self.events += 1;
-        self.queue.push(Reverse(Timed { at, number: self.events, event }));
+        self.queue.push(at, event);
     }
 
     /// Lets something happen after at most so long.
@@ -130,10 +102,10 @@ impl Context {
 
     /// Goes on to the next event.
     pub(crate) fn next_event(&mut self) -> Option<Event> {
-        let Reverse(timed) = self.queue.pop()?;
-        self.now = timed.at;
+        let (at, event) = self.queue.pop()?;
+        self.now = at;
         self.report.events += 1;
-        Some(timed.event)
+        Some(event)
     }
 
     /// Writes down what happens, where someone wants to read it.

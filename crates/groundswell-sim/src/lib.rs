@@ -20,6 +20,8 @@ mod disk;
 mod lake;
 mod link;
 mod publisher;
+mod queue;
+mod report;
 mod rng;
 mod serve;
 mod subscriber;
@@ -62,30 +64,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Defines the report's counters and their sum in one place.
-macro_rules! report {
-    ($($(#[$doc:meta])* $counter:ident),* $(,)?) => {
-        /// How often what happened, so that a test can see that it happened at all.
-        #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        pub struct Report {
-            $($(#[$doc])* pub $counter: u64,)*
-        }
-
-        impl Report {
-            /// Adds what happened in another world.
-            pub fn add(&mut self, other: &Self) {
-                $(self.$counter += other.$counter;)*
-            }
-
-            /// Every counter with its name.
-            pub fn counters(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($counter), self.$counter)),*]
-            }
-        }
-    };
-}
-
-report! {
+report::report! {
+    /// How often what happened, so that a test can see that it happened at all.
+    Report:
     /// Events in all.
     events,
     /// Waves that were given.
@@ -164,6 +145,14 @@ report! {
 
 /// Runs the world of a seed to its end.
 pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
+    trace(seed, options).map(|(report, _)| report)
+}
+
+/// The same, with what happened, if it was to be written down.
+pub fn trace(seed: u64, options: &Options) -> Result<(Report, Vec<String>), Box<Failure>> {
     let (result, time, trace) = world::World::new(seed, options).run();
-    result.map_err(|broken| Box::new(Failure { seed, time, broken, trace }))
+    match result {
+        Ok(report) => Ok((report, trace)),
+        Err(broken) => Err(Box::new(Failure { seed, time, broken, trace })),
+    }
 }
