@@ -36,6 +36,21 @@ pub enum Law {
     Ending,
     /// When the faults stop, every permitted reader comes to the publisher's head, and is told so.
     Convergence,
+    /// What was acknowledged to who wrote a key is not lost, and wins over all that the writer knew; what was said to have
+    /// failed never appears.
+    Kept,
+    /// What counts as delivered is durable at the other side.
+    Delivery,
+    /// An author's counters and stamps grow from one of its entries to the next.
+    Once,
+    /// What a reader of keys was shown, folded, is the view at its place; nothing comes twice.
+    Reading,
+    /// Nothing is sent twice or back within a session, unless it was asked for, and a world comes to rest.
+    Rest,
+    /// No more values are asked for at a time than may be, and each missing one arrives.
+    Wants,
+    /// A side is current only when it holds what the other one held when it said hello.
+    Current,
 }
 
 impl Law {

@@ -7,6 +7,9 @@
 //! power, whole disks; backups come back; a lake is not deterministic. Time is virtual, one seed
 //! decides everything, and checkers that know the whole history watch each step.
 //!
+//! In the other kind of world, a manager and its machines share keys: [`run_kv`] runs one, with laws and deliberate bugs
+//! ([`KvBug`]) of its own, and `tests/it/kv.rs` runs many.
+//!
 //! [`run`] runs one world. `tests/it/seeds.rs` runs many; `GROUNDSWELL_SEED=n` replays one of them
 //! there, and prints what happened. `tests/it/deliberate_bugs.rs` switches on one [`Bug`] at a time,
 //! and expects the checkers to find it.
@@ -17,6 +20,7 @@ mod bug;
 mod checkers;
 mod context;
 mod disk;
+mod kv;
 mod lake;
 mod link;
 mod publisher;
@@ -32,6 +36,7 @@ use std::fmt;
 
 pub use bug::Bug;
 pub use checkers::{Broken, Law};
+pub use kv::{KvBug, KvOptions, KvReport, run_kv, trace_kv};
 
 /// How a world is run.
 #[derive(Debug, Clone, Copy, Default)]

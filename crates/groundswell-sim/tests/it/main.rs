@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 mod deliberate_bugs;
+mod kv;
 mod seeds;
