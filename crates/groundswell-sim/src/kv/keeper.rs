@@ -273,9 +273,16 @@ impl World {
                     return Err(Law::PersistBeforeTransmit.broken(format!("{key} is shown and not durable: {id:?}")));
                 }
                 let side = &mut self.sides[id.doc][id.author.index()];
+                let before = side.view.winner(&entry.envelope.space, &entry.envelope.key);
                 let applied = side.view.apply(entry.author, entry.envelope.clone());
                 let applied = applied.map_err(|error| Law::Protocol.broken(error.to_string()))?;
-                if let Applied::Won { previous, .. } = applied {
+                if let Applied::Won { previous, aeon } = applied {
+                    let gone = before.filter(|before| before.deleted && entry.is_delete());
+                    if gone.is_some_and(|before| before.aeon != aeon) {
+                        return Err(
+                            Law::Reading.broken(format!("{id:?}: a key that is deleted twice is an event twice"))
+                        );
+                    }
                     side.left_out.replaced(&entry.key);
                     self.wake(*id, entry, previous);
                 }
