@@ -158,7 +158,8 @@ fn what_a_start_refuses_is_a_problem_in_the_same_words() {
     let cut = |path: &Path| File::options().write(true).open(path).unwrap().set_len(5_000).unwrap();
     let gone = |path: &Path| fs::remove_file(path).unwrap();
     let short = |path: &Path| fs::write(path, b"short").unwrap();
-    let damages: [(&str, &dyn Fn(&Path), &str); 5] = [
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+    let damages: [Damage<'_>; 5] = [
         ("kv.journal", &gone, "is missing, and may hold writes"),
         ("kv.journal", &cut, "is damaged"),
         ("kv.redb", &cut, "is damaged"),

