@@ -28,7 +28,7 @@ use crate::{Failure, report::report};
 pub struct KvOptions {
     /// A mistake that the drivers make.
     pub bug: Option<KvBug>,
-    /// Whether to write down what happens. It takes time.
+    /// Records a trace of all events, which slows the run.
     pub trace: bool,
 }
 

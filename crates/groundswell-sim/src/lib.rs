@@ -43,7 +43,7 @@ pub use kv::{KvBug, KvOptions, KvReport, run_kv, trace_kv};
 pub struct Options {
     /// A mistake that the drivers make.
     pub bug: Option<Bug>,
-    /// Whether to write down what happens. It takes time.
+    /// Records a trace of all events, which slows the run.
     pub trace: bool,
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn claim(claim: Claim, dir: PathBuf, output: &mut Output) -> Re
 /// Waits for a claim.
 pub(super) async fn claims(claims: Claims, dir: PathBuf, output: &mut Output) -> Result<(), ToolError> {
     let before = can_answer(&dir, claims.yes, "`claims`", "machine").await?;
-    // Who has claimed this machine in vain is said before that is forgiven.
+    // Failed claims are listed before opening the machine clears them.
     if !output.is_json()
         && let Some(by_whom) = before.claims.as_ref().and_then(ClaimsLine::by_whom)
     {

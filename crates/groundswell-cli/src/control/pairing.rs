@@ -77,7 +77,7 @@ pub(super) async fn claims(session: &mut Session, ticket: bool, next: bool) -> R
     Ok(())
 }
 
-/// Whether `claims` waits for the next claim after this error. Failing storage would fail that one too.
+/// Returns true if `claims` waits for the next claim after this error. Failing storage would fail that one too.
 fn goes_on_after(error: &ClaimError) -> bool {
     matches!(error, ClaimError::Claim(why) if !matches!(why, ClaimFailure::Storage))
 }

@@ -150,7 +150,7 @@ fn a_tool_that_is_interrupted_during_a_claim_has_said_no() {
     let mut waiting = kv::claims(&machine);
     signal("KILL", waiting.child.id());
     waiting.child.wait().unwrap();
-    // One that is interrupted before a claim has come says no to none.
+    // An interruption before any claim declines nothing.
     let closed = || until("the machine to be closed", || machine.status()["claims"]["open"] == false);
     for name in ["INT", "TERM"] {
         closed();

@@ -646,7 +646,7 @@ fn a_wrong_lake_ends_a_command_and_leaves_no_trace() {
         assert_eq!((&last["state"], &last["lake"]), (&json!("refused"), &json!("json")));
     }
     assert_eq!(follower.status()["replicas"], json!([]));
-    // One that waits is told too; interrupted, it leaves the path free for the right lake.
+    // A surf that waits gets the refusal too. Once interrupted, it leaves the path free for the right lake.
     let mut waiting = follower.surf(&[&publisher.id, "/menu", "--lake", "sum"]);
     waiting.until(|line| line["state"] == "refused");
     signal("INT", waiting.child.id());

@@ -29,7 +29,7 @@ impl Delivered {
 pub struct LeftOut(BTreeMap<[u8; 32], u64>);
 
 impl LeftOut {
-    /// Whether the other side lacks nothing for its size.
+    /// Returns true if no value was too large for the other side.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

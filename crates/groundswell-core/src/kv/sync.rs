@@ -218,7 +218,7 @@ impl KvSync {
         received.caught_up
     }
 
-    /// Whether an input of the other side has made another step possible.
+    /// Returns true if a message of the other side made another step possible.
     pub fn is_asked(&self) -> bool {
         self.ask || !self.wanted.is_empty()
     }
