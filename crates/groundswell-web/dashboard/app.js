@@ -19,6 +19,8 @@ import { RockView } from './view-rock.js';
 const REST_AFTER = 60_000;
 /** How often ages and plots are drawn anew without an event, in milliseconds. */
 const TICK = 1000;
+/** How often the entries are drawn while the first view comes, in milliseconds: each drawing takes time from what comes. */
+const DRAW_COMING = 200;
 /** A rock that can't be washed here is read at most so often, in milliseconds. */
 const READ_EVERY = 1000;
 
@@ -165,14 +167,22 @@ async function readRock() {
 
 /** Whether a second has passed since the plot was drawn. */
 let ticked = true;
+/** When the entries were drawn. */
+let entriesDrawn = 0;
 
 function render() {
   const now = pageNow();
   const changed = model.takeChanged();
+  // The last event of the first view, or the next tick, draws what is left out here.
+  const early = stream.status.state === 'catching up' && now - entriesDrawn < DRAW_COMING;
+  if (early && changed.delete('entries')) model.changed.add('entries');
   head.render(now);
   if (changed.has('machines') || changed.has('claims') || ticked) machines.render(now);
   if (changed.has('machines')) entries.renderChoice();
-  if (changed.has('entries') || model.entries.dying.length > 0) entries.render(now);
+  if (changed.has('entries') || model.entries.dying.length > 0) {
+    entries.render(now);
+    entriesDrawn = now;
+  }
   if (changed.has('entries')) dialog.render();
   if (changed.has('paths') || ticked) paths.render(now);
   if (changed.has('rock')) rock.render();

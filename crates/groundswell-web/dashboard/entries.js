@@ -26,7 +26,7 @@ export const DELETED_MS = 4000;
  * @property {number} round In which round of its machine it was seen.
  * @property {number} version Rises with each change of the row.
  * @property {boolean} shown Whether the filter lets it through.
- * @property {string} haystack What a filter looks at.
+ * @property {string|null} haystack What a filter looks at, once one has.
  */
 
 export class Entries {
@@ -70,7 +70,6 @@ export class Entries {
       this.rows.set(id, row);
       this.fresh.push(row);
     }
-    const before = row.value;
     setValue(row, event);
     row.author = event.author;
     row.timestamp = event.timestamp;
@@ -78,7 +77,7 @@ export class Entries {
     row.version += 1;
     if (event.live) row.changedAt = now;
     if (row.deletedAt) this.revive(row);
-    if (before !== row.value) row.haystack = haystack(row);
+    row.haystack = null;
     this.judge(row);
     return row;
   }
@@ -156,7 +155,7 @@ export class Entries {
   /** @param {Row} row */
   judge(row) {
     const { text, author } = this.filter;
-    const shown = (text === '' || row.haystack.includes(text)) && (author === '' || row.author === author);
+    const shown = (text === '' || (row.haystack ??= haystack(row)).includes(text)) && (author === '' || row.author === author);
     if (shown !== row.shown) this.stirred = true;
     row.shown = shown;
   }
@@ -204,7 +203,7 @@ function newRow(id, event, key) {
   return {
     id, machine: event.machine, key, keyText: text === null ? hex(key) : printable(text), keyHex: text === null,
     value: '', valueHex: false, size: 0, cut: false, author: event.author, timestamp: 0, changedAt: 0, deletedAt: 0,
-    round: 0, version: 0, shown: true, haystack: '',
+    round: 0, version: 0, shown: true, haystack: null,
   };
 }
 

@@ -125,10 +125,14 @@ export class Stream {
     if (this.status.state === 'live' || this.status.state === 'resting') this.setStatus('connecting', null);
   }
 
-  /** Something has to come within this time. @param {number} ms */
+  /** Something has to come within this time from now. @param {number} ms */
   expect(ms) {
     this.needs.clearTimer(this.watch);
+    const since = this.needs.now();
+    // One timer looks at what has come since it was set: an event sets none, since there may be thousands of them.
     this.watch = this.needs.setTimer(() => {
+      const left = this.heard + this.heartbeat * MISSED - this.needs.now();
+      if (this.heard > since && left > 0) return this.expect(left);
       this.wrongSince ??= this.heard || null;
       this.ended = 'it says nothing';
       this.lose();
@@ -146,8 +150,8 @@ export class Stream {
       this.run = event.run;
       this.heartbeat = event.heartbeat_ms;
       this.setStatus('catching up', null);
+      this.expect(this.heartbeat * MISSED);
     }
-    this.expect(this.heartbeat * MISSED);
     this.needs.onEvent(event, topics);
     if (event.type === 'ended' && event.topic === undefined) {
       this.ended = event.reason;
@@ -203,5 +207,12 @@ export class Stream {
   }
 }
 
-/** The event of a line of JSON. The numbers of its rock and its wave are exact. @param {string} text @returns {any} */
-export const parseEvent = (text) => parse(text, EXACT);
+/** What only an event with exact numbers contains: a quotation mark inside of a string has a backslash before it. */
+const HAS_EXACT = new RegExp(`"(?:${EXACT.join('|')})":`);
+
+/**
+ * The event of a line of JSON. The numbers of its rock and its wave are exact. The browser's own parser, which is many
+ * times faster, reads the events that have neither: ten thousand entries are as many events.
+ * @param {string} text @returns {any}
+ */
+export const parseEvent = (text) => (HAS_EXACT.test(text) ? parse(text, EXACT) : JSON.parse(text));

@@ -153,4 +153,13 @@ mod tests {
         names.sort();
         assert_eq!(names, ASSETS.iter().map(|file| file.name).collect::<Vec<_>>());
     }
+
+    /// A module that is found only when another one was read costs the first view a round trip.
+    #[test]
+    fn the_page_names_every_module() {
+        let page = std::str::from_utf8(PAGE.bytes).unwrap();
+        for name in ASSETS.iter().map(|file| file.name).filter(|name| name.ends_with(".js") && *name != "app.js") {
+            assert!(page.contains(&format!(r#"<link rel="modulepreload" href="assets/{name}">"#)), "{name}");
+        }
+    }
 }

@@ -36,6 +36,9 @@ const TRIES: u32 = 3;
 const STOLEN_PERCENT: u64 = 2;
 /// So many times what is promised is a fault, whatever the host does.
 const NEVER: u64 = 10;
+/// A first view on a slow device may take so many times as long as this device's browser needs to read the same stream and
+/// do nothing with it. The page is loaded in that time too, and draws.
+const TIMES_BARE: u64 = 5;
 
 /// What the processors did since the device was started: all of it, and what its host took for others, as Linux tells.
 struct Processors {
@@ -92,6 +95,18 @@ const TAKE_TIMES: &str = "
         for (const { target } of records) if (target.textContent.startsWith('at ')) drawn.push(Number(target.textContent.split(' ')[1]));
         shown.port2.postMessage(null);
     }).observe(document.querySelector('#entries-body'), { subtree: true, childList: true, characterData: true });";
+
+/// Reads the entries as the page does, and only counts them: the time that takes, in milliseconds.
+const READ_BARE: &str = "return new Promise((resolve) => {
+        const begun = performance.now();
+        const source = new EventSource('api/v1/stream?topic=kv%3Fmachine%3D*');
+        let read = 0;
+        source.addEventListener('put', (message) => { read += JSON.parse(message.data).key.length; });
+        source.addEventListener('caught_up', () => {
+            source.close();
+            resolve(read > 0 ? performance.now() - begun : NaN);
+        });
+    });";
 
 fn lags(browser: &Browser) -> Vec<u64> {
     let lags = browser.get("window.lags");
@@ -226,6 +241,7 @@ fn ten_thousand_entries_are_there_in_a_second_and_change_in_place() {
         })
         .collect();
     firsts.sort_unstable();
+    let bare = (0..3).map(|_| browser.run(READ_BARE).as_f64().unwrap()).fold(f64::MAX, f64::min) as u64;
 
     browser.run(TAKE_TIMES);
     for n in 1..=50 {
@@ -257,8 +273,8 @@ fn ten_thousand_entries_are_there_in_a_second_and_change_in_place() {
     gaps.sort_unstable();
     browser.until("document.querySelector('#entries-body').textContent.includes('key/09999')");
     println!(
-        "10,000 entries: first view {firsts:?} ms; a change in place: median {} ms, worst {} ms; a frame while scrolling: \
-         median {} ms, p95 {} ms; at most {} rows in the page",
+        "10,000 entries: first view {firsts:?} ms, where the bare stream takes {bare} ms; a change in place: median {} ms, \
+         worst {} ms; a frame while scrolling: median {} ms, p95 {} ms; at most {} rows in the page",
         quantile(&changes, 50),
         changes[changes.len() - 1],
         quantile(&gaps, 50),
@@ -266,7 +282,7 @@ fn ten_thousand_entries_are_there_in_a_second_and_change_in_place() {
         frames["most"],
     );
     let stolen = before.stolen_since();
-    judge("a first view", firsts[0], FIRST_VIEW_MS, stolen);
+    judge("a first view", firsts[0], FIRST_VIEW_MS.max(TIMES_BARE * bare), stolen);
     judge("a change, nine of ten", quantile(&changes, 90), EVENT_MS, stolen);
     judge("a frame while scrolling, half of them", quantile(&gaps, 50), 34, stolen);
     assert!(frames["most"].as_u64().unwrap() < 80, "{}", frames["most"]);

@@ -110,6 +110,21 @@ test('three missing heartbeats are a node that is gone, since it was heard last'
   assert.equal(stream.status.since, 1000);
 });
 
+test('silence is counted from the event that was heard last, with one timer for all events', () => {
+  const { stream, pass, timers, last } = world();
+  stream.follow([{ kind: 'node' }, KV]);
+  bring(last(), 'a');
+  const { size } = timers;
+  pass(20_000);
+  last().tell({ type: 'heartbeat', now_ms: 1 });
+  assert.equal(timers.size, size);
+  pass(29_999);
+  assert.equal(stream.status.state, 'live');
+  pass(1);
+  assert.equal(stream.status.state, 'gone');
+  assert.equal(stream.status.since, 21_000);
+});
+
 test('a stream that opens and says nothing is given up', () => {
   const { stream, seen, pass } = world();
   stream.follow([KV]);
