@@ -7,10 +7,15 @@ use std::{
 
 use crate::output;
 
-/// Opens a link in the browser of the person at the terminal; whether there was one to open it in. Where the output is no
-/// terminal, nobody is there to see it.
+/// Whether there is a browser that a person at the terminal sees. Where the output is no terminal, nobody is there to see it.
+pub(crate) fn is_there() -> bool {
+    output::is_terminal() && has_screen()
+}
+
+/// Opens a link in the browser of the person at the terminal; whether there was one to open it in. The link has to be for
+/// this account alone: others can read it in the list of processes.
 pub(crate) fn open(link: &str) -> bool {
-    output::is_terminal() && has_screen() && start(link)
+    is_there() && start(link)
 }
 
 /// What opens a link on this system.

@@ -78,9 +78,9 @@ impl Web {
         format!("http://{host}:{}", addr.port())
     }
 
-    /// A fresh link that opens the dashboard once, within five minutes.
-    pub(crate) fn link(&self) -> String {
-        self.server.open_link()
+    /// A fresh link that opens the dashboard once, within five minutes: for whoever has it, or for one account.
+    pub(crate) fn link(&self, account: Option<u32>) -> String {
+        account.map_or_else(|| self.server.open_link(), |account| self.server.open_link_for(account))
     }
 
     /// Ends all streams with their reason, and the server, within 5 seconds. What is cut off then is logged.

@@ -229,7 +229,14 @@ impl App {
 
     /// The code of a new one-time link, `/open?code=…`. It is valid for five minutes, once.
     pub fn new_code(&self) -> String {
-        self.inner.keys.new_code()
+        self.inner.keys.new_code(None)
+    }
+
+    /// As [`Self::new_code`], for one account of this device alone, by its number (uid): for a link that a browser is started
+    /// with, since all accounts can read the arguments of a program. Where the system does not say whose a connection is, which
+    /// Linux does, anybody may use it.
+    pub fn new_code_for(&self, account: u32) -> String {
+        self.inner.keys.new_code(Some(account))
     }
 
     /// Waits for the next claim that this machine is asked, for a program that answers claims beside the interface, as

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     problem::{Kind, Problem},
     query::Query,
     routes::Part,
+    security,
 };
 
 /// A file as it is sent.
@@ -99,7 +100,12 @@ pub(crate) async fn asset(Part(name): Part, headers: HeaderMap) -> Result<Respon
 }
 
 /// Turns the code of a one-time link into a session.
-pub(crate) async fn open(State(app): State<Arc<Inner>>, query: Query, headers: HeaderMap) -> Result<Response, Problem> {
+pub(crate) async fn open(
+    State(app): State<Arc<Inner>>,
+    query: Query,
+    headers: HeaderMap,
+    extensions: Extensions,
+) -> Result<Response, Problem> {
     let looks_ahead = |name: &str| {
         let purpose = headers.get(name).and_then(|purpose| purpose.to_str().ok());
         purpose.is_some_and(|purpose| purpose.contains("prefetch"))
@@ -108,13 +114,15 @@ pub(crate) async fn open(State(app): State<Arc<Inner>>, query: Query, headers: H
         return Err(Problem::new(Kind::BadCode, "the link is not used up by looking ahead: open it"));
     }
     query.only(&["code"])?;
-    if !app.keys.use_code(query.needed("code")?.as_bytes()) {
+    let caller = security::caller(&extensions);
+    if !app.keys.use_code(query.needed("code")?.as_bytes(), caller) {
         return Err(Problem::new(
             Kind::BadCode,
-            "a link opens the dashboard once, within five minutes: ask the program that printed it for a new one",
+            "a link opens the dashboard once, within five minutes, and one that a browser was started with opens it for that \
+             account alone: ask the program that printed it for a new one",
         ));
     }
-    let (name, session) = (app.cookie_name(), app.keys.new_session());
+    let (name, session) = (app.cookie_name(), app.keys.new_session(caller));
     let seconds = SESSION_LIFETIME.as_secs();
     let cookie = format!("{name}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict");
     let cookie = HeaderValue::from_str(&cookie).map_err(|error| Problem::new(Kind::Internal, error))?;

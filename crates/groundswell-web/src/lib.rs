@@ -21,6 +21,7 @@
 
 mod app;
 mod body;
+mod caller;
 mod claims;
 mod dashboard;
 mod events;

@@ -9,7 +9,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{Extensions, HeaderName, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,6 +17,7 @@ use axum::{
 use crate::{
     app::{Inner, Refusal},
     body::Shared,
+    caller::{Caller, Ends},
     problem::{Kind, Problem},
     server::Stranger,
 };
@@ -85,7 +86,7 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
     if !matches!(site, None | Some(b"same-origin" | b"none")) && !navigates {
         return foreign("another site's page has sent it");
     }
-    let by_cookie = match authorized(app, headers) {
+    let by_cookie = match authorized(app, request) {
         Ok(by_cookie) => by_cookie,
         // A page is for whoever can show that it is for him, however many others ask; and for some others.
         Err(_) if is_page && has_link(app, request) => false,
@@ -115,7 +116,13 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
 /// Whether a request opens a one-time link that is valid.
 fn has_link(app: &Inner, request: &Request) -> bool {
     let code = request.uri().query().and_then(|query| query.strip_prefix("code="));
-    request.uri().path() == "/open" && code.is_some_and(|code| app.keys.is_code(code.as_bytes()))
+    request.uri().path() == "/open"
+        && code.is_some_and(|code| app.keys.is_code(code.as_bytes(), caller(request.extensions())))
+}
+
+/// Who has sent a request, where that is known: not in a server of the user's own.
+pub(crate) fn caller(extensions: &Extensions) -> Caller {
+    extensions.get::<Ends>().map_or(Caller::Unknown, Ends::caller)
 }
 
 /// Whether someone was turned away who may mean harm, or does not know what the interface takes; all else that can't be
@@ -173,7 +180,8 @@ pub(crate) fn is_own_host(host: &str, names: &[String]) -> bool {
 }
 
 /// Whether a request may use the interface, and if so, whether it is by its cookie.
-fn authorized(app: &Inner, headers: &HeaderMap) -> Result<bool, Problem> {
+fn authorized(app: &Inner, request: &Request) -> Result<bool, Problem> {
+    let headers = request.headers();
     let refused = |detail: String| Err(Problem::new(Kind::NoToken, detail));
     if let Some(given) = headers.get(header::AUTHORIZATION) {
         let token = given.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
@@ -187,7 +195,8 @@ fn authorized(app: &Inner, headers: &HeaderMap) -> Result<bool, Problem> {
     let name = app.cookie_name();
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    if pairs.any(|(found, session)| found == name && app.keys.is_session(session)) {
+    let is_ours = |session: &str| app.keys.is_session(session, || caller(request.extensions()));
+    if pairs.any(|(found, session)| found == name && is_ours(session)) {
         return Ok(true);
     }
     refused(

@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::{App, Counts, Refusal},
+    caller::Ends,
     io::{Answering, Connection},
     limits::{BUFFER_BYTES, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADERS, MAX_STRANGERS, SHUTDOWN_DEADLINE},
 };
@@ -106,8 +107,17 @@ impl Server {
 
     /// A new one-time link to the dashboard. It is valid for five minutes, once.
     pub fn open_link(&self) -> String {
+        self.link(&self.app.new_code())
+    }
+
+    /// As [`Self::open_link`], for one account of this device alone: see [`App::new_code_for`].
+    pub fn open_link_for(&self, account: u32) -> String {
+        self.link(&self.app.new_code_for(account))
+    }
+
+    fn link(&self, code: &str) -> String {
         let ip = if self.addr.ip().is_unspecified() { "localhost".to_owned() } else { host_of(self.addr) };
-        format!("http://{ip}:{}/open?code={}", self.addr.port(), self.app.new_code())
+        format!("http://{ip}:{}/open?code={code}", self.addr.port())
     }
 
     /// Shuts the server down within 5 seconds:
@@ -206,7 +216,7 @@ impl Acceptor {
                 () = self.closing.cancelled() => return,
             };
             match accepted {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, from)) => self.admit(stream, from),
                 Err(error) => {
                     // As there is no file for another connection, one that says nothing makes room.
                     tracing::warn!(%error, "a connection cannot be accepted");
@@ -217,7 +227,7 @@ impl Acceptor {
         }
     }
 
-    fn admit(&self, stream: TcpStream) {
+    fn admit(&self, stream: TcpStream, from: SocketAddr) {
         let full = self.counts.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS;
         let (number, closing) = {
             let mut strangers = locked(&self.strangers);
@@ -243,12 +253,13 @@ impl Acceptor {
         self.counts.connections.fetch_add(1, Ordering::Relaxed);
         let stranger = Stranger { number, strangers: self.strangers.clone() };
         let open = Open { counts: self.counts.clone(), stranger: stranger.clone() };
+        let ends = stream.local_addr().ok().map(|own| Ends::new(from, own));
         let (router, ending) = (self.router.clone(), self.closing.clone());
         self.tasks.spawn(async move {
             let _open = open;
             // An event is to be there when it is written, not when more has come.
             let _ = stream.set_nodelay(true);
-            serve(stream, router, stranger, ending, closing).await;
+            serve(stream, ends, router, stranger, ending, closing).await;
         });
     }
 }
@@ -256,6 +267,7 @@ impl Acceptor {
 /// Serves one connection.
 async fn serve(
     stream: TcpStream,
+    ends: Option<Ends>,
     router: Router,
     stranger: Stranger,
     ending: CancellationToken,
@@ -266,6 +278,9 @@ async fn serve(
     let service = service_fn(move |mut request: Request<Incoming>| {
         answering.begin();
         request.extensions_mut().insert(stranger.clone());
+        if let Some(ends) = &ends {
+            request.extensions_mut().insert(ends.clone());
+        }
         let (answered, answering) = (application.call(request), answering.clone());
         async move { answered.await.map(|answer| answering.watch(answer)) }
     });

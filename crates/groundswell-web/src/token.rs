@@ -12,6 +12,7 @@ use std::{
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::{
+    caller::Caller,
     limits::{CODE_LIFETIME, MAX_CODES, SESSION_LIFETIME},
     views::now_ms,
 };
@@ -20,6 +21,9 @@ use crate::{
 pub(crate) const TOKEN_FILE: &str = "http-token";
 
 const TOKEN_BYTES: usize = 32;
+
+/// What stands in a session in place of an account where none is known.
+const ANY_ACCOUNT: &str = "-";
 
 /// A clock of the wall that shows an earlier time was never set (2025-01-01, in milliseconds since 1970): it does not tell
 /// how old something is.
@@ -58,10 +62,26 @@ pub(crate) struct Keys {
     token: String,
     /// Signs sessions, so that none has to be stored and all end when the token's file is removed.
     session_key: [u8; 32],
-    codes: Mutex<VecDeque<(blake3::Hash, Instant)>>,
+    codes: Mutex<VecDeque<Code>>,
     /// Tells this run from others.
     run: String,
     begun: Instant,
+}
+
+/// A code of a one-time link.
+struct Code {
+    hash: blake3::Hash,
+    made: Instant,
+    /// The only account that may use it.
+    account: Option<u32>,
+}
+
+impl Code {
+    fn is(&self, given: blake3::Hash, caller: Caller) -> bool {
+        self.hash == given
+            && self.made.elapsed() < CODE_LIFETIME
+            && self.account.is_none_or(|account| caller.may_be(account))
+    }
 }
 
 impl Keys {
@@ -105,47 +125,49 @@ impl Keys {
         blake3::hash(given) == blake3::hash(self.token.as_bytes())
     }
 
-    /// A code for one link.
-    pub(crate) fn new_code(&self) -> String {
+    /// A code for one link, for whoever has it or for one account.
+    pub(crate) fn new_code(&self, account: Option<u32>) -> String {
         let code = BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         if codes.len() >= MAX_CODES {
             codes.pop_front();
         }
-        codes.push_back((blake3::hash(code.as_bytes()), Instant::now()));
+        codes.push_back(Code { hash: blake3::hash(code.as_bytes()), made: Instant::now(), account });
         code
     }
 
-    /// Whether a code is valid. It stays so.
-    pub(crate) fn is_code(&self, code: &[u8]) -> bool {
+    /// Whether a code is valid for this caller. It stays so.
+    pub(crate) fn is_code(&self, code: &[u8], caller: Caller) -> bool {
         let given = blake3::hash(code);
         let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
-        codes.iter().any(|(known, made)| *known == given && made.elapsed() < CODE_LIFETIME)
+        codes.iter().any(|code| code.is(given, caller))
     }
 
-    /// Uses up a code; whether it was valid.
-    pub(crate) fn use_code(&self, code: &[u8]) -> bool {
+    /// Uses up a code; whether it was valid for this caller. That of another account stays valid.
+    pub(crate) fn use_code(&self, code: &[u8], caller: Caller) -> bool {
         let given = blake3::hash(code);
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
-        codes.retain(|(_, made)| made.elapsed() < CODE_LIFETIME);
+        codes.retain(|code| code.made.elapsed() < CODE_LIFETIME);
         let before = codes.len();
-        codes.retain(|(known, _)| *known != given);
+        codes.retain(|code| !code.is(given, caller));
         codes.len() < before
     }
 
     /// A new session, as the value of a cookie: in which run it was begun, how old that run was, what the clock of the
-    /// wall showed, a nonce, and what shows that we made it.
-    pub(crate) fn new_session(&self) -> String {
-        self.new_session_at(self.begun.elapsed(), now_ms())
+    /// wall showed, a nonce, the account that began it where that is known, and what shows that we made it.
+    pub(crate) fn new_session(&self, caller: Caller) -> String {
+        self.new_session_at(caller, self.begun.elapsed(), now_ms())
     }
 
-    pub(crate) fn is_session(&self, cookie: &str) -> bool {
-        self.is_session_at(cookie, self.begun.elapsed(), now_ms())
+    /// Whether it is a session that this caller may use. The caller is asked for last.
+    pub(crate) fn is_session(&self, cookie: &str, caller: impl FnOnce() -> Caller) -> bool {
+        self.is_session_at(cookie, caller, self.begun.elapsed(), now_ms())
     }
 
-    fn new_session_at(&self, age: Duration, wall_ms: u64) -> String {
+    fn new_session_at(&self, caller: Caller, age: Duration, wall_ms: u64) -> String {
         let nonce = BASE64URL_NOPAD.encode(&rand::random::<[u8; 16]>());
-        let claim = format!("{}.{}.{wall_ms}.{nonce}", self.run, age.as_millis());
+        let account = caller.account().map_or_else(|| ANY_ACCOUNT.to_owned(), |account| account.to_string());
+        let claim = format!("{}.{}.{wall_ms}.{nonce}.{account}", self.run, age.as_millis());
         let mac = blake3::keyed_hash(&self.session_key, claim.as_bytes());
         format!("{claim}.{}", mac.to_hex())
     }
@@ -153,7 +175,7 @@ impl Keys {
     /// The session of this run lasts by the monotonic clock, which nobody sets. That of an earlier run lasts by the clock
     /// of the wall, which has to be set, then and now, and not to have gone back: otherwise it could last for ever. Who is
     /// refused because the clock is wrong is let in again when it is right, or opens a new link.
-    fn is_session_at(&self, cookie: &str, age: Duration, wall_ms: u64) -> bool {
+    fn is_session_at(&self, cookie: &str, caller: impl FnOnce() -> Caller, age: Duration, wall_ms: u64) -> bool {
         let Some((claim, mac)) = cookie.rsplit_once('.') else { return false };
         let Ok(mac) = blake3::Hash::from_hex(mac) else { return false };
         // Hashes are compared in constant time.
@@ -169,7 +191,13 @@ impl Keys {
             false if begun_wall >= SET_CLOCK_MS => wall_ms.checked_sub(begun_wall),
             false => None,
         };
-        lasted.is_some_and(|lasted| u128::from(lasted) < SESSION_LIFETIME.as_millis())
+        let lasts = lasted.is_some_and(|lasted| u128::from(lasted) < SESSION_LIFETIME.as_millis());
+        lasts
+            && match parts.nth(1) {
+                Some(ANY_ACCOUNT) => true,
+                Some(account) => account.parse().is_ok_and(|account| caller().may_be(account)),
+                None => false,
+            }
     }
 }
 
@@ -243,26 +271,43 @@ mod tests {
     #[test]
     fn a_code_is_valid_once_and_the_oldest_makes_room() {
         let (_dir, keys) = keys();
-        let code = keys.new_code();
-        assert!(!keys.use_code(b"") && !keys.use_code(&code.as_bytes()[1..]));
-        assert!(keys.use_code(code.as_bytes()));
-        assert!(!keys.use_code(code.as_bytes()), "used up");
-        let oldest = keys.new_code();
-        let newer: Vec<String> = (0..MAX_CODES).map(|_| keys.new_code()).collect();
-        assert!(!keys.use_code(oldest.as_bytes()));
-        assert!(newer.iter().all(|code| keys.use_code(code.as_bytes())));
+        let code = keys.new_code(None);
+        assert!(!keys.use_code(b"", Caller::Unknown) && !keys.use_code(&code.as_bytes()[1..], Caller::Unknown));
+        assert!(keys.use_code(code.as_bytes(), Caller::Unknown));
+        assert!(!keys.use_code(code.as_bytes(), Caller::Unknown), "used up");
+        let oldest = keys.new_code(None);
+        let newer: Vec<String> = (0..MAX_CODES).map(|_| keys.new_code(None)).collect();
+        assert!(!keys.use_code(oldest.as_bytes(), Caller::Unknown));
+        assert!(newer.iter().all(|code| keys.use_code(code.as_bytes(), Caller::Unknown)));
     }
 
     #[test]
     fn a_code_is_valid_for_five_minutes() {
         let (_dir, keys) = keys();
-        let code = keys.new_code();
+        let code = keys.new_code(None);
         let Some(long_ago) = Instant::now().checked_sub(CODE_LIFETIME) else {
             println!("not shown: this device was started less than five minutes ago");
             return;
         };
-        keys.codes.lock().unwrap().iter_mut().for_each(|(_, made)| *made = long_ago);
-        assert!(!keys.use_code(code.as_bytes()));
+        keys.codes.lock().unwrap().iter_mut().for_each(|code| code.made = long_ago);
+        assert!(!keys.use_code(code.as_bytes(), Caller::Unknown));
+    }
+
+    #[test]
+    fn what_is_bound_to_an_account_is_no_other_accounts() {
+        let (_dir, keys) = keys();
+        let (own, other) = (Caller::Account(1000), Caller::Account(65_534));
+        let code = keys.new_code(Some(1000));
+        for not_his in [other, Caller::Account(0), Caller::Gone] {
+            assert!(!keys.is_code(code.as_bytes(), not_his) && !keys.use_code(code.as_bytes(), not_his));
+        }
+        assert!(keys.is_code(code.as_bytes(), own) && keys.use_code(code.as_bytes(), own), "nobody has used it up");
+        let session = keys.new_session(own);
+        assert!(keys.is_session(&session, || own) && keys.is_session(&session, || Caller::Unknown));
+        assert!(!keys.is_session(&session, || other) && !keys.is_session(&session, || Caller::Gone));
+        for any in [Caller::Unknown, Caller::Gone] {
+            assert!(keys.is_session(&keys.new_session(any), || other), "it was bound to none");
+        }
     }
 
     const NOW_MS: u64 = SET_CLOCK_MS + 1_000_000_000;
@@ -272,23 +317,23 @@ mod tests {
         let (dir, keys) = keys();
         let lifetime = u64::try_from(SESSION_LIFETIME.as_millis()).unwrap();
         let (young, tick) = (Duration::from_secs(5), Duration::from_millis(1));
-        let session = keys.new_session_at(young, NOW_MS);
-        assert!(keys.is_session(&keys.new_session()));
-        assert!(keys.is_session_at(&session, young, NOW_MS));
-        assert!(keys.is_session_at(&session, young + SESSION_LIFETIME - tick, NOW_MS));
-        assert!(!keys.is_session_at(&session, young + SESSION_LIFETIME, NOW_MS));
+        let session = keys.new_session_at(Caller::Unknown, young, NOW_MS);
+        assert!(keys.is_session(&keys.new_session(Caller::Unknown), || Caller::Unknown));
+        assert!(keys.is_session_at(&session, || Caller::Unknown, young, NOW_MS));
+        assert!(keys.is_session_at(&session, || Caller::Unknown, young + SESSION_LIFETIME - tick, NOW_MS));
+        assert!(!keys.is_session_at(&session, || Caller::Unknown, young + SESSION_LIFETIME, NOW_MS));
         let later = Keys::open(dir.path()).unwrap();
-        assert!(later.is_session_at(&session, Duration::ZERO, NOW_MS), "after a restart");
-        assert!(later.is_session_at(&session, Duration::ZERO, NOW_MS + lifetime - 1));
-        assert!(!later.is_session_at(&session, Duration::ZERO, NOW_MS + lifetime));
+        assert!(later.is_session_at(&session, || Caller::Unknown, Duration::ZERO, NOW_MS), "after a restart");
+        assert!(later.is_session_at(&session, || Caller::Unknown, Duration::ZERO, NOW_MS + lifetime - 1));
+        assert!(!later.is_session_at(&session, || Caller::Unknown, Duration::ZERO, NOW_MS + lifetime));
         let forged = session.replacen(&NOW_MS.to_string(), &(NOW_MS + 1).to_string(), 1);
         assert_ne!(forged, session);
         for wrong in ["", ".", "1.2.3", "1.2.3.4.5", &forged, &session[..session.len() - 1]] {
-            assert!(!keys.is_session_at(wrong, young, NOW_MS), "{wrong}");
+            assert!(!keys.is_session_at(wrong, || Caller::Unknown, young, NOW_MS), "{wrong}");
         }
         fs::remove_file(dir.path().join(TOKEN_FILE)).unwrap();
         let other = Keys::open(dir.path()).unwrap();
-        assert!(!other.is_session_at(&session, young, NOW_MS), "another token ends all sessions");
+        assert!(!other.is_session_at(&session, || Caller::Unknown, young, NOW_MS), "another token ends all sessions");
     }
 
     #[test]
@@ -297,20 +342,26 @@ mod tests {
         let (young, lifetime) = (Duration::from_secs(5), u64::try_from(SESSION_LIFETIME.as_millis()).unwrap());
         // In the run that began it no clock of the wall counts.
         for (begun, now) in [(1_000, NOW_MS), (NOW_MS, 1_000), (NOW_MS, u64::MAX), (0, 0)] {
-            let session = keys.new_session_at(young, begun);
-            assert!(keys.is_session_at(&session, young * 2, now), "{begun} {now}");
-            assert!(!keys.is_session_at(&session, young + SESSION_LIFETIME, now), "{begun} {now}");
+            let session = keys.new_session_at(Caller::Unknown, young, begun);
+            assert!(keys.is_session_at(&session, || Caller::Unknown, young * 2, now), "{begun} {now}");
+            assert!(!keys.is_session_at(&session, || Caller::Unknown, young + SESSION_LIFETIME, now), "{begun} {now}");
         }
         // In a later one, a clock that went back or was never set keeps nothing.
         let later = Keys::open(dir.path()).unwrap();
-        let session = keys.new_session_at(young, NOW_MS);
+        let session = keys.new_session_at(Caller::Unknown, young, NOW_MS);
         for back in [0, 1_000, NOW_MS - 1] {
-            assert!(!later.is_session_at(&session, young, back), "{back}");
+            assert!(!later.is_session_at(&session, || Caller::Unknown, young, back), "{back}");
         }
-        assert!(later.is_session_at(&session, young, NOW_MS + 1), "and with the right time it is back");
-        let unset = keys.new_session_at(young, 1_000);
+        assert!(
+            later.is_session_at(&session, || Caller::Unknown, young, NOW_MS + 1),
+            "and with the right time it is back"
+        );
+        let unset = keys.new_session_at(Caller::Unknown, young, 1_000);
         for now in [1_000, 2_000, 1_000 + lifetime - 1, NOW_MS] {
-            assert!(!later.is_session_at(&unset, young, now), "begun at {now} by a clock that was not set");
+            assert!(
+                !later.is_session_at(&unset, || Caller::Unknown, young, now),
+                "begun at {now} by a clock that was not set"
+            );
         }
     }
 }

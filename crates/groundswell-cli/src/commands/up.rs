@@ -118,7 +118,7 @@ fn dashboard(web: &Web, dir: &std::path::Path) -> Vec<String> {
         true => vec![
             format!("See it in a browser; the link is good for once, within five minutes ({again} makes another):"),
             String::new(),
-            format!("  {}", web.link()),
+            format!("  {}", web.link(None)),
         ],
         false => vec![format!("Its HTTP interface is {}; {again} opens the dashboard.", web.address())],
     };

@@ -92,8 +92,11 @@ pub(crate) enum Request {
     Kv { place: KvPlace, ask: KvAsk },
     /// Print what there is and what changes: a node line, how pairs stand, and entries whose keys begin so.
     Watch { place: KvPlace, prefix: Hex },
-    /// Make a link that opens the dashboard.
-    Dashboard,
+    /// Make a link that opens the dashboard: for the account that asks alone, where a browser is started with it.
+    Dashboard {
+        #[serde(default)]
+        own: bool,
+    },
     /// Print what the node is doing.
     Status,
     /// Print that, and how the node was started.
@@ -185,7 +188,7 @@ impl Request {
             | Self::Read { .. }
             | Self::Machines
             | Self::Watch { .. }
-            | Self::Dashboard
+            | Self::Dashboard { .. }
             | Self::Status
             | Self::Doctor => false,
         }

@@ -45,6 +45,8 @@ pub(crate) struct Session {
     pub(super) web: Option<Arc<Web>>,
     /// Set when the node is about to stop.
     pub(super) closing: CancellationToken,
+    /// Whose program asks, by the number of the account.
+    account: Option<u32>,
 }
 
 /// The way to the client. Who writes here waits for the client to read.
@@ -86,9 +88,10 @@ impl Session {
         web: Option<Arc<Web>>,
         closing: CancellationToken,
     ) -> Self {
+        let account = stream.peer_cred().ok().map(|peer| peer.uid());
         let (reader, writer) = stream.into_split();
         let answers = Answering(BufWriter::with_capacity(ANSWER_BUFFER_BYTES, writer));
-        Self { lines: Lines::of_socket(reader), answers, registry, web, closing }
+        Self { lines: Lines::of_socket(reader), answers, registry, web, closing, account }
     }
 
     /// Reads the request and answers it.
@@ -182,9 +185,9 @@ impl Session {
             }
             Request::Kv { place, ask } => kv::kv(self, place, ask).await,
             Request::Watch { place, prefix } => watch::watch(self, place, &prefix).await,
-            Request::Dashboard => {
+            Request::Dashboard { own } => {
                 let web = self.web.as_ref().ok_or(ToolError::NoHttp)?;
-                let opened = Dashboard { http: web.address(), link: web.link() };
+                let opened = Dashboard { http: web.address(), link: web.link(self.account.filter(|_| own)) };
                 self.answers.line(&opened).await
             }
             Request::Status => {

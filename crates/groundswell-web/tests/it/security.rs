@@ -1,6 +1,7 @@
 //! Who is let in, and what becomes of everybody else: refused, counted, and the node is as before.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -286,6 +287,44 @@ async fn a_flood_of_requests_is_slowed_and_strangers_do_not_use_up_the_rate() {
     assert!((2_000 - refused) as f64 <= allowed, "{refused} of 2000 were refused");
     let known = format!("GET {NODE} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\n\r\n");
     assert_eq!(count(known, 100).await, 0, "who has the token is not concerned");
+    node.stop().await;
+}
+
+/// The status of an answer to another account of this device, which only root can be.
+fn as_nobody(addr: SocketAddr, path: &str, header: &str) -> String {
+    use std::os::unix::process::CommandExt;
+    let request = format!("GET {path} HTTP/1.1\\r\\nHost: {addr}\\r\\n{header}Connection: close\\r\\n\\r\\n");
+    let script = format!("exec 3<>/dev/tcp/{}/{}; printf '{request}' >&3; head -n 1 <&3", addr.ip(), addr.port());
+    let ran = std::process::Command::new("bash").args(["-c", &script]).current_dir("/").uid(65_534).output().unwrap();
+    let line = String::from_utf8_lossy(&ran.stdout).into_owned();
+    line.split(' ').nth(1).unwrap_or_else(|| panic!("{line:?} {ran:?}")).to_owned()
+}
+
+/// A browser sends its cookie to every port of a host, and whoever lists the processes sees the link that it is started with.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_can_use_neither_the_session_nor_the_link_of_a_browser() {
+    use std::os::unix::fs::MetadataExt;
+    let node = node().await;
+    let (stranger, addr) = (node.http.stranger(), node.http.addr);
+    let own = std::fs::metadata("/proc/self").unwrap().uid();
+    let path_of = |link: String| link.strip_prefix(&format!("http://{addr}")).unwrap().to_owned();
+    stranger.get(&path_of(node.server.open_link_for(own + 1))).await.problem(403, "bad-code");
+    let link = path_of(node.server.open_link_for(own));
+    let is_root = own == 0;
+    if is_root {
+        assert_eq!(as_nobody(addr, &link, ""), "403");
+    }
+    let opened = stranger.get(&link).await;
+    assert_eq!(opened.status, 303, "nobody has used it up");
+    let session = opened.header("set-cookie").split(';').next().unwrap().to_owned();
+    stranger.send("GET", NODE, &[("cookie", &session)], "").await.well();
+    if is_root {
+        assert_eq!(as_nobody(addr, NODE, &format!("Cookie: {session}\\r\\n")), "401");
+        assert_eq!(as_nobody(addr, NODE, &format!("Authorization: Bearer {}\\r\\n", node.app.token())), "200");
+    } else {
+        println!("not shown: only root can ask as another account");
+    }
     node.stop().await;
 }
 

@@ -68,7 +68,7 @@ impl<'a> Screen<'a> {
 
     /// Where the dashboard is; on a terminal it is opened, where there is a browser and it is wanted.
     pub(super) async fn dashboard(&mut self, web: &Web, no_browser: bool) -> Result<(), ToolError> {
-        let (http, link) = (web.address(), web.link());
+        let (http, link) = (web.address(), web.link(None));
         match self.mode {
             Mode::Objects => {
                 self.output.object(&json!({ "type": "dashboard", "http": http, "link": link })).await?;
@@ -78,7 +78,7 @@ impl<'a> Screen<'a> {
         self.output.flush().await?;
         if self.mode == Mode::Table && !no_browser {
             // The link that is shown stays good.
-            browser::open(&web.link());
+            browser::open(&web.link(Some(rustix::process::geteuid().as_raw())));
         }
         Ok(())
     }
