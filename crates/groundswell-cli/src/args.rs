@@ -10,7 +10,11 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Arg, ArgAction, Args as Arguments, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    Arg, ArgAction, Args as Arguments, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
+};
 use groundswell::{Cursor, IdError, Name, Path, Pattern, WriteId};
 
 pub(crate) use kv::{Claim, Claims, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role, Watch};
@@ -38,8 +42,29 @@ pub(crate) struct Args {
 impl Args {
     /// Reads a command line, whose first word is the program's name.
     pub(crate) fn read(line: &[impl AsRef<OsStr>]) -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&command().try_get_matches_from(line)?)
+        match command().try_get_matches_from(line) {
+            Err(error) if error.kind() == ErrorKind::DisplayHelp && has_values(line) => {
+                let what = "unexpected argument '--help' found after a value";
+                let mut wrong = command().error(ErrorKind::UnknownArgument, what);
+                wrong.insert(ContextKind::InvalidArg, ContextValue::String("--help".to_owned()));
+                Err(wrong)
+            }
+            read => Self::from_arg_matches(&read?),
+        }
     }
+}
+
+/// Whether a line with `--help` in it has a key, a value, a path or the like before that: then `--help` may be meant as
+/// another one, and printing the help would look as if all were well.
+fn has_values(line: &[impl AsRef<OsStr>]) -> bool {
+    let before = line.iter().map(AsRef::as_ref).take_while(|word| *word != "--help");
+    let Ok(matches) = command().ignore_errors(true).try_get_matches_from(before) else { return false };
+    let (mut command, mut matches) = (command(), &matches);
+    while let Some((name, of_it)) = matches.subcommand() {
+        let Some(found) = command.find_subcommand(name).cloned() else { return false };
+        (command, matches) = (found, of_it);
+    }
+    command.get_positionals().any(|one| matches.value_source(one.get_id().as_str()) == Some(ValueSource::CommandLine))
 }
 
 /// What can be written. A command has no `-h`: a key, a value or a wave that begins with it would print the help, as if
@@ -64,7 +89,8 @@ Examples:
   groundswell secret /log/today                      close it to everyone but those that are allowed
   groundswell doctor                                 see what is wrong here, and what to do
 
-Exit status: 0, or 1 for an error said in one line on standard error, or 2 for wrong usage.
+Exit status: 0, or 1 for an error said in one line on standard error, or 2 for wrong usage, or 3 where it is
+not known whether what was asked for was done.
 The log goes to standard error; GROUNDSWELL_LOG (or RUST_LOG) says how much of it, as in
 GROUNDSWELL_LOG=groundswell=debug.";
 

@@ -32,38 +32,42 @@ use crate::{
 /// Runs the command that was asked for.
 pub(crate) async fn run(args: Args) -> Result<(), ToolError> {
     let mut output = Output::new(args.json);
-    let data = Data(args.data);
-    match args.command {
-        Command::Up(up) => up::run(up, data.dir()?, &mut output).await,
-        Command::Give(give) => give::run(give, data.dir()?, &mut output).await,
+    do_it(args.command, Data(args.data), &mut output).await?;
+    output.end()
+}
+
+async fn do_it(command: Command, data: Data, output: &mut Output) -> Result<(), ToolError> {
+    match command {
+        Command::Up(up) => up::run(up, data.dir()?, output).await,
+        Command::Give(give) => give::run(give, data.dir()?, output).await,
         Command::Open(Open { path: Some(path), lake: Some(lake), agent, .. }) => {
-            paths::open(path, lake, agent, data.dir()?, &mut output).await
+            paths::open(path, lake, agent, data.dir()?, output).await
         }
         // A path and its lake are given together, or neither is.
-        Command::Open(open) => open::dashboard(open.no_browser, &data.dir()?, &mut output).await,
-        Command::Surf(surf) => surf::run(surf, data.dir()?, &mut output).await,
-        Command::Read(read) => read::run(read, data.dir()?, &mut output).await,
-        Command::Quit(quit) => paths::quit(quit, data.dir()?, &mut output).await,
-        Command::Public(public) => access::public(public, data.dir()?, &mut output).await,
-        Command::Secret(secret) => access::secret(secret, data.dir()?, &mut output).await,
-        Command::Allow(allow) => access::allow(allow, data.dir()?, &mut output).await,
-        Command::Block(block) => access::block(block, data.dir()?, &mut output).await,
-        Command::Rule(rule) => paths::rule(rule, data.dir()?, &mut output).await,
-        Command::Wipe(wipe) => paths::wipe(wipe, data.dir()?, &mut output).await,
-        Command::Kill(kill) => paths::kill(kill, data.dir()?, &mut output).await,
-        Command::Fork(fork) => paths::fork(fork, data.dir()?, &mut output).await,
-        Command::Copy(copy) => paths::copy(copy, data.dir()?, &mut output).await,
-        Command::Claim(claim) => claim::claim(claim, data.dir()?, &mut output).await,
-        Command::Claims(claims) => claim::claims(claims, data.dir()?, &mut output).await,
-        Command::Machines(_) => machines::machines(data.dir()?, &mut output).await,
-        Command::Release(release) => machines::release(release, data.dir()?, &mut output).await,
-        Command::Kv(kv) => kv::run(kv, data.dir()?, &mut output).await,
-        Command::Watch(watch) => watch::run(watch, data.dir()?, &mut output).await,
-        Command::Doctor(_) => doctor::run(data.dir()?, &mut output).await,
-        Command::Status(_) => status::run(data.dir()?, &mut output).await,
-        Command::Demo(demo) => demo::run(demo, &mut output).await,
-        Command::Completions(completions) => pages::completions(completions.shell, &mut output).await,
-        Command::Man(man) => pages::man(&man.dir, &mut output).await,
+        Command::Open(open) => open::dashboard(open.no_browser, &data.dir()?, output).await,
+        Command::Surf(surf) => surf::run(surf, data.dir()?, output).await,
+        Command::Read(read) => read::run(read, data.dir()?, output).await,
+        Command::Quit(quit) => paths::quit(quit, data.dir()?, output).await,
+        Command::Public(public) => access::public(public, data.dir()?, output).await,
+        Command::Secret(secret) => access::secret(secret, data.dir()?, output).await,
+        Command::Allow(allow) => access::allow(allow, data.dir()?, output).await,
+        Command::Block(block) => access::block(block, data.dir()?, output).await,
+        Command::Rule(rule) => paths::rule(rule, data.dir()?, output).await,
+        Command::Wipe(wipe) => paths::wipe(wipe, data.dir()?, output).await,
+        Command::Kill(kill) => paths::kill(kill, data.dir()?, output).await,
+        Command::Fork(fork) => paths::fork(fork, data.dir()?, output).await,
+        Command::Copy(copy) => paths::copy(copy, data.dir()?, output).await,
+        Command::Claim(claim) => claim::claim(claim, data.dir()?, output).await,
+        Command::Claims(claims) => claim::claims(claims, data.dir()?, output).await,
+        Command::Machines(_) => machines::machines(data.dir()?, output).await,
+        Command::Release(release) => machines::release(release, data.dir()?, output).await,
+        Command::Kv(kv) => kv::run(kv, data.dir()?, output).await,
+        Command::Watch(watch) => watch::run(watch, data.dir()?, output).await,
+        Command::Doctor(_) => doctor::run(data.dir()?, output).await,
+        Command::Status(_) => status::run(data.dir()?, output).await,
+        Command::Demo(demo) => demo::run(demo, output).await,
+        Command::Completions(completions) => pages::completions(completions.shell, output).await,
+        Command::Man(man) => pages::man(&man.dir, output).await,
     }
 }
 
@@ -84,6 +88,9 @@ async fn answer<T: for<'a> Deserialize<'a>>(
     in_words: impl Fn(T) -> String,
 ) -> Result<(), ToolError> {
     let (_sender, mut answers) = client::ask(dir, request).await?;
+    if request.writes() {
+        output.goes_on();
+    }
     while let Some(line) = answers.next_line().await? {
         if output.is_json() {
             output.json(line).await?;

@@ -66,6 +66,9 @@ pub(crate) enum ToolError {
     Serve(#[from] groundswell_web::ServeError),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+    /// No failure: a script that tries again would do it twice.
+    #[error("it is done, but its answer cannot be written to standard output: {0}")]
+    Unprinted(io::Error),
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
     /// Waves are given in several transactions, and some were done before the one that failed.
@@ -218,7 +221,7 @@ impl ToolError {
 
     /// Whether it only says that who read our output reads no more.
     pub(crate) fn is_closed_output(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Self::Output(error) | Self::Unprinted(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 

@@ -53,6 +53,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads our output has had enough: that is no error.
         Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
+        Err(done @ ToolError::Unprinted(_)) => {
+            output::say_warning(json, &done.to_string());
+            ExitCode::SUCCESS
+        }
         Err(ToolError::Usage(wrong)) => say_usage(usage::wrong(&wrong), &line, json),
         Err(error) => {
             let outcome = error.is_unknown().then_some(Outcome::Unknown);

@@ -30,16 +30,31 @@ pub(crate) struct Output {
     out: BufWriter<Stdout>,
     /// Ends what waits for who reads, where the command itself does not.
     stop: Option<Stop>,
+    /// Whether the command goes on where nothing can be written.
+    goes_on: bool,
+    /// Why something could not be written while it went on.
+    unwritten: Option<io::Error>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, out: BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, tokio::io::stdout()), stop: None }
+        let out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, tokio::io::stdout());
+        Self { json, out, stop: None, goes_on: false, unwritten: None }
     }
 
     /// From now on nothing that is written waits longer than a second after it was asked to stop.
     pub(crate) fn until(&mut self, stop: Stop) {
         self.stop = Some(stop);
+    }
+
+    /// From now on what cannot be written ends nothing: the command changes something, and what came of that counts.
+    pub(crate) fn goes_on(&mut self) {
+        self.goes_on = true;
+    }
+
+    /// The end of a command that has done what was asked for. What it could not write is told then.
+    pub(crate) fn end(self) -> Result<(), ToolError> {
+        self.unwritten.map_or(Ok(()), |error| Err(ToolError::Unprinted(error)))
     }
 
     /// Whether only JSON objects may be written.
@@ -70,7 +85,8 @@ impl Output {
 
     /// Writes bytes as they are: a value that is asked for as such, or what this program itself has drawn.
     pub(crate) async fn exact(&mut self, bytes: &[u8]) -> Result<(), ToolError> {
-        unless_stopped(&mut self.stop, self.out.write_all(bytes)).await
+        let written = unless_stopped(&mut self.stop, self.out.write_all(bytes)).await;
+        self.note(written)
     }
 
     /// Writes one JSON object.
@@ -81,16 +97,24 @@ impl Output {
 
     /// Makes what was written visible.
     pub(crate) async fn flush(&mut self) -> Result<(), ToolError> {
-        unless_stopped(&mut self.stop, self.out.flush()).await
+        let written = unless_stopped(&mut self.stop, self.out.flush()).await;
+        self.note(written)
+    }
+
+    fn note(&mut self, written: io::Result<()>) -> Result<(), ToolError> {
+        match written {
+            Err(error) if self.goes_on => drop(self.unwritten.get_or_insert(error)),
+            written => written.map_err(ToolError::Output)?,
+        }
+        Ok(())
     }
 }
 
-async fn unless_stopped(stop: &mut Option<Stop>, work: impl Future<Output = io::Result<()>>) -> Result<(), ToolError> {
-    let done = match stop {
+async fn unless_stopped(stop: &mut Option<Stop>, work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    match stop {
         Some(stop) => stop.unless(work).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())),
         None => work.await,
-    };
-    done.map_err(ToolError::Output)
+    }
 }
 
 /// Who reads our output, so that a command that has nothing to say notices that they have gone.

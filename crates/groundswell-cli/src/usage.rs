@@ -92,6 +92,22 @@ mod tests {
     }
 
     #[test]
+    fn a_request_for_help_after_a_value_may_be_a_value() {
+        for line in
+            [&["kv", "set", "note", "--help"][..], &["give", "/a", "--help"], &["give", "/a", "x", "--help", "y"]]
+        {
+            let lines = said(&[&["groundswell"], line].concat());
+            assert!(lines[0].contains("'--help'"), "{lines:?}");
+            assert!(lines.iter().any(|line| line.contains("use '-- --help'")), "{lines:?}");
+        }
+        for line in [&["--help"][..], &["kv", "--help"], &["kv", "set", "--help"], &["give", "--lake", "log", "--help"]]
+        {
+            let line: Vec<OsString> = ["groundswell"].iter().chain(line).map(OsString::from).collect();
+            assert_eq!(Args::read(&line).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line:?}");
+        }
+    }
+
+    #[test]
     fn in_json_it_is_one_line_with_the_remedy() {
         let line = in_one_line(&said(&["groundswell", "kv", "set", "a", "-x"]));
         assert!(line.starts_with("unexpected argument '-x' found; tip: to pass '-x' as a value, use '-- -x'; Usage: "));

@@ -195,6 +195,7 @@ async fn talk(dir: &Path, request: &Request, yes: bool, output: &mut Output, sta
                     }
                 };
                 stands.stage.set(Stage::Answered);
+                output.goes_on();
                 let answer = match shown.claim {
                     Some(claim) => serde_json::to_string(&NumberedAnswer { claim, same }),
                     None => serde_json::to_string(&same),

@@ -24,6 +24,7 @@ pub(super) async fn run(give: Give, dir: PathBuf, output: &mut Output) -> Result
     let (path, lake, agent, id) = (give.path.clone(), give.kind.lake, give.agent.clone(), give.once.id.clone());
     let request = Request::Give { path, lake, agent, id };
     let (sender, mut answers) = client::ask(&dir, &request).await?;
+    output.goes_on();
     // Acknowledgements are read while waves are sent: neither side waits for the other to finish.
     let mut sending = pin!(send_waves(&give.waves, sender));
     let mut sent = None;

@@ -156,6 +156,7 @@ async fn set(set: KvSet, dir: &Path, output: &mut Output) -> Result<(), ToolErro
     };
     let ask = KvAsk::Set { key, bytes, id: set.once.id.clone() };
     let (mut sender, mut answers) = client::ask(dir, &request(&set.place, ask)).await?;
+    output.goes_on();
     let mut line = serde_json::to_vec(&value).map_err(|error| ToolError::Answer(error.to_string()))?;
     line.push(b'\n');
     // A node that takes no value has said why, which is read below; the rest of the value is not waited for.

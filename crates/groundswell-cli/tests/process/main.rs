@@ -26,6 +26,7 @@ mod kv_not_known;
 mod kv_pairing;
 mod kv_partition;
 mod once;
+mod printing;
 #[path = "../../../groundswell/tests/it/common/raw.rs"]
 mod raw;
 mod retention;
