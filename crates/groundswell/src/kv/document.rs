@@ -28,7 +28,7 @@ use super::{
     subscription::Wake,
 };
 use crate::{
-    limits::KV_RECENT_BYTES,
+    limits::{KV_RECENT_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD},
     source::PeerId,
     sync::{lock, read, write},
 };
@@ -156,8 +156,9 @@ pub(crate) struct Document {
     boots: Mutex<VecDeque<BootId>>,
     /// Whether the end of the newest session was told in the log as the fault of somebody.
     complained: AtomicBool,
-    /// No reconciliation before then, since the other side broke the protocol in one.
-    reconciles_after: Mutex<Option<Instant>>,
+    /// When the next reconciliation may begin after one that found differences or failed, and how long the pause before it is.
+    /// A new connection changes neither: the other side could reconnect for another reconciliation.
+    reconciles: Mutex<Option<(Instant, Duration)>>,
     ended: RwLock<Option<KvEnded>>,
 }
 
@@ -182,7 +183,7 @@ impl Document {
             session: watch::Sender::new(None),
             boots: Mutex::default(),
             complained: AtomicBool::new(false),
-            reconciles_after: Mutex::default(),
+            reconciles: Mutex::default(),
             ended: RwLock::new(None),
         })
     }
@@ -394,16 +395,25 @@ impl Document {
     /// A reconciliation has found both sides alike.
     pub(crate) fn reconciled(&self) {
         self.status.send_modify(LinkStatus::found_alike);
+        *lock(&self.reconciles) = None;
     }
 
     /// Puts off the next reconciliation.
-    pub(crate) fn reconciles_after(&self, then: Instant) {
-        *lock(&self.reconciles_after) = Some(then);
+    pub(crate) fn reconciles_after(&self, pause: Duration) {
+        *lock(&self.reconciles) = Some((Instant::now() + pause, KV_RECONCILE_AFTER));
+    }
+
+    /// Puts off the next reconciliation for twice as long as the one before, up to [`KV_RECONCILE_PERIOD`].
+    pub(crate) fn reconciles_later(&self) {
+        let mut reconciles = lock(&self.reconciles);
+        let before = reconciles.map_or(KV_RECONCILE_AFTER, |(_, pause)| pause);
+        let pause = (2 * before).min(KV_RECONCILE_PERIOD);
+        *reconciles = Some((Instant::now() + pause, pause));
     }
 
     /// For how long there is to be no reconciliation.
     pub(crate) fn reconciles_in(&self) -> Duration {
-        lock(&self.reconciles_after).map_or(Duration::ZERO, |then| then.saturating_duration_since(Instant::now()))
+        lock(&self.reconciles).map_or(Duration::ZERO, |(then, _)| then.saturating_duration_since(Instant::now()))
     }
 
     /// Waits until no connection synchronises the document.

@@ -6,12 +6,15 @@
 //!
 //! The types here mirror iroh-docs' own, which does not let anybody look into its messages. Both encode to the same bytes.
 
+mod narrow;
+
 use std::ops::ControlFlow;
 
 use groundswell_core::encoding::{DecodeError, EncodeError, decode, encode};
 use iroh_docs::{ContentStatus, NamespaceId, ProtocolMessage, RecordIdentifier, SignedEntry, store::MemPublicKeyStore};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::narrow::{Keys, Walk};
 use super::document::Identity;
 use crate::limits::{
     KV_RECONCILE_PARTS, MAX_RECONCILE_BYTES, MAX_RECONCILE_MESSAGES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
@@ -322,27 +325,31 @@ mod tests {
         NamespaceSecret::from_bytes(&[7; 32])
     }
 
-    fn machine() -> Author {
+    pub(super) fn machine() -> Author {
         Author::from_bytes(&[1; 32])
     }
 
-    fn identity() -> std::sync::Arc<Identity> {
+    pub(super) fn manager() -> Author {
+        Author::from_bytes(&[2; 32])
+    }
+
+    pub(super) fn identity() -> std::sync::Arc<Identity> {
         let peer = iroh::SecretKey::from_bytes(&[3; 32]).public();
         let standing = Standing::Paired { peer, author: machine().id().to_bytes() };
         let row = DocumentRow { secret: secret().to_bytes(), standing };
-        Identity::new(1, &row, KvAuthor::Manager, Author::from_bytes(&[2; 32]).id())
+        Identity::new(1, &row, KvAuthor::Manager, manager().id())
     }
 
-    fn entry(author: &Author, key: &[u8], counter: u64) -> SignedEntry {
+    pub(super) fn entry(author: &Author, key: &[u8], counter: u64) -> SignedEntry {
         let record = Record::new(blake3::hash(key).into(), 9, counter);
         SignedEntry::from_parts(&secret(), author, key, record)
     }
 
-    fn id(byte: u8) -> RecordIdentifier {
+    pub(super) fn id(byte: u8) -> RecordIdentifier {
         RecordIdentifier::new(secret().id(), machine().id(), [byte; 32])
     }
 
-    fn item(x: RecordIdentifier, y: RecordIdentifier, entries: Vec<SignedEntry>) -> Part {
+    pub(super) fn item(x: RecordIdentifier, y: RecordIdentifier, entries: Vec<SignedEntry>) -> Part {
         let values = entries.into_iter().map(|entry| (entry, ContentStatus::Complete)).collect();
         Part::Item { range: Range { x, y }, values, have_local: false }
     }
@@ -372,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn honest_reconciliations_pass() {
         let of = |range: std::ops::Range<u8>| range.map(|key| entry(&machine(), &[key; 32], 1));
-        let manager = &Author::from_bytes(&[2; 32]);
+        let manager = &manager();
         let of_manager = |range: std::ops::Range<u8>| range.map(move |key| entry(manager, &[key; 32], 1));
         let cases: [(Vec<SignedEntry>, Vec<SignedEntry>); 5] = [
             (Vec::new(), Vec::new()),

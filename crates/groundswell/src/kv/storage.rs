@@ -337,6 +337,38 @@ impl Storage {
         })
     }
 
+    /// How many keys an author has from this one on and up to before the other, or to the end. Where there are more than
+    /// `most`, the key after as many comes with it, and the others are not counted.
+    pub(crate) fn keys(
+        &self,
+        number: u64,
+        author: KvAuthor,
+        from: [u8; 32],
+        below: Option<[u8; 32]>,
+        most: usize,
+    ) -> Result<(usize, Option<[u8; 32]>)> {
+        let author = number_of(author);
+        if below.is_some_and(|below| below <= from) {
+            return Ok((0, None));
+        }
+        let to = match below {
+            Some(below) => Bound::Excluded((number, author, below)),
+            None => Bound::Included((number, author, [255; 32])),
+        };
+        self.reading(|txn| {
+            let table = txn.open_table(ENTRIES).map_err(failed)?;
+            let mut count = 0;
+            for row in table.range((Bound::Included((number, author, from)), to)).map_err(failed)? {
+                if count == most {
+                    let (place, _) = row.map_err(failed)?;
+                    return Ok((count, Some(place.value().2)));
+                }
+                count += 1;
+            }
+            Ok((count, None))
+        })
+    }
+
     /// The counters of those of these entries that are here, all from one look.
     pub(crate) fn held(&self, entries: &[(u64, KvAuthor, [u8; 32])]) -> Result<Vec<Option<u64>>> {
         self.reading(|txn| {

@@ -3,7 +3,7 @@
 //! is never put into iroh-docs: it is noted as missing and asked for on our own stream, where it is checked like
 //! everything else, and iroh-docs is fed from storage.
 
-use std::{collections::HashSet, time::Instant};
+use std::collections::HashSet;
 
 use groundswell_core::{kv::KvAuthor, limits::MAX_VIEW_KEYS, wire::encode_frame_within};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
@@ -16,12 +16,12 @@ use crate::{
     kv::{
         document::Document,
         engine::EngineError,
-        gate::{Budget, Message, Offered, Violation},
+        gate::{Budget, Keys, Message, Offered, Violation, Walk},
         storage::{Row, Storage},
     },
     limits::{
         KV_RECONCILE_AFTER, KV_RECONCILE_PAUSE, KV_RECONCILE_PERIOD, MAX_KV_MISSING, MAX_RECONCILE_BYTES,
-        MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
+        MAX_RECONCILE_ENTRIES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
     },
     peers::jittered,
 };
@@ -62,6 +62,8 @@ struct Moved {
     offered: HashSet<[u8; 32]>,
     /// Neither side has left anything out of its messages.
     whole: bool,
+    /// The first message said all: both sides have the same.
+    alike: bool,
 }
 
 /// What was found out about the entries of a message.
@@ -72,6 +74,8 @@ struct Looked {
     missing: Vec<Row>,
     /// Those of which this side may take none so large.
     too_large: Vec<Offered>,
+    /// Whether it asked for more than this side gives at a time.
+    narrowed: bool,
 }
 
 impl Session {
@@ -81,7 +85,7 @@ impl Session {
         let mut wait = KV_RECONCILE_AFTER;
         loop {
             let (turn, streams) = if begins {
-                tokio::time::sleep(jittered(wait).max(self.document.reconciles_in())).await;
+                tokio::time::sleep(self.document.reconciles_in().max(jittered(wait))).await;
                 if self.until_fed().await.is_none() {
                     return End::Lost;
                 }
@@ -103,7 +107,7 @@ impl Session {
                 self.document.offered(&self.identity, fed, offered);
             }
             match result {
-                Ok(Moved { sent: 0, received: 0, .. }) => {
+                Ok(Moved { alike: true, .. }) => {
                     self.document.reconciled();
                     wait = KV_RECONCILE_PERIOD;
                 }
@@ -113,17 +117,17 @@ impl Session {
                     }
                     debug!(sent, received, "a reconciliation has found differences");
                     // One has a bound, so that there can be more to find.
-                    wait = (2 * wait).min(KV_RECONCILE_PERIOD);
+                    self.document.reconciles_later();
                 }
                 Err(Unfinished::Violation(violation)) => {
-                    self.document.reconciles_after(Instant::now() + KV_RECONCILE_PERIOD);
+                    self.document.reconciles_after(KV_RECONCILE_PERIOD);
                     return End::Violation(format!("it sent what a reconciliation does not allow: {violation}"));
                 }
-                Err(Unfinished::Lost) => wait = (2 * wait).min(KV_RECONCILE_PERIOD),
+                Err(Unfinished::Lost) => self.document.reconciles_later(),
                 Err(Unfinished::Here(error)) => {
                     debug!(%error, "a reconciliation failed");
                     self.kv.engine_failed.notify_one();
-                    wait = KV_RECONCILE_PERIOD;
+                    self.document.reconciles_after(KV_RECONCILE_PERIOD);
                 }
             }
             if !begins {
@@ -150,7 +154,7 @@ impl Session {
         let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
         let (mut moved, mut budget, mut left) = (Moved::default(), Budget::default(), MAX_RECONCILE_TOTAL_BYTES);
         let mut next = None;
-        let (mut cut, mut received) = (false, 0);
+        let (mut cut, mut received, mut rounds) = (false, 0, 0);
         if begin {
             let mut first = Message::default();
             first.append(&engine.first_message(namespace).await?)?;
@@ -190,7 +194,9 @@ impl Session {
             };
             budget.message(body.len())?;
             received += body.len();
-            let Looked { mut message, held, missing, too_large } = self.look_at(body).await?;
+            rounds += 1;
+            let Looked { mut message, held, missing, too_large, narrowed } = self.look_at(body).await?;
+            cut |= narrowed;
             moved.received += message.value_count();
             for entry in too_large {
                 moved.too_large |= !self.takes(&entry);
@@ -213,6 +219,7 @@ impl Session {
         }
         // A message that the other side has cut is about as long as one may be, or follows some that were.
         moved.whole = !cut && received < MAX_RECONCILE_BYTES / 2;
+        moved.alike = moved.sent == 0 && moved.received == 0 && rounds == usize::from(!begin);
         Ok(moved)
     }
 
@@ -222,12 +229,20 @@ impl Session {
         let most = oversized::most(self.kv.max_value_bytes);
         // It verifies signatures and reads storage, both of which take their time.
         let looking = tokio::task::spawn_blocking(move || {
-            let message = Message::decode(&body, &identity)?;
+            let mut message = Message::decode(&body, &identity)?;
             message.verify(&identity.keys)?;
             let offered = message.offered(&identity)?;
             let too_large: Vec<Offered> = offered.iter().filter(|entry| entry.bytes > most).copied().collect();
             let (held, missing) = compare(&storage, &document, identity.number, &offered, most)?;
-            Ok(Looked { message, held, missing, too_large })
+            let walk = |Keys { author, from, below }, most| {
+                Ok(match storage.keys(identity.number, author, from, below, most)? {
+                    (_, Some(key)) => Walk::More(key),
+                    (count, None) => Walk::End(count),
+                })
+            };
+            let narrowed = message.narrow(&identity, MAX_RECONCILE_ENTRIES, walk);
+            let narrowed = narrowed.map_err(|error: crate::StorageError| EngineError::of(&error))?;
+            Ok(Looked { message, held, missing, too_large, narrowed })
         });
         looking.await.map_err(|error| EngineError::of(&error))?
     }
