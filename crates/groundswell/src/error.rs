@@ -126,10 +126,17 @@ impl OpenError {
     /// A storage that does not open: the disk's fault, or that of what is on it.
     pub(crate) fn of_storage(path: &std::path::Path, source: StorageError) -> Self {
         let path = path.to_owned();
-        if source.of_disk {
-            return Self::Storage { path, source };
+        match source.cause {
+            Cause::Disk => Self::Storage { path, source },
+            Cause::Content => Self::Damaged { path, reason: source.reason.to_string() },
+            Cause::Held => {
+                let holder = format!(
+                    "whoever has {} open, as an earlier start that was given up has for a moment",
+                    path.display()
+                );
+                Self::InUse { dir: path.parent().unwrap_or(&path).to_owned(), holder }
+            }
         }
-        Self::Damaged { path, reason: source.reason.to_string() }
     }
 }
 
@@ -139,18 +146,33 @@ impl OpenError {
 #[error("storage failed: {reason}; what was acknowledged stands; check the disk's space and health, and try again")]
 pub struct StorageError {
     reason: Arc<str>,
-    /// Whether the system failed to read or write, and not what was read is wrong.
-    of_disk: bool,
+    cause: Cause,
+}
+
+/// What was wrong when storage failed.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// What was read.
+    Content,
+    /// The system could not read or write.
+    Disk,
+    /// The file is open already.
+    Held,
 }
 
 impl StorageError {
     pub(crate) fn new(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string().into(), of_disk: false }
+        Self { reason: reason.to_string().into(), cause: Cause::Content }
     }
 
     /// The system could not do what it was asked.
     pub(crate) fn of_disk(reason: impl fmt::Display) -> Self {
-        Self { of_disk: true, ..Self::new(reason) }
+        Self { cause: Cause::Disk, ..Self::new(reason) }
+    }
+
+    /// The file is open already.
+    pub(crate) fn held(reason: impl fmt::Display) -> Self {
+        Self { cause: Cause::Held, ..Self::new(reason) }
     }
 }
 

@@ -299,6 +299,10 @@ impl Kv {
             fault_point!(shared.kv, "first document begun");
             *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));
         }
+        let dir = shared.dir.clone();
+        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, KV_RESERVE_BYTES)).await;
+        fault_point!(shared.kv, "room kept");
+        // Nothing is awaited from here on: a start that is dropped has begun no task that would go on without a role.
         feed::spawn(&kv);
         let watched = kv.clone();
         kv.tasks.spawn(async move {
@@ -314,12 +318,9 @@ impl Kv {
         for document in kv.documents() {
             kv.work(&document);
         }
-        let dir = shared.dir.clone();
-        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, KV_RESERVE_BYTES)).await;
         for former in kv.former.untold() {
             parting::spawn_telling(&kv, former);
         }
-        fault_point!(shared.kv, "open");
         Ok(kv)
     }
 

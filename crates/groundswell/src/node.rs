@@ -232,7 +232,9 @@ impl NodeBuilder {
             programs: TaskTracker::new(),
             tasks: TaskTracker::new(),
         });
-        let ticket = PeerTicket(network::own_address(&endpoint));
+        let ticket = Mutex::new(PeerTicket(network::own_address(&endpoint)));
+        // Made before anything runs: a start that fails or is dropped from here on ends what it has begun.
+        let node = Node(Arc::new(Running { shared: shared.clone(), ticket, thread: Mutex::new(Some(thread)) }));
         moves::watch(&shared, &endpoint);
         gate::open(&shared, endpoint).map_err(OpenError::Network)?;
         for addr in told {
@@ -243,8 +245,7 @@ impl NodeBuilder {
         // On a full disk it waits for what is flushed.
         let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, RESERVE_BYTES)).await;
         info!(id = %shared.id, "the node is up");
-        let running = Running { shared, ticket: Mutex::new(ticket), thread: Mutex::new(Some(thread)) };
-        Ok(Node(Arc::new(running)))
+        Ok(node)
     }
 }
 

@@ -137,6 +137,7 @@ pub(crate) fn failed(error: impl Into<redb::Error>) -> StorageError {
             StorageError::new(error)
         }
         error @ (redb::Error::Io(_) | redb::Error::PreviousIo) => StorageError::of_disk(error),
+        error @ redb::Error::DatabaseAlreadyOpen => StorageError::held(error),
         error => StorageError::new(error),
     }
 }

@@ -229,6 +229,48 @@ async fn a_manager_that_dials_at_any_moment_of_its_machines_start_or_end_stays_p
     assert_eq!(*lock(&reached), &points(body(OPEN)) | &points(body(SHUTDOWN)));
 }
 
+/// A start that is dropped, as by a timeout of its program, leaves no role behind that nobody could end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_dropped_at_any_await_can_be_made_again() {
+    for point in points(body(OPEN)) {
+        let dir = TempDir::new().unwrap();
+        let node = node_at(dir.path()).await;
+        if !point.starts_with("first") {
+            // There is a document already.
+            Machine::builder().node(node.clone()).spawn().await.unwrap().shutdown().await.unwrap();
+        }
+        let (reached, held) = (Arc::new(tokio::sync::Notify::new()), point);
+        let there = reached.clone();
+        node.shared().kv.at_fault_points(Arc::new(move |point| {
+            let there = there.clone();
+            async move {
+                if point == held {
+                    there.notify_one();
+                    std::future::pending::<()>().await;
+                }
+            }
+            .boxed()
+        }));
+        tokio::select! {
+            _ = Machine::builder().node(node.clone()).spawn() => panic!("it has passed {point:?}"),
+            () = reached.notified() => {}
+        }
+        node.shared().kv.at_fault_points(Arc::new(|_| std::future::ready(()).boxed()));
+        let begun = std::time::Instant::now();
+        let machine = loop {
+            match Machine::builder().node(node.clone()).spawn().await {
+                // Its threads let go of the files in a moment.
+                Err(crate::KvOpenError::Node(crate::OpenError::InUse { .. })) if begun.elapsed() < PATIENCE => {
+                    tokio::task::yield_now().await;
+                }
+                started => break started.unwrap_or_else(|error| panic!("{point:?}: {error}")),
+            }
+        };
+        machine.shutdown().await.unwrap();
+        node.shutdown().await.unwrap();
+    }
+}
+
 /// A claim that comes before the machine takes any is to be made again, and one of what is no machine is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_of_a_machine_that_starts_is_to_be_made_again() {
@@ -241,8 +283,7 @@ async fn a_claim_of_a_machine_that_starts_is_to_be_made_again() {
     node.shared().kv.at_fault_points(Arc::new(move |point| {
         let (ticket, claiming) = (ticket.clone(), claiming.clone());
         async move {
-            // After it is open, claims are taken in a moment, and have fault points of their own.
-            if point != "open" && points(body(OPEN)).contains(point) {
+            if points(body(OPEN)).contains(point) {
                 let refused = claiming.begin_claim(&ticket).await;
                 assert!(matches!(refused, Err(crate::ClaimError::NotReady)), "{point}: {refused:?}");
             }
