@@ -278,6 +278,11 @@ fn inspect(store: &mut DocsStore, storage: &Storage, documents: &[Arc<Identity>]
             store.remove_replica(&id).map_err(engine)?;
             continue;
         };
+        // It is shared with nobody any more, and who signed the other side's entries is not remembered.
+        if matches!(identity.standing, super::Standing::Released { .. }) {
+            store.remove_replica(&id).map_err(engine)?;
+            continue;
+        }
         let mut entries = store.get_many(id, Query::all().include_empty()).map_err(engine)?;
         loop {
             let some: Vec<SignedEntry> =
@@ -467,5 +472,37 @@ mod tests {
             assert_eq!(engine.open_document(&secret).await.unwrap(), is_foreign, "fresh if it had something foreign");
             engine.stop().await;
         }
+    }
+
+    /// A machine that has released itself is not known by its author any more. Its replica alone goes.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_document_that_its_machine_has_left_takes_no_other_with_it() {
+        let dir = TempDir::new().unwrap();
+        let (left, other) = (NamespaceSecret::from_bytes(&[7; 32]), NamespaceSecret::from_bytes(&[8; 32]));
+        let (ours, theirs) = (Author::from_bytes(&[1; 32]), Author::from_bytes(&[2; 32]));
+        let paired = || Standing::Paired { peer: peer(), author: theirs.id().to_bytes() };
+        let identity = |number, secret: &NamespaceSecret, standing| {
+            let row = DocumentRow { secret: secret.to_bytes(), standing };
+            Identity::new(number, &row, KvAuthor::Manager, ours.id())
+        };
+        let storage = storage(&dir);
+        let path = dir.path().join("docs.redb");
+        let engine =
+            Engine::open(&path, &storage, &[identity(1, &left, paired()), identity(2, &other, paired())]).unwrap();
+        for (number, secret) in [(1, &left), (2, &other)] {
+            let sealed = crate::kv::sealed::Sealed::sign(secret, &theirs, KvAuthor::Machine, [3; 32], 4, "kept".into());
+            let sealed = sealed.unwrap();
+            engine.open_document(secret).await.unwrap();
+            engine.insert(peer(), sealed.to_entry(secret.id(), theirs.id()).unwrap()).await.unwrap();
+            storage.write(vec![super::super::Row::Entry { number, entry: sealed }]).unwrap();
+        }
+        engine.flush().await.unwrap();
+        engine.stop().await;
+        let released = identity(1, &left, Standing::Released { peer: peer() });
+        let engine = Engine::open(&path, &storage, &[released, identity(2, &other, paired())]).unwrap();
+        assert!(!engine.open_document(&other).await.unwrap(), "it is not fresh");
+        assert!(engine.has(other.id(), theirs.id(), [3; 32], 4).await);
+        assert!(engine.open_document(&left).await.unwrap(), "nobody needs its replica any more");
+        engine.stop().await;
     }
 }

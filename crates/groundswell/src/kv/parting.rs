@@ -72,16 +72,27 @@ impl Former {
         lock(&self.0).iter().filter(is_untold).cloned().collect()
     }
 
-    /// Takes out the one that can be missed first, if there is no room for another.
-    fn make_room(&self) -> Option<Arc<Identity>> {
+    /// Those that have to go for another one: of those that were told the earliest, and the earliest of all where none was.
+    fn beyond_room(&self) -> Vec<Arc<Identity>> {
+        let list = lock(&self.0);
+        let is_told = |one: &&Arc<Identity>| one.former().is_some_and(|(_, told)| told);
+        let (told, untold): (Vec<_>, Vec<_>) = list.iter().partition(is_told);
+        let beyond = (list.len() + 1).saturating_sub(MAX_FORMER_DOCUMENTS);
+        told.into_iter().chain(untold).take(beyond).cloned().collect()
+    }
+
+    /// Takes one in whose rows are stored, and lets go of those whose rows went with that.
+    fn take_in(&self, parted: Parted) -> Arc<Identity> {
         let mut list = lock(&self.0);
-        if list.len() < MAX_FORMER_DOCUMENTS {
-            return None;
+        for forgotten in parted.forgets {
+            if let Some((peer, false)) = forgotten.former() {
+                warn!(peer = %peer.fmt_short(), "a release is forgotten before the other side was told: there are too many");
+            }
+            forgotten.replaced.cancel();
+            list.retain(|one| one.number != forgotten.number);
         }
-        let told = list.iter().position(|one| one.former().is_some_and(|(_, told)| told));
-        let missed = list.remove(told.unwrap_or(0));
-        missed.replaced.cancel();
-        Some(missed)
+        list.push(parted.former.clone());
+        parted.former
     }
 
     /// Takes out all others that were shared with this peer.
@@ -99,19 +110,22 @@ impl Former {
     }
 }
 
+/// A document that is given up, until that is stored.
+struct Parted {
+    former: Arc<Identity>,
+    /// Those that are forgotten for it.
+    forgets: Vec<Arc<Identity>>,
+}
+
 /// What becomes of a document that is given up: its place among the former ones, and the rows that store it there.
-fn become_former(kv: &Kv, identity: &Identity, peer: PeerId, told: bool) -> (Arc<Identity>, Vec<Row>) {
+fn become_former(kv: &Kv, identity: &Identity, peer: PeerId, told: bool) -> (Parted, Vec<Row>) {
     let author = identity.author(kv.ours.other()).map(|author| author.to_bytes());
     let row = DocumentRow { standing: Standing::Former { peer, author, told }, ..identity.row() };
     let former = kv.identity_of(row.clone());
     let mut rows = Row::begin(former.number, row).to_vec();
-    if let Some(missed) = kv.former.make_room() {
-        if let Some((peer, false)) = missed.former() {
-            warn!(peer = %peer.fmt_short(), "a release is forgotten before the other side was told: there are too many");
-        }
-        rows.push(Row::Drop { number: missed.number });
-    }
-    (former, rows)
+    let forgets = kv.former.beyond_room();
+    rows.extend(forgets.iter().map(|one| Row::Drop { number: one.number }));
+    (Parted { former, forgets }, rows)
 }
 
 /// A statement that its author has not signed.
@@ -217,19 +231,18 @@ pub(crate) async fn renew(
     // A claim that is being stored comes first.
     let _changing = kv.pair_changes.lock().await;
     let identity = kv.new_identity(Standing::Unclaimed);
-    let (former, along) = match before.peer() {
+    let (parted, along) = match before.peer() {
         Some(peer) => {
-            let (former, rows) = become_former(kv, before, peer, told);
-            (Some(former), rows)
+            let (parted, rows) = become_former(kv, before, peer, told);
+            (Some(parted), rows)
         }
         None => (None, Vec::new()),
     };
     let (renewed, before) = (document.clone(), before.clone());
     let ask = |reply| Command::Renew { document: renewed, before, identity, keeps, along, reply };
     let renewed = kv.keeper.ask(ask).await??;
-    if renewed && let Some(former) = former {
-        kv.former.add(former.clone());
-        spawn_telling(kv, former);
+    if renewed && let Some(parted) = parted {
+        spawn_telling(kv, kv.former.take_in(parted));
     }
     kv.released.notify_one();
     Ok(renewed)
@@ -262,10 +275,10 @@ async fn give_up_machine(kv: &Arc<Kv>, machine: PeerId) -> Result<(), KvError> {
     let identity = document.identity();
     // A machine that has left knows, and may still want to hear that its manager does.
     let told = identity.peer().is_none();
-    let (former, mut rows) = become_former(kv, &identity, machine, told);
+    let (parted, mut rows) = become_former(kv, &identity, machine, told);
     rows.push(Row::Drop { number: identity.number });
     kv.keeper.rows(rows).await?;
-    kv.former.add(former.clone());
+    let former = kv.former.take_in(parted);
     kv.remove_machine(machine, &document);
     identity.replaced.cancel();
     document.end(KvEnded::Released);

@@ -180,7 +180,7 @@ async fn a_release_that_an_earlier_version_has_stored_is_told() {
     manager.shutdown().await.unwrap();
 }
 
-/// The list of former documents has a limit: what was told goes first.
+/// The list of former documents has a limit: what was told goes first, and nothing goes for a release that is not stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn former_documents_have_a_limit_and_those_that_were_told_go_first() {
     let Pair { machine, manager, manager_dir, .. } = pair().await;
@@ -197,6 +197,11 @@ async fn former_documents_have_a_limit_and_those_that_were_told_go_first() {
         storage.close();
     }
     let manager = manager_at(manager_dir.path()).await;
+    manager.kv().storage.fail(true);
+    for _ in 0..3 {
+        assert!(manager.release(machine.id()).await.is_err());
+    }
+    manager.kv().storage.fail(false);
     manager.release(machine.id()).await.unwrap();
     until("the machine to be told", || manager.kv().former.untold().len() == 1).await;
     manager.shutdown().await.unwrap();
