@@ -201,8 +201,8 @@ pub enum LakeError {
     #[error("{0}")]
     Declared(String),
     /// The target is not empty.
-    #[error("{0} is published already: kill it first, or choose an empty path")]
-    NotEmpty(Path),
+    #[error("{0}")]
+    NotEmpty(String),
     /// The source is not followed.
     #[error("{0} is not followed here: GET /api/v1/subscriptions lists what is")]
     NotFollowed(Source),
@@ -313,9 +313,9 @@ impl From<ManageError> for LakeError {
     fn from(error: ManageError) -> Self {
         let said = error.to_string();
         match error {
-            ManageError::Path(_) | ManageError::NotDeclared { .. } | ManageError::SamePath(_) => Self::Invalid(said),
+            ManageError::Path(_) | ManageError::NotDeclared { .. } => Self::Invalid(said),
             ManageError::NoState(path) => Self::NoState(path),
-            ManageError::NotEmpty(path) => Self::NotEmpty(path),
+            ManageError::NotEmpty(_) | ManageError::SamePath(_) => Self::NotEmpty(said),
             ManageError::Access(_) => Self::Access(said),
             ManageError::LakeVersion { .. } => Self::LakeDiffers(said),
             ManageError::NoRock { .. } => Self::TooLarge(said),

@@ -32,7 +32,10 @@ fn ask(program: &Path, world: &World, node: &Node, which: &[&str], examples: u32
     let place = world.dir(&format!("schemathesis-{}{}", node.id, which[0]));
     fs::create_dir_all(&place).unwrap();
     // Streams do not end: of each, two events are read and checked.
-    fs::write(place.join("schemathesis.toml"), "max-stream-events = 2\n").unwrap();
+    // A request whose head is too large is refused before anybody looks what is wrong with it.
+    let expected = [400, 401, 403, 404, 405, 406, 409, 415, 422, 428, 429, 431].map(|status| format!("\"{status}\""));
+    let rejected = format!("[checks.negative_data_rejection]\nexpected-statuses = [{}]\n", expected.join(", "));
+    fs::write(place.join("schemathesis.toml"), format!("max-stream-events = 2\n{rejected}")).unwrap();
     let mut command = Command::new(program);
     command.current_dir(&place).args(["run", "--checks", "all", "--continue-on-failure", "--request-timeout", "20"]);
     command.args(["--max-examples", &examples.to_string(), "--seed", &seed.to_string(), "--no-color"]);

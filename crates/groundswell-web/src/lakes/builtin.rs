@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{FutureExt, stream::BoxStream};
 use groundswell::{
-    Aeon, Lake, Name, Node, Path, Publications, Rule, Source, Subscriptions, WriteId,
+    Aeon, Lake, ManageError, Name, Node, Path, Publications, Rule, Source, Subscriptions, WriteId,
     lakes::{Json, Log, Sum},
 };
 use serde_json::value::RawValue;
@@ -312,7 +312,7 @@ impl BuiltinLakes {
     ) -> Result<Arc<dyn Published>, LakeError> {
         self.published(tables, agent, path, Some(lake)).await.map_err(|error| match error {
             // That it is another lake is not what is wrong with it.
-            LakeError::LakeDiffers(_) => LakeError::NotEmpty(path.clone()),
+            LakeError::LakeDiffers(_) => LakeError::NotEmpty(ManageError::NotEmpty(path.clone()).to_string()),
             other => other,
         })
     }

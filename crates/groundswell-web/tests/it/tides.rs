@@ -102,7 +102,7 @@ async fn a_path_is_ruled_wiped_forked_closed_and_killed() {
     assert_eq!((forked.status.as_u16(), forked.json()), (201, json!({ "aeon": 2 })));
     node.http.post(fork, &json!({ "to": "/b" })).await.problem(409, "not-empty");
     node.http.post(fork, &json!({ "to": "b" })).await.problem(400, "bad-request");
-    let itself = node.http.post(fork, &json!({ "to": "/a" })).await.problem(400, "bad-request");
+    let itself = node.http.post(fork, &json!({ "to": "/a" })).await.problem(409, "not-empty");
     assert!(itself["detail"].as_str().unwrap().contains("is the source and the target"), "{itself}");
     assert_eq!(rock(&node, "/b").await, json!(["x", "y"]));
 
