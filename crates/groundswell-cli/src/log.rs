@@ -17,6 +17,7 @@ use std::{
 };
 
 use groundswell::visible;
+use nix::sys::signal::Signal;
 use serde::Serialize;
 use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
@@ -25,7 +26,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::output::shorten;
+use crate::{output::shorten, stop};
 
 /// How many lines wait for the thread that writes them: a burst is kept, and a reader who stands still costs memory that
 /// is bounded. Each is as long as [`MAX_LINE_CHARACTERS`] allows, a few hundred bytes as a rule.
@@ -72,6 +73,7 @@ pub(crate) fn start() -> Flush {
     let (sender, entries) = sync_channel(QUEUE_LINES);
     let _ = QUEUE.set(Queue { sender, dropped: AtomicU64::new(0) });
     let writing = move || {
+        stop::block(&[Signal::SIGTTOU]);
         let dropped = QUEUE.get().map(|queue| &queue.dropped);
         let nobody = AtomicU64::new(0);
         write_entries(io::stderr(), &entries, dropped.unwrap_or(&nobody));

@@ -23,6 +23,8 @@ mod web;
 
 use std::process::ExitCode;
 
+use nix::sys::signal::Signal as NixSignal;
+
 use crate::{args::Args, control::protocol::Outcome, error::ToolError};
 
 /// What a command ends with that was written wrongly.
@@ -32,6 +34,8 @@ const WRONG_USAGE: u8 = 2;
 const OUTCOME_UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {
+    // Before any thread is started: each begins with what is blocked in the one that starts it.
+    stop::block(&[NixSignal::SIGXFSZ]);
     // What was said is written before the program ends, if it can be.
     let _flush = log::start();
     let line: Vec<_> = std::env::args_os().collect();
@@ -48,6 +52,10 @@ fn main() -> ExitCode {
     if matches!(args.command, args::Command::Up(_) | args::Command::Demo(_) | args::Command::Doctor(_)) {
         // Whatever a part of the node or a library makes in the data directory is for this user alone.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
+    if matches!(args.command, args::Command::Up(_) | args::Command::Demo(_)) {
+        // A node in the background goes on when it says something on a terminal that is set to `tostop`.
+        stop::block(&[NixSignal::SIGTTOU]);
     }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,

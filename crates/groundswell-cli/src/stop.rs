@@ -1,7 +1,8 @@
-//! The signals that ask the tool to stop.
+//! The signals that ask the tool to stop, and those that must not.
 
 use std::{fs, pin::pin, sync::OnceLock, time::Duration};
 
+use nix::sys::signal::SigSet;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
@@ -12,6 +13,17 @@ use crate::error::ToolError;
 /// How long what is being written may still take when one of them has come: whoever reads gets whole
 /// lines and the last word, and whoever does not holds up nobody.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Blocks signals in this thread and in those that it starts: they would end or stop the program where a write fails or is
+/// made in the background. What it starts with [`std::process::Command`] has none of it.
+///
+/// - SIGXFSZ: a file has reached the limit of its size. Without the signal, the write fails (setrlimit(2)).
+/// - SIGTTOU: a program in the background writes to a terminal that is set to `tostop`. Without it, the text is written.
+pub(crate) fn block(signals: &[nix::sys::signal::Signal]) {
+    let set: SigSet = signals.iter().copied().collect();
+    // It fails for no signal that there is.
+    let _ = set.thread_block();
+}
 
 /// SIGINT, SIGTERM and SIGHUP, heard from the moment that this is made.
 pub(crate) struct Stop {
