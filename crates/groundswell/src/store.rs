@@ -52,7 +52,7 @@ use crate::{
     limits::STORE_CACHE_BYTES,
     metrics::Metrics,
     source::{PeerId, Source},
-    sync::{lock, read, write},
+    sync::{FairLock, lock, read, write},
 };
 
 /// The format of the tables. A newer one is refused, an older one would be converted here.
@@ -116,8 +116,9 @@ pub(crate) struct Store {
     closed: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
-    /// Held from the number of a transaction until its outcome is known.
-    writing: Mutex<()>,
+    /// Held from the number of a transaction until its outcome is known. A thread that writes a rock ahead takes it again and
+    /// again, and the others have their turn in between.
+    writing: FairLock,
     bodies: Bodies,
     metrics: Arc<Metrics>,
     /// Held for as long as the file is open, and let go of after it.
@@ -241,7 +242,7 @@ impl Store {
             closed: AtomicBool::new(false),
             // Begun at random, so that no number of an earlier run is met again.
             last_write: AtomicU64::new(rand::random()),
-            writing: Mutex::default(),
+            writing: FairLock::default(),
             bodies: Bodies::default(),
             metrics,
             data_dir: Mutex::new(data_dir),
@@ -302,8 +303,11 @@ impl Store {
         let mut left = Left::default();
         let ahead = || writes.iter().flat_map(|one| if let Write::Changes { ahead, .. } = one { *ahead } else { &[] });
         ahead().for_each(Ahead::keep);
-        let result =
-            self.one_at_a_time(|txn| writes.iter().try_for_each(|one| apply(txn, one, &self.bodies, &mut left)));
+        let result = self.one_at_a_time(|txn| {
+            writes.iter().try_for_each(|one| apply(txn, one, &self.bodies, &mut left))?;
+            left.swept = self.bodies.sweep(txn, left.chunks)?;
+            Ok(())
+        });
         match &result {
             Ok(()) => self.bodies.leave(left),
             Err(WriteError::Unknown(_)) => {}
@@ -314,7 +318,7 @@ impl Store {
 
     /// Does one transaction and finds out what came of it, whoever else writes at that time.
     fn one_at_a_time(&self, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<(), WriteError> {
-        let _alone = lock(&self.writing);
+        let _alone = self.writing.lock();
         let number = self.last_write.fetch_add(1, Ordering::SeqCst).wrapping_add(1).to_le_bytes();
         let committing = AtomicBool::new(false);
         let result = self.transaction(|txn| {

@@ -3,7 +3,8 @@
 //! A rock may have hundreds of megabytes, and one transaction with all of it would keep whatever else is to be
 //! written waiting. So a body is written ahead, in slices with a transaction each, under a number that nothing refers to
 //! yet; the row of the rock comes with the transaction that it belongs to. A body that nothing refers to any more is
-//! removed in slices as well, now or by a later run.
+//! removed in slices as well, now or by a later run. A transaction that writes chunks removes as many of such bodies
+//! too, so that they do not pile up, however fast one rock replaces the other.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -21,11 +22,11 @@ use groundswell_core::{
 };
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::{Result, Store, failed, tables};
+use super::{Result, Store, failed, guarded, tables};
 use crate::{
     error::{StorageError, WriteError},
     limits::BODY_SLICE_CHUNKS,
-    sync::lock,
+    sync::{FairLock, lock},
 };
 
 /// Set in the numbers of bodies, by which the chunks of earlier formats are told from them.
@@ -47,11 +48,14 @@ pub(super) struct Bodies {
     next: AtomicU64,
     /// Those that nothing refers to.
     orphans: Mutex<VecDeque<u64>>,
+    /// Held by the thread that writes a slice ahead. So one slice at most is in the queue of transactions, however many
+    /// rocks are written ahead.
+    slicing: FairLock,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { next: AtomicU64::new(BODY), orphans: Mutex::default() }
+        Self { next: AtomicU64::new(BODY), orphans: Mutex::default(), slicing: FairLock::default() }
     }
 }
 
@@ -60,6 +64,10 @@ impl Default for Bodies {
 pub(super) struct Left {
     removed: BTreeSet<u64>,
     inserted: BTreeSet<u64>,
+    /// How many chunks it writes.
+    pub(super) chunks: usize,
+    /// The bodies that nothing referred to, and that are gone with it.
+    pub(super) swept: Vec<u64>,
 }
 
 impl Bodies {
@@ -69,8 +77,44 @@ impl Bodies {
 
     /// A transaction is durable that left this.
     pub(super) fn leave(&self, left: Left) {
+        self.are_gone(&left.swept);
         lock(&self.orphans).extend(left.removed.difference(&left.inserted));
     }
+
+    fn are_gone(&self, swept: &[u64]) {
+        if !swept.is_empty() {
+            lock(&self.orphans).retain(|orphan| !swept.contains(orphan));
+        }
+    }
+
+    /// Removes so many chunks of the bodies that nothing refers to, the oldest first. It says which bodies are gone once
+    /// that is durable. One that cannot be removed is left for a later run, so that it is in the way of one transaction only.
+    pub(super) fn sweep(&self, txn: &WriteTransaction, mut most: usize) -> Result<Vec<u64>> {
+        let orphans: Vec<u64> = lock(&self.orphans).iter().take(most).copied().collect();
+        let mut gone = Vec::new();
+        for body in orphans {
+            let removed = guarded(|| remove_chunks(txn, body, most)).inspect_err(|_| self.are_gone(&[body]))?;
+            let Some(removed) = removed else { break };
+            most -= removed;
+            gone.push(body);
+        }
+        Ok(gone)
+    }
+}
+
+/// Removes so many chunks of a body; how many it had, if all of them are gone with that.
+fn remove_chunks(txn: &WriteTransaction, body: u64, most: usize) -> Result<Option<usize>> {
+    let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    // One more than may go tells whether the body is gone with them.
+    let found: Vec<u32> = {
+        let range = chunks.range((body, 0, 0)..=(body, 0, u32::MAX)).map_err(failed)?;
+        let indexes = range.take(most + 1).map(|row| Ok(row.map_err(failed)?.0.value().2));
+        indexes.collect::<Result<_>>()?
+    };
+    for index in found.iter().take(most) {
+        chunks.remove((body, 0, *index)).map_err(failed)?;
+    }
+    Ok(Some(found.len()).filter(|found| *found <= most))
 }
 
 /// A body that was written before the row of its rock. It is removed again where nothing comes of that.
@@ -125,18 +169,25 @@ impl Store {
         })
     }
 
-    /// Writes a rock's body, slice by slice, so that whoever has something else to write waits for one slice at most.
+    /// Writes a rock's body, slice by slice, so that whatever else is to be written waits for one slice at most.
     pub(crate) fn write_ahead(self: &Arc<Self>, aeon: Aeon, rock: &[u8]) -> Result<Ahead> {
         let (body, store) = (self.bodies.number(), self.clone());
         let ahead = Ahead { aeon, body, store, kept: AtomicBool::new(false) };
         let mut first = 0;
         for slice in rock.chunks(BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES) {
-            let written = self.one_at_a_time(|txn| insert_chunks(txn, body, first, slice));
+            let _one_slice = self.bodies.slicing.lock();
+            let mut swept = Vec::new();
+            let written = self.one_at_a_time(|txn| {
+                let chunks = insert_chunks(txn, body, first, slice)?;
+                swept = self.bodies.sweep(txn, chunks)?;
+                Ok(())
+            });
             written.map_err(|error| match error {
                 WriteError::Storage(error) => error,
                 // Nothing refers to it, so that it does not matter what is there.
                 error => StorageError::of_disk(error),
             })?;
+            self.bodies.are_gone(&swept);
             first += BODY_SLICE_CHUNKS;
         }
         Ok(ahead)
@@ -147,35 +198,30 @@ impl Store {
         !lock(&self.bodies.orphans).is_empty()
     }
 
-    /// Removes a slice of a body that nothing refers to, if there is one. What cannot be removed is left for a later run.
+    /// Removes a slice of the bodies that nothing refers to, if there are any. What cannot be removed is left for a later run.
     pub(crate) fn sweep(&self) {
-        let Some(body) = lock(&self.bodies.orphans).front().copied() else { return };
-        let mut removed = 0;
-        let swept = self.one_at_a_time(|txn| {
-            let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
-            let found: Vec<u32> = {
-                let range = chunks.range((body, 0, 0)..=(body, 0, u32::MAX)).map_err(failed)?;
-                let indexes = range.take(BODY_SLICE_CHUNKS as usize).map(|row| Ok(row.map_err(failed)?.0.value().2));
-                indexes.collect::<Result<_>>()?
-            };
-            removed = found.len();
-            for index in found {
-                chunks.remove((body, 0, index)).map_err(failed)?;
-            }
+        let Some(oldest) = lock(&self.bodies.orphans).front().copied() else { return };
+        let mut swept = Vec::new();
+        let done = self.one_at_a_time(|txn| {
+            swept = self.bodies.sweep(txn, BODY_SLICE_CHUNKS as usize)?;
             Ok(())
         });
-        if swept.is_err() || removed < BODY_SLICE_CHUNKS as usize {
-            lock(&self.bodies.orphans).retain(|orphan| *orphan != body);
+        match done {
+            Ok(()) => self.bodies.are_gone(&swept),
+            Err(_) => self.bodies.are_gone(&[oldest]),
         }
     }
 }
 
-fn insert_chunks(txn: &WriteTransaction, body: u64, first: u32, bytes: &[u8]) -> Result<()> {
+/// Writes a slice; how many chunks it has.
+fn insert_chunks(txn: &WriteTransaction, body: u64, first: u32, bytes: &[u8]) -> Result<usize> {
     let mut chunks = txn.open_table(tables::CHUNKS).map_err(failed)?;
+    let mut count = 0;
     for (index, chunk) in (first..).zip(bytes.chunks(ROCK_CHUNK_BYTES)) {
         chunks.insert((body, 0, index), chunk).map_err(failed)?;
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }
 
 /// The rows and the bodies of rocks in one transaction.
@@ -197,6 +243,7 @@ impl<'a, 'txn> Rocks<'a, 'txn> {
         let body = bodies.number();
         for (index, chunk) in (0..).zip(rock.chunks(ROCK_CHUNK_BYTES)) {
             self.chunks.insert((body, 0, index), chunk).map_err(failed)?;
+            self.left.chunks += 1;
         }
         Ok(body)
     }
@@ -241,6 +288,7 @@ impl<'a, 'txn> Rocks<'a, 'txn> {
                 let chunk = self.chunks.get((old.0, old.1, index)).map_err(failed)?.map(|chunk| chunk.value().to_vec());
                 let Some(chunk) = chunk else { break };
                 self.chunks.insert((new, 0, index), &chunk[..]).map_err(failed)?;
+                self.left.chunks += 1;
             }
             self.insert((to, aeon), &info, new)?;
             next = aeon + 1;
@@ -257,34 +305,50 @@ impl<'a, 'txn> Rocks<'a, 'txn> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use bytes::Bytes;
     use groundswell_core::{Cursor, Digest, Epoch, LakeId, Name, Rule, tide::Tide};
+    use redb::ReadableTableMetadata as _;
     use tempfile::TempDir;
 
     use super::*;
     use crate::{
         identity::DataDir,
-        store::{TideKey, TideRow, Write},
+        store::{
+            TideKey, TideRow, Write,
+            failing::{Fault, Plan},
+        },
     };
 
     fn open(dir: &TempDir) -> Arc<Store> {
         Arc::new(Store::open(DataDir::open(dir.path()).unwrap(), Arc::default()).unwrap())
     }
 
+    const SLICE: usize = BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES;
+
     /// A rock of some slices and a bit, and a replica that begins with it.
     fn replica(aeon: u64) -> (TideRow, Tide, Bytes) {
+        replica_of(aeon, 2 * SLICE + 1)
+    }
+
+    /// The same with a rock of this size.
+    fn replica_of(aeon: u64, bytes: usize) -> (TideRow, Tide, Bytes) {
         let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
         let key = TideKey::Replica(crate::Source::new(peer, "main", "/a").unwrap());
         let lake = LakeId { name: Name::new("log").unwrap(), version: 1 };
         let row = TideRow { key, lake, epoch: Epoch([1; 16]), rule: Rule::default() };
-        let rock = Bytes::from(vec![aeon as u8; 2 * BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES + 1]);
+        let rock = Bytes::from(vec![aeon as u8; bytes]);
         let info = RockInfo { bytes: rock.len() as u64, digest: Digest::of(&rock) };
         (row.clone(), Tide::begin(Cursor { epoch: row.epoch, aeon: Aeon(aeon) }, row.rule, info), rock)
     }
 
     /// Begins the replica anew with this rock.
     fn begin(store: &Arc<Store>, aeon: u64, ahead: &[Ahead]) {
-        let (row, tide, rock) = replica(aeon);
+        begin_with(store, aeon, replica(aeon), ahead);
+    }
+
+    fn begin_with(store: &Arc<Store>, aeon: u64, (row, tide, rock): (TideRow, Tide, Bytes), ahead: &[Ahead]) {
         let mut changes = tide.stage();
         changes.begin_anew(tide.cursor(), tide.rocks().next().unwrap().1);
         let rocks = [(Aeon(aeon), rock)];
@@ -295,7 +359,6 @@ mod tests {
 
     /// How many chunks are stored.
     fn chunks(store: &Store) -> u64 {
-        use redb::ReadableTableMetadata;
         store.reading(|txn| txn.open_table(tables::CHUNKS).map_err(failed)?.len().map_err(failed)).unwrap()
     }
 
@@ -349,6 +412,67 @@ mod tests {
         assert_eq!(chunks(&store), 0);
     }
 
+    /// One rock after the other replaces the one before, and nobody comes to sweep: the bodies of those before go as fast as
+    /// new ones come. There are never more chunks than those of two rocks.
+    #[test]
+    fn bodies_of_rocks_that_are_replaced_do_not_pile_up_while_nobody_sweeps() {
+        for (bytes, is_ahead) in [(SLICE, true), (2 * SLICE + 1, true), (1, false), (2 * SLICE + 1, false)] {
+            let dir = TempDir::new().unwrap();
+            let store = open(&dir);
+            for aeon in 1..=12 {
+                let replica = replica_of(aeon, bytes);
+                let ahead = is_ahead.then(|| store.write_ahead(Aeon(aeon), &replica.2).unwrap());
+                begin_with(&store, aeon, replica, ahead.as_slice());
+                let (now, most) = (chunks(&store), 2 * bytes.div_ceil(ROCK_CHUNK_BYTES) as u64);
+                assert!(now <= most, "{now} chunks after rock {aeon} of {bytes} bytes, ahead: {is_ahead}");
+            }
+            assert!(store.has_orphans(), "the last one has nothing after it");
+            sweep(&store);
+            assert_eq!(chunks(&store), bytes.div_ceil(ROCK_CHUNK_BYTES) as u64);
+        }
+    }
+
+    /// Rocks are written ahead without a pause, on several threads. Another write waits for the slice that is being written,
+    /// and for no other.
+    #[test]
+    fn another_write_waits_for_one_slice() {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir);
+        let plan = Plan::of(&dir.path().join(crate::store::STORAGE_FILE));
+        let rock = vec![7; 6 * SLICE];
+        let until = |holds: &dyn Fn() -> bool| {
+            while !holds() {
+                thread::yield_now();
+            }
+        };
+        // How many chunks there are when it has its turn.
+        let look = || {
+            let mut seen = 0;
+            let look = |txn: &WriteTransaction| {
+                seen = txn.open_table(tables::CHUNKS).map_err(failed)?.len().map_err(failed)?;
+                Ok(())
+            };
+            store.one_at_a_time(look).unwrap();
+            seen
+        };
+        for _ in 0..5 {
+            let before = chunks(&store);
+            plan.hold_flush(0);
+            let seen = thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| std::mem::forget(store.write_ahead(Aeon(1), &rock).unwrap()));
+                }
+                let waiting = || store.writing.waiting() + store.bodies.slicing.waiting();
+                until(&|| plan.is_holding() && waiting() == 2);
+                let other = scope.spawn(look);
+                until(&|| waiting() == 3);
+                plan.let_go();
+                other.join().unwrap()
+            });
+            assert_eq!(seen, before + u64::from(BODY_SLICE_CHUNKS), "what was being written, and no more");
+        }
+    }
+
     /// A run that ends anywhere: the next one finds what nothing refers to, and uses no number again.
     #[test]
     fn what_a_crash_leaves_is_found_and_removed() {
@@ -374,7 +498,6 @@ mod tests {
     /// A slice that fails leaves nothing that is taken for a rock, and the next try is whole.
     #[test]
     fn a_body_that_cannot_be_written_is_no_rock() {
-        use crate::store::failing::{Fault, Plan};
         for step in 0..6 {
             let dir = TempDir::new().unwrap();
             let store = open(&dir);
