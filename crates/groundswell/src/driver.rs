@@ -20,6 +20,7 @@ mod batch;
 mod entry;
 mod load;
 mod manage;
+mod once;
 mod replica;
 mod turn;
 
@@ -476,18 +477,8 @@ impl Driver {
         }
     }
 
-    /// Refuses a command. Nothing was done, unless it repeats a give whose outcome is unknown.
-    fn refuse(&self, command: Command, why: WriteError) {
-        let is_unknown = match (&command, &self.unknown) {
-            (Command::Give { declared, id: Some(id), .. }, Some(Unknown::Batch(batch))) => {
-                batch.has(&declared.agent, id)
-            }
-            _ => false,
-        };
-        command.refuse(if is_unknown { OutcomeUnknown::earlier(why).into() } else { why });
-    }
-
     async fn stage(&mut self, command: Command, batch: &mut Batch) {
+        let Some(command) = self.unless_known(command) else { return };
         if command.stands_alone() {
             // Whoever asked has the answer.
             let _ = self.finish(std::mem::take(batch)).await;
@@ -499,6 +490,8 @@ impl Driver {
         if let Err(error) = repeated {
             return self.refuse(command, error.into());
         }
+        // What was unknown until now may be what it repeats.
+        let Some(command) = self.unless_known(command) else { return };
         let Some(command) = self.unless_away(command) else { return };
         match command {
             Command::Declare { declared, reply } => {

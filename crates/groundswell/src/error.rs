@@ -397,7 +397,7 @@ pub enum GiveError {
     /// The id of the write is refused.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// The node is shut down. It was not done.
+    /// The node is shut down. This call did nothing; what an earlier one with the same id did stands.
     #[error("the node is shut down")]
     ShutDown,
 }

@@ -112,16 +112,17 @@ pub(crate) struct Ids<R> {
     kept: BTreeMap<WriteId, Done<R>>,
 }
 
-/// Looks for what came of a write that has this id, in what is remembered and what is staged.
+/// Looks for what came of a write that has this id, in what is remembered and what is staged. What is remembered is durable,
+/// so that a repetition is answered with it, whatever becomes of anything else. What is staged has the outcome of its batch.
 pub(crate) fn look<R: Clone>(
     remembered: Option<&Ids<R>>,
     staged: Option<&BTreeMap<WriteId, Done<R>>>,
     id: &WriteId,
-    digest: &Digest,
+    digest: impl FnOnce() -> Digest,
 ) -> Result<Option<R>, IdError> {
     let found = staged.and_then(|staged| staged.get(id)).or_else(|| remembered.and_then(|ids| ids.kept.get(id)));
     match found {
-        Some(done) if done.digest == *digest => Ok(Some(done.result.clone())),
+        Some(done) if done.digest == digest() => Ok(Some(done.result.clone())),
         Some(_) => Err(IdError::Reused(id.clone())),
         None => remembered.map_or(Ok(()), |ids| ids.check_age(id)).map(|()| None),
     }
@@ -214,11 +215,11 @@ mod tests {
     fn another_write_with_the_same_id_is_refused() {
         let mut ids = Ids::new(2);
         ids.remember([(id(1), done(1))].into());
-        assert_eq!(look(Some(&ids), None, &id(1), &done(1).digest), Ok(Some(1)));
-        assert_eq!(look(Some(&ids), None, &id(1), &done(2).digest), Err(IdError::Reused(id(1))));
+        assert_eq!(look(Some(&ids), None, &id(1), || done(1).digest), Ok(Some(1)));
+        assert_eq!(look(Some(&ids), None, &id(1), || done(2).digest), Err(IdError::Reused(id(1))));
         let staged = [(id(2), done(2))].into();
-        assert_eq!(look(Some(&ids), Some(&staged), &id(2), &done(2).digest), Ok(Some(2)));
-        assert_eq!(look(Some(&ids), Some(&staged), &id(2), &done(1).digest), Err(IdError::Reused(id(2))));
+        assert_eq!(look(Some(&ids), Some(&staged), &id(2), || done(2).digest), Ok(Some(2)));
+        assert_eq!(look(Some(&ids), Some(&staged), &id(2), || done(1).digest), Err(IdError::Reused(id(2))));
     }
 
     proptest! {
@@ -236,7 +237,7 @@ mod tests {
             for batch in batches {
                 let mut staged = BTreeMap::new();
                 for n in batch {
-                    match look(Some(&ids), Some(&staged), &id(n), &done(n).digest) {
+                    match look(Some(&ids), Some(&staged), &id(n), || done(n).digest) {
                         Ok(Some(result)) => {
                             prop_assert_eq!(result, n);
                             prop_assert!(effects.contains(&n));
@@ -259,7 +260,7 @@ mod tests {
                 prop_assert!(ids.kept.len() <= limit + 1);
                 // Those that sort last are remembered.
                 for n in effects.iter().rev().take(limit) {
-                    let found = look(Some(&ids), None, &id(*n), &done(*n).digest);
+                    let found = look(Some(&ids), None, &id(*n), || done(*n).digest);
                     prop_assert_eq!(found, Ok(Some(*n)));
                 }
                 ids = Ids::restore(limit, stored.clone());

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     Declared, Driver, Unknown,
     entry::{Entry, RockRefused, Staged},
+    once,
 };
 use crate::{
     cell::{Body, TideCell},
@@ -74,7 +75,7 @@ fn next_meeting<'a>(meetings: impl Iterator<Item = &'a u64>) -> u64 {
 }
 
 impl Driver {
-    /// Stages waves of an agent's own; the first ones begin the publication.
+    /// Stages waves of an agent's own that were not given before; the first ones begin the publication.
     pub(super) async fn stage_give(
         &mut self,
         batch: &mut Batch,
@@ -84,12 +85,11 @@ impl Driver {
         id: Option<WriteId>,
         reply: oneshot::Sender<Result<Aeon, GiveError>>,
     ) {
-        let id =
-            id.map(|id| (id, ids::digest([path.as_str().as_bytes()].into_iter().chain(waves.iter().map(|w| &w[..])))));
+        let id = id.map(|id| (id, once::digest(&path, &waves)));
         if let Some((id, digest)) = &id {
-            match ids::look(self.ids.get(&declared.agent), batch.ids.get(&declared.agent), id, digest) {
+            match ids::look(None, batch.ids.get(&declared.agent), id, || *digest) {
                 Ok(None) => {}
-                // It was given before; or it is in this batch, whose outcome is its own.
+                // It is in this batch, whose outcome is its own.
                 Ok(Some(aeon)) => return batch.answer_given(aeon, reply),
                 Err(error) => {
                     let _ = reply.send(Err(error.into()));

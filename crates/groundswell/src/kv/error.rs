@@ -75,7 +75,8 @@ pub enum KvError {
     /// An entry could not be made.
     #[error("the entry cannot be written: {0}")]
     Entry(Arc<str>),
-    /// The machine, the manager or the node is shut down. The write did not happen.
+    /// The machine, the manager or the node is shut down. This call did nothing; what an earlier one with the same id did
+    /// stands.
     #[error("it is shut down: start it again")]
     ShutDown,
 }

@@ -380,6 +380,59 @@ async fn a_give_that_fails_at_any_step_has_one_effect_by_its_id() {
     assert!(still_unknown > 0, "none was repeated while the disk failed");
 }
 
+/// A give that was done is not said to be undone by its repetition: while an earlier transaction is unknown, in one batch
+/// with a give that fails, at whichever step, and by a driver that stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_give_that_was_done_is_answered_with_that_whatever_becomes_of_others() {
+    let world = World::new().await;
+    let (logs, plan) = (&world.logs, &world.plan);
+    let done = || logs.give_once("/log", "done", "2".to_owned());
+    assert_eq!(done().await.unwrap(), Aeon(2));
+    plan.fail_flushes(u64::MAX, false);
+    let unknown = || logs.give_once("/log", "unknown", "3".to_owned());
+    assert!(matches!(unknown().await, Err(GiveError::Unknown { .. })));
+    assert_eq!(done().await.unwrap(), Aeon(2), "beside an earlier transaction whose outcome is unknown");
+    let other = logs.give_once("/log", "done", "other".to_owned()).await;
+    assert!(matches!(other, Err(GiveError::Id(crate::IdError::Reused(_)))), "{other:?}");
+    let refused = logs.give_once("/log", "late", "4".to_owned()).await;
+    assert!(matches!(refused, Err(GiveError::Storage(_))), "{refused:?}");
+    plan.lift();
+    assert_eq!(unknown().await.unwrap(), Aeon(3));
+    #[allow(clippy::async_yields_async)] // its end is awaited later
+    let held = async || {
+        plan.hold_flush(0);
+        let logs = logs.clone();
+        let giving = tokio::spawn(async move { logs.give("/log", "held".to_owned()).await });
+        until("the flush", || plan.is_holding()).await;
+        giving
+    };
+    let mut not_done = 0;
+    for step in 0.. {
+        let giving = held().await;
+        // Asked for while the flush is held: they are one batch.
+        let (mut beside, mut again) = (Box::pin(logs.give("/log", "beside".to_owned())), Box::pin(done()));
+        assert!((&mut beside).now_or_never().is_none() && (&mut again).now_or_never().is_none());
+        plan.fail_at(step, Fault::Once);
+        plan.let_go();
+        let _ = giving.await.unwrap();
+        not_done += u32::from(matches!(beside.await, Err(GiveError::Storage(_))));
+        assert_eq!(again.await.unwrap(), Aeon(2), "beside one that fails at {step}");
+        if !plan.lift() {
+            break;
+        }
+    }
+    assert!(not_done > 0, "none failed beside it");
+    let giving = held().await;
+    world.publisher.shared().driver.tell(crate::driver::Command::Stop).await;
+    let (mut again, mut late) = (Box::pin(done()), Box::pin(logs.give("/log", "late".to_owned())));
+    assert!((&mut again).now_or_never().is_none() && (&mut late).now_or_never().is_none());
+    plan.let_go();
+    giving.await.unwrap().unwrap();
+    assert_eq!(again.await.unwrap(), Aeon(2), "by a driver that stops");
+    assert!(matches!(late.await, Err(GiveError::ShutDown)));
+    world.end().await;
+}
+
 /// A fault of the driver's thread: givers and readers are told, nobody waits for ever, and the node can be shut down.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_panics_hangs_nobody() {
