@@ -28,6 +28,7 @@ mod identity;
 mod ids;
 mod kv;
 pub mod lakes;
+mod lan;
 pub mod limits;
 mod machine;
 mod manage;

@@ -375,3 +375,51 @@ pub const MAX_KV_WRITE_IDS: usize = 1_024;
 /// How long the driver and the keeper wait before they repeat a write whose outcome is unknown, where nobody asks for
 /// anything meanwhile (1 s): a disk that failed a moment ago is not hammered, and readers wait no longer than that.
 pub const REPEAT_UNKNOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// How many peers a node looks for on the local network at once (256): the dials that can be under way, and some. A look-up
+/// beyond it ends at once and finds nothing.
+pub const MAX_LAN_LOOKUPS: usize = 256;
+
+/// How long a look-up on the local network waits for answers (10 s): its three questions fit, and an answer to each.
+pub const LAN_LOOKUP_TIME: Duration = Duration::from_secs(10);
+
+/// How many addresses an answer on the local network has at most (16), of those that this node gives and of those that it
+/// takes: two for each of eight networks. Such an answer fits into one Ethernet frame.
+pub const MAX_LAN_ADDRESSES: usize = 16;
+
+/// How many addresses one look-up takes at most from all of its answers (64). Anyone on the network can answer, and each
+/// address is dialled.
+pub const MAX_LAN_ADDRESSES_OF_LOOKUP: usize = 4 * MAX_LAN_ADDRESSES;
+
+/// How many relays one look-up takes at most from all of its answers (2): the peer's own, and one that it moved to.
+pub const MAX_LAN_RELAYS_OF_LOOKUP: usize = 2;
+
+/// The largest mDNS packet that is looked at (9,000 bytes): RFC 6762 allows no larger one.
+pub const MAX_LAN_PACKET_BYTES: usize = 9_000;
+
+/// How many questions and records an mDNS packet has at most that is looked at (16), and how many questions one has that
+/// this node sends. They fit into one Ethernet frame.
+pub const MAX_LAN_RECORDS: usize = 16;
+
+/// How many mDNS packets a node reads in a second (1,000, a few milliseconds of a processor). The system drops what comes
+/// beyond it.
+pub const LAN_PACKETS_PER_SECOND: u32 = 1_000;
+
+/// How often a node says its own addresses on the local network at most (1 s), as RFC 6762 demands.
+pub const LAN_ANSWER_EVERY: Duration = Duration::from_secs(1);
+
+/// How many network interfaces a node uses for mDNS (32), the first ones: each costs two sockets.
+pub const MAX_LAN_INTERFACES: usize = 32;
+
+/// How many bytes of received packets the system keeps for each of those sockets (64 KiB): a hundred packets.
+pub const LAN_SOCKET_BYTES: usize = 64 * 1024;
+
+/// How often the network interfaces are looked at for mDNS at least (60 s). A new address and a look-up have them looked at
+/// before.
+pub const LAN_LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// The first wait before mDNS is tried again on an interface where it failed (1 s), and the longest (60 s). It doubles in
+/// between.
+pub const LAN_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// See [`LAN_BACKOFF_FIRST`].
+pub const LAN_BACKOFF_LAST: Duration = Duration::from_secs(60);

@@ -15,11 +15,11 @@ use iroh::{
         presets,
     },
 };
-use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use crate::{
     Moment,
     error::OpenError,
+    lan::LanLookupBuilder,
     limits::{
         FOLLOWER_WINDOW_BYTES, IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_PARKED_OF_PEER,
         MAX_SUBSCRIPTIONS_OF_PEER, NEWCOMER_SEND_WINDOW_BYTES, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES,
@@ -143,7 +143,7 @@ async fn bind_port(config: &NetworkConfig, key: SecretKey, last_port: u16) -> Re
         builder = builder.portmapper_config(PortmapperConfig::Disabled);
     }
     if config.local_discovery() {
-        builder = builder.address_lookup(MdnsAddressLookup::builder());
+        builder = builder.address_lookup(LanLookupBuilder);
     }
     builder.bind().await.map_err(|error| error.to_string())
 }

@@ -25,6 +25,7 @@ mod kv_faults;
 mod kv_not_known;
 mod kv_pairing;
 mod kv_partition;
+mod lan;
 mod once;
 mod printing;
 #[path = "../../../groundswell/tests/it/common/raw.rs"]

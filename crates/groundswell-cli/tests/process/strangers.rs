@@ -31,7 +31,7 @@ const STRANGERS: usize = 300;
 const GROWTH_BYTES: u64 = if cfg!(debug_assertions) { 45 << 20 } else { 30 << 20 };
 
 /// The memory of a process.
-fn resident(process: u32) -> u64 {
+pub(crate) fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024

@@ -2,6 +2,7 @@
 //! silent: neither place is told that anything has changed, as when a cable is pulled far away.
 
 use std::{
+    ffi::OsStr,
     path::Path,
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
@@ -87,6 +88,32 @@ impl Net {
     #[track_caller]
     pub fn change_address(&self, place: usize, host: u8) {
         self.move_to(place, host).unwrap();
+    }
+
+    /// The interface of a place goes down and has no address.
+    #[track_caller]
+    pub fn unplug(&self, place: usize) {
+        let there = self.namespace(&place.to_string());
+        ip(&["-n", &there, "link", "set", "eth0", "down"]).unwrap();
+        ip(&["-n", &there, "addr", "flush", "dev", "eth0"]).unwrap();
+    }
+
+    /// It comes up, and gets an address.
+    #[track_caller]
+    pub fn plug(&self, place: usize, host: u8) {
+        let there = self.namespace(&place.to_string());
+        ip(&["-n", &there, "link", "set", "eth0", "up"]).unwrap();
+        self.move_to(place, host).unwrap();
+    }
+
+    /// A command that runs at a place, and finds the way to multicast groups by the only interface.
+    #[track_caller]
+    pub fn command(&self, place: usize, program: &OsStr) -> Command {
+        let there = self.namespace(&place.to_string());
+        ip(&["-n", &there, "route", "replace", "224.0.0.0/4", "dev", "eth0"]).unwrap();
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", &there]).arg(program);
+        inside
     }
 
     /// Starts a node at a place, on all of its addresses.
