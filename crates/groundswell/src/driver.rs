@@ -25,7 +25,7 @@ mod replica;
 mod turn;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -48,10 +48,8 @@ use crate::{
     fold::NewFold,
     followers::Followers,
     freshness::Ended,
-    ids::{Ids, WriteId},
-    limits::{
-        DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_WRITE_IDS, REPEAT_UNKNOWN_AFTER, WASH_SHUTDOWN_PATIENCE,
-    },
+    ids::WriteId,
+    limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, REPEAT_UNKNOWN_AFTER, WASH_SHUTDOWN_PATIENCE},
     metrics::Metrics,
     source::{PeerId, Source},
     store::{Fail, META_FOLLOWERS, Store, TideKey, Write},
@@ -60,12 +58,13 @@ use crate::{
 use batch::Batch;
 use entry::Entry;
 pub(crate) use manage::AccessChange;
+use once::Windows;
 pub(crate) use replica::Back;
 use replica::{Away, CopyOf};
 use turn::Change;
 
 /// Whether the waves of a publication survive the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Durability {
     /// A wave is on disk, flushed, before `give` returns and before anyone sees it.
     #[default]
@@ -302,8 +301,8 @@ pub(crate) struct Driver {
     peers: HashMap<PeerId, u64>,
     /// Followers, whose addresses are written now and then, along with something else.
     followers: Arc<Followers>,
-    /// The ids of writes that are remembered, by agent.
-    ids: HashMap<Name, Ids<Aeon>>,
+    /// The ids of gives that are remembered.
+    ids: Windows,
     /// The transaction whose outcome is unknown. Nothing else is written before it.
     unknown: Option<Unknown>,
     /// Whether there is one, for those who ask when the driver has stopped.
@@ -352,11 +351,7 @@ impl Driver {
         for ((agent, source), fail) in store.fails()? {
             catalog.set_fail(&agent, &source, Some(fail));
         }
-        let mut ids: HashMap<Name, BTreeMap<_, _>> = HashMap::new();
-        for ((agent, id), done) in store.ids()? {
-            ids.entry(agent).or_default().insert(id, done);
-        }
-        let ids = ids.into_iter().map(|(agent, kept)| (agent, Ids::restore(MAX_WRITE_IDS, kept))).collect();
+        let ids = once::stored(&store)?;
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let driver = Self {
             id,

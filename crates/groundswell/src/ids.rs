@@ -138,8 +138,12 @@ impl<R> Ids<R> {
         Self { limit, kept }
     }
 
+    pub(crate) fn has(&self, id: &WriteId) -> bool {
+        self.kept.contains_key(id)
+    }
+
     /// Whatever was forgotten sorts before the first that is kept, and nothing is forgotten below the limit.
-    fn check_age(&self, id: &WriteId) -> Result<(), IdError> {
+    pub(crate) fn check_age(&self, id: &WriteId) -> Result<(), IdError> {
         match self.kept.first_key_value() {
             Some((oldest, _)) if self.kept.len() > self.limit && id < oldest => {
                 Err(IdError::Expired { id: id.clone(), oldest: oldest.clone() })

@@ -364,8 +364,8 @@ pub const MAX_FAIL_BYTES: usize = 1_024;
 /// How many bytes the id of a write has at most (128 B): a UUID and a ULID have fewer than 40, and a name before it fits.
 pub const MAX_WRITE_ID_BYTES: usize = 128;
 
-/// How many ids of gives are remembered of each agent, those that sort last: hours of retries at one a second, in 2 MiB
-/// of memory and of disk.
+/// How many ids of gives are remembered of each agent, those that sort last, and as many of gives in memory: hours of
+/// retries at one a second, each in 2 MiB of memory, and the first of disk.
 pub const MAX_WRITE_IDS: usize = 10_000;
 
 /// How many ids of key writes are remembered of each document, likewise. A manager has a document for each machine, and

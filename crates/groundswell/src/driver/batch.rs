@@ -1,7 +1,7 @@
 //! One batch of commands: staged one by one, made durable together, then shown and answered.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use iroh::EndpointAddr;
 use tokio::sync::oneshot;
 
 use super::{
-    Declared, Driver, Unknown,
+    Declared, Driver, Durability, Unknown,
     entry::{Entry, RockRefused, Staged},
     once,
 };
@@ -22,7 +22,7 @@ use crate::{
     cell::{Body, TideCell},
     error::{GiveError, StorageError, WriteError},
     fold::WashError,
-    ids::{self, Done, Ids, WriteId},
+    ids::{self, Done, IdError, Ids, WriteId},
     limits::{MAX_REMEMBERED_PEERS, MAX_WRITE_IDS},
     metrics::Metrics,
     source::Source,
@@ -39,10 +39,8 @@ pub(crate) struct Batch {
     pub(super) peers: Vec<EndpointAddr>,
     /// Agents whose handlers failed on the state of a source, or no longer do.
     pub(super) fails: Vec<(Name, Source, Option<Fail>)>,
-    /// The ids of what is given once.
-    ids: HashMap<Name, BTreeMap<WriteId, Done<Aeon>>>,
-    /// Those of them that are of publications in memory, and are gone with them.
-    unstored: HashSet<(Name, WriteId)>,
+    /// The ids of what is given once, by agent, and by whether the publication is in memory.
+    ids: HashMap<(Name, Durability), BTreeMap<WriteId, Done<Aeon>>>,
     given: u64,
     pub(super) applied: u64,
 }
@@ -55,7 +53,17 @@ impl Batch {
 
     /// Whether a give with this id is in it.
     pub(super) fn has(&self, agent: &Name, id: &WriteId) -> bool {
-        self.ids.get(agent).is_some_and(|ids| ids.contains_key(id))
+        self.windows(agent).any(|ids| ids.contains_key(id))
+    }
+
+    fn windows(&self, agent: &Name) -> impl Iterator<Item = &BTreeMap<WriteId, Done<Aeon>>> {
+        once::BOTH.into_iter().filter_map(|durability| self.ids.get(&(agent.clone(), durability)))
+    }
+
+    /// Where a give with this id leads to, if it is in it.
+    fn look(&self, agent: &Name, id: &WriteId, digest: Digest) -> Result<Option<Aeon>, IdError> {
+        let staged = self.windows(agent).find(|ids| ids.contains_key(id));
+        ids::look(None, staged, id, || digest)
     }
 
     fn answer_given(&mut self, aeon: Aeon, reply: oneshot::Sender<Result<Aeon, GiveError>>) {
@@ -87,7 +95,7 @@ impl Driver {
     ) {
         let id = id.map(|id| (id, once::digest(&path, &waves)));
         if let Some((id, digest)) = &id {
-            match ids::look(None, batch.ids.get(&declared.agent), id, || *digest) {
+            match batch.look(&declared.agent, id, *digest) {
                 Ok(None) => {}
                 // It is in this batch, whose outcome is its own.
                 Ok(Some(aeon)) => return batch.answer_given(aeon, reply),
@@ -128,10 +136,9 @@ impl Driver {
             Ok(aeon) => {
                 batch.given += waves.len() as u64;
                 if let Some((id, digest)) = id {
-                    if entry.backing.disk_id().is_none() {
-                        batch.unstored.insert((declared.agent.clone(), id.clone()));
-                    }
-                    let staged = batch.ids.entry(declared.agent.clone()).or_default();
+                    let durability =
+                        if entry.backing.disk_id().is_some() { Durability::Disk } else { Durability::Memory };
+                    let staged = batch.ids.entry((declared.agent.clone(), durability)).or_default();
                     staged.insert(id, Done { digest, result: aeon });
                 }
                 batch.answer_given(aeon, reply);
@@ -201,8 +208,8 @@ impl Driver {
         // Counted before anyone is woken, so that who has seen a wave finds it counted.
         self.metrics.waves_given.add(batch.given);
         self.metrics.waves_applied.add(batch.applied);
-        for (agent, new) in batch.ids {
-            self.ids.entry(agent).or_insert_with(|| Ids::new(MAX_WRITE_IDS)).remember(new);
+        for (window, new) in batch.ids {
+            self.ids.entry(window).or_insert_with(|| Ids::new(MAX_WRITE_IDS)).remember(new);
         }
         self.show(batch.staged);
         for (agent, source, fail) in batch.fails {
@@ -304,18 +311,15 @@ impl Driver {
                 });
             }
         }
-        let forgotten: Vec<(&Name, WriteId)> = batch
-            .ids
-            .iter()
-            .flat_map(|(agent, new)| {
-                let forgotten = self.ids.get(agent).map(|ids| ids.forgotten_by(new)).unwrap_or_default();
-                forgotten.into_iter().map(move |id| (agent, id))
+        let stored = || batch.ids.iter().filter(|((_, durability), _)| *durability == Durability::Disk);
+        let forgotten: Vec<(&Name, WriteId)> = stored()
+            .flat_map(|(window, new)| {
+                let forgotten = self.ids.get(window).map(|ids| ids.forgotten_by(new)).unwrap_or_default();
+                forgotten.into_iter().map(move |id| (&window.0, id))
             })
             .collect();
-        for (agent, new) in &batch.ids {
-            let stored = |id: &WriteId| !batch.unstored.contains(&(agent.clone(), id.clone()));
-            let new = new.iter().filter(|(id, _)| stored(id));
-            writes.extend(new.map(|(id, done)| Write::Id { agent, id, done }));
+        for ((agent, _), new) in stored() {
+            writes.extend(new.iter().map(|(id, done)| Write::Id { agent, id, done }));
         }
         writes.extend(forgotten.iter().map(|(agent, id)| Write::ForgetId { agent, id }));
         if writes.is_empty() {

@@ -156,6 +156,70 @@ async fn ids_of_a_publication_in_memory_go_with_it() {
     }
 }
 
+/// Ids of gives in memory push no stored id out, however many there are: what is remembered of the stored ones is after a
+/// restart what it was before, so that none of them is given again.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_gives_in_memory_push_no_stored_id_out() {
+    let dir = TempDir::new().unwrap();
+    let id = |n: usize| format!("{n:08}");
+    let many = async |sums: &Publications<Sum>, path: &'static str, ids: std::ops::Range<usize>| {
+        let mut giving = tokio::task::JoinSet::new();
+        for n in ids {
+            let sums = sums.clone();
+            giving.spawn(async move { sums.give_once(path, format!("{n:08}"), 1).await });
+        }
+        while let Some(given) = giving.join_next().await {
+            // Concurrent givers pass one another; an id that comes too late is refused.
+            assert!(matches!(given.unwrap(), Ok(_) | Err(GiveError::Id(IdError::Expired { .. }))));
+        }
+    };
+    let all = MAX_WRITE_IDS + 300;
+    let mut full = 0;
+    // Each run gives in memory from there on: the last one after all that is stored.
+    for (run, first) in [1, 2, 3, 20].map(|n| n * all).into_iter().enumerate() {
+        let node = spawn_node(dir.path()).await;
+        let agent = node.agent("till").unwrap();
+        let sums = agent.publications::<Sum>("/till").await.unwrap();
+        let live = agent.publications_with::<Sum>("/live", Durability::Memory).await.unwrap();
+        if run == 0 {
+            assert_eq!(sums.give_once("/till", id(0), 1).await.unwrap(), Aeon(1));
+        }
+        live.give_once("/live", id(first), 1).await.unwrap();
+        many(&live, "/live", first + 1..first + all).await;
+        let forgotten = live.give_once("/live", id(first), 1).await;
+        assert!(matches!(forgotten, Err(GiveError::Id(IdError::Expired { .. }))), "{forgotten:?}");
+        match run {
+            // The window of the stored ones is not full: the only one is remembered.
+            0 | 1 => {
+                assert_eq!(sums.give_once("/till", id(0), 1).await.unwrap(), Aeon(1), "run {run}");
+                assert_eq!(sum(&sums, "/till").await, 1, "run {run}");
+            }
+            // It becomes full, and is known to be after a restart.
+            _ => {
+                if run == 2 {
+                    many(&sums, "/till", 10 * all..11 * all).await;
+                    full = sum(&sums, "/till").await;
+                    assert!(full > MAX_WRITE_IDS as i64, "{full}");
+                }
+                let expired = sums.give_once("/till", id(0), 1).await;
+                assert!(matches!(expired, Err(GiveError::Id(IdError::Expired { .. }))), "run {run}: {expired:?}");
+                sums.give_once("/till", id(11 * all - 1), 1).await.unwrap();
+                assert_eq!(sum(&sums, "/till").await, full, "run {run}");
+            }
+        }
+        node.shutdown().await.unwrap();
+        if run == 3 {
+            // Nothing is in memory yet: the stored ones alone say that it is too old.
+            let node = spawn_node(dir.path()).await;
+            let sums = node.agent("till").unwrap().publications::<Sum>("/till").await.unwrap();
+            let expired = sums.give_once("/till", id(0), 1).await;
+            assert!(matches!(expired, Err(GiveError::Id(IdError::Expired { .. }))), "{expired:?}");
+            assert_eq!(sum(&sums, "/till").await, full);
+            node.shutdown().await.unwrap();
+        }
+    }
+}
+
 /// A node that shuts down says of each give that it is done or not done; and what it said is so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_leaves_no_outcome_unknown() {
