@@ -19,6 +19,11 @@ use crate::{
     sync::lock,
 };
 
+/// By how much the priority of a washer is lower (of 19): where both want a processor, it gets a tenth of what another thread
+/// gets.
+#[cfg(target_os = "linux")]
+const WASHER_NICENESS: i32 = 10;
+
 /// What is done for one replica in one turn. A replica has one at a time.
 type Turn = Box<dyn FnOnce() + Send>;
 
@@ -104,7 +109,22 @@ impl Drop for Washers {
 }
 
 fn spawn(pool: Arc<Pool>) -> io::Result<()> {
-    thread::Builder::new().name("groundswell-wash".to_owned()).spawn(move || pool.work()).map(drop)
+    let work = move || {
+        step_back();
+        pool.work();
+    };
+    thread::Builder::new().name("groundswell-wash".to_owned()).spawn(work).map(drop)
+}
+
+/// Lets all other threads go first, as those that commit this node's own gives and answer its readers: there may be many
+/// replicas that use the processor at once. Linux has a priority of each thread (sched(7)); elsewhere it is the process's, and is
+/// left alone.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    {
+        // It is lowered, which is always allowed.
+        let _ = rustix::process::nice(WASHER_NICENESS);
+    }
 }
 
 impl Pool {

@@ -293,6 +293,72 @@ async fn a_shutdown_abandons_a_wash_of_a_replica() {
     world.pair.publisher.shutdown().await.unwrap();
 }
 
+/// A lake whose wash uses the processor for 10 ms.
+struct Costly;
+
+impl Lake for Costly {
+    const NAME: &'static str = "costly";
+    type Rock = u64;
+    type Wave = u64;
+    type Error = Infallible;
+    fn wash(rock: &mut u64, wave: &u64) -> Result<(), Infallible> {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(10) {
+            std::hint::spin_loop();
+        }
+        *rock += wave;
+        Ok(())
+    }
+}
+
+/// Many replicas use all processors at once. This node's own gives go first.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_whose_washes_use_the_processor_delay_no_give() {
+    const REPLICAS: usize = 16;
+    const WAVES: usize = 20;
+    let pair = Pair::new().await;
+    let costly = pair.publisher.agent("main").unwrap().publications::<Costly>("/costly/*").await.unwrap();
+    for n in 0..REPLICAS {
+        costly.give(&format!("/costly/{n}"), 1).await.unwrap();
+    }
+    let agent = pair.follower.agent("main").unwrap();
+    let own = agent.publications::<Log>("/own").await.unwrap();
+    let inbox = agent.subscriptions::<Costly>("/costly/*").await.unwrap();
+    let give = async || {
+        let begun = Instant::now();
+        own.give("/own", "mine".to_owned()).await.unwrap();
+        begun.elapsed()
+    };
+    let mut before = Duration::ZERO;
+    for _ in 0..50 {
+        before = before.max(give().await);
+    }
+    let mut updates = Vec::new();
+    for n in 0..REPLICAS {
+        let source = Source::new(pair.publisher.id(), "main", &format!("/costly/{n}")).unwrap();
+        updates.push(inbox.surf(source).await.unwrap());
+        until_caught_up(&mut updates[n]).await;
+    }
+    let caught_up = tokio::spawn(async move {
+        for n in 0..REPLICAS {
+            costly.give_all(&format!("/costly/{n}"), [1; WAVES]).await.unwrap();
+        }
+        for updates in &mut updates {
+            while next_update(updates).await.aeon() < Aeon(1 + WAVES as u64) {}
+        }
+    });
+    let (mut during, mut gives) = (Duration::ZERO, 0);
+    while !caught_up.is_finished() {
+        during = during.max(give().await);
+        gives += 1;
+    }
+    caught_up.await.unwrap();
+    println!("the longest of {gives} gives while {REPLICAS} replicas wash: {during:?}, and {before:?} before");
+    assert!(during < UNNOTICED.max(4 * before), "{during:?}, and {before:?} before");
+    pair.follower.shutdown().await.unwrap();
+    pair.publisher.shutdown().await.unwrap();
+}
+
 fn every(waves: u64, horizon: u64) -> Rule {
     Rule { frequency: Frequency::Every(NonZeroU64::new(waves).unwrap()), horizon: Some(horizon) }
 }
