@@ -14,8 +14,8 @@ use crate::error::ToolError;
 /// lines and the last word, and whoever does not holds up nobody.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Blocks signals in this thread and in those that it starts: they would end or stop the program where a write fails or is
-/// made in the background. What it starts with [`std::process::Command`] has none of it.
+/// Blocks signals in this thread, in those that it starts and in programs that it starts: they would end or stop the program
+/// where a write fails or is made in the background.
 ///
 /// - SIGXFSZ: a file has reached the limit of its size. Without the signal, the write fails (setrlimit(2)).
 /// - SIGTTOU: a program in the background writes to a terminal that is set to `tostop`. Without it, the text is written.

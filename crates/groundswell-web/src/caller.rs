@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{Arc, OnceLock},
 };
 
@@ -54,17 +54,27 @@ impl Ends {
 
     pub(crate) fn caller(&self) -> Caller {
         *self.found.get_or_init(|| {
-            if !self.theirs.ip().to_canonical().is_loopback() {
-                return Caller::Unknown;
-            }
             let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
             // Without IPv6 the second is not there.
             if tables.iter().all(Result::is_err) {
                 return Caller::Unknown;
             }
             let found = tables.iter().flatten().find_map(|table| owner(table, self.theirs, self.ours));
-            found.map_or(Caller::Gone, Caller::Account)
+            match found {
+                Some(account) => Caller::Account(account),
+                None if self.is_within() => Caller::Gone,
+                None => Caller::Unknown,
+            }
         })
+    }
+
+    /// Whether the other end is on this device: a connection to loopback is, and one from any address of the device, which a
+    /// program may choose for its end.
+    fn is_within(&self) -> bool {
+        let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
+        // An address that a socket can be bound to is this device's.
+        let is_own = || UdpSocket::bind((self.theirs.ip().to_canonical(), 0)).is_ok();
+        is_loopback(self.theirs) || is_loopback(self.ours) || is_own()
     }
 }
 
@@ -102,7 +112,8 @@ fn hex(addr: SocketAddr) -> String {
     format!("{ip}:{:04X}", addr.port())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::{
         net::{TcpListener, TcpStream},
@@ -126,6 +137,29 @@ mod tests {
             assert_eq!(Ends::new(other, ours).caller(), Caller::Gone, "a port that nobody has");
             drop(client);
             assert_eq!(Ends::new(theirs, ours).caller(), Caller::Gone);
+        }
+    }
+
+    /// A program may choose any address of the device for its own end.
+    #[test]
+    fn an_end_at_another_address_of_the_device_is_known_too() {
+        // Asks where packets to elsewhere would come from, and sends none.
+        let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let Ok(()) = probe.connect("192.0.2.1:9") else {
+            println!("not shown: this device has no other address");
+            return;
+        };
+        let other = probe.local_addr().unwrap().ip();
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect((other, port)).unwrap();
+        let (server, theirs) = listener.accept().unwrap();
+        let ours = server.local_addr().unwrap();
+        let own = Caller::Account(fs::metadata("/proc/self").unwrap().uid());
+        assert_eq!((theirs.ip(), Ends::new(theirs, ours).caller()), (other, own));
+        drop(client);
+        for ours in [ours, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)] {
+            assert_eq!(Ends::new(theirs, ours).caller(), Caller::Gone, "{ours}");
         }
     }
 
