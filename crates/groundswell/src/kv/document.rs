@@ -91,6 +91,9 @@ impl Identity {
     }
 }
 
+/// When the next reconciliation may begin, and how long the pause before it is.
+pub(crate) type Reconciles = Option<(Instant, Duration)>;
+
 /// The newest entries of an author, so that who is up to date reads no disk.
 #[derive(Debug, Default)]
 struct RecentLog {
@@ -156,9 +159,9 @@ pub(crate) struct Document {
     boots: Mutex<VecDeque<BootId>>,
     /// Whether the end of the newest session was told in the log as the fault of somebody.
     complained: AtomicBool,
-    /// When the next reconciliation may begin after one that found differences or failed, and how long the pause before it is.
+    /// What the next reconciliation waits for after one that found differences or was not finished.
     /// A new connection changes neither: the other side could reconnect for another reconciliation.
-    reconciles: Mutex<Option<(Instant, Duration)>>,
+    reconciles: Mutex<Reconciles>,
     ended: RwLock<Option<KvEnded>>,
 }
 
@@ -392,10 +395,11 @@ impl Document {
         self.status.send_if_modified(LinkStatus::leaves_out_nothing);
     }
 
-    /// A reconciliation has found both sides alike.
-    pub(crate) fn reconciled(&self) {
+    /// A reconciliation has found both sides alike. What was to be waited for before it counts on for a while: the other side
+    /// may only say that they are.
+    pub(crate) fn reconciled(&self, before: Reconciles) {
         self.status.send_modify(LinkStatus::found_alike);
-        *lock(&self.reconciles) = None;
+        *lock(&self.reconciles) = before.filter(|(then, _)| then.elapsed() < KV_RECONCILE_PERIOD);
     }
 
     /// Puts off the next reconciliation.
@@ -403,12 +407,13 @@ impl Document {
         *lock(&self.reconciles) = Some((Instant::now() + pause, KV_RECONCILE_AFTER));
     }
 
-    /// Puts off the next reconciliation for twice as long as the one before, up to [`KV_RECONCILE_PERIOD`].
-    pub(crate) fn reconciles_later(&self) {
+    /// Puts off the next reconciliation for twice as long as the one before, up to [`KV_RECONCILE_PERIOD`]. Returns what was to be
+    /// waited for until now.
+    pub(crate) fn reconciles_later(&self) -> Reconciles {
         let mut reconciles = lock(&self.reconciles);
         let before = reconciles.map_or(KV_RECONCILE_AFTER, |(_, pause)| pause);
         let pause = (2 * before).min(KV_RECONCILE_PERIOD);
-        *reconciles = Some((Instant::now() + pause, pause));
+        reconciles.replace((Instant::now() + pause, pause))
     }
 
     /// For how long there is to be no reconciliation.

@@ -240,8 +240,8 @@ impl Engine {
 
 /// Opens the store's file, or makes it, for this user alone: it holds the documents' secrets.
 fn open_store(path: &Path) -> Result<DocsStore, EngineError> {
-    open_file(path).or_else(|(full, error)| {
-        if full {
+    open_file(path).or_else(|(sound, error)| {
+        if sound {
             return Err(error);
         }
         // What it holds is derived from our own storage, which fills it again.
@@ -251,7 +251,7 @@ fn open_store(path: &Path) -> Result<DocsStore, EngineError> {
     })
 }
 
-/// On an error, whether it is that of a full disk.
+/// On an error, whether the file is sound: the disk is full, or an earlier start has not let go of it yet.
 fn open_file(path: &Path) -> Result<DocsStore, (bool, EngineError)> {
     private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
         .open(path)
@@ -259,8 +259,8 @@ fn open_file(path: &Path) -> Result<DocsStore, (bool, EngineError)> {
     DocsStore::persistent(path).map_err(|error| {
         // The causes are of many types, and not all of them tell what theirs is.
         let kinds = format!("{error:?}");
-        let full = ["StorageFull", "QuotaExceeded", "FileTooLarge"].iter().any(|kind| kinds.contains(kind));
-        (full, engine(error))
+        let sound = ["StorageFull", "QuotaExceeded", "FileTooLarge", "DatabaseAlreadyOpen"];
+        (sound.iter().any(|kind| kinds.contains(kind)), engine(error))
     })
 }
 

@@ -99,6 +99,8 @@ impl Session {
             };
             let Ok((mut send, recv)) = streams else { return std::future::pending().await };
             let fed = self.document.fed.borrow()[self.document.ours.index()];
+            // Before it begins: the other side may break off at any of its messages, and this is not gone on with then.
+            let before = self.document.reconciles_later();
             let result = self.reconcile_once(&mut send, recv, begins).await;
             drop(turn);
             // Where it is not finished, the other side is not to take it for the end.
@@ -108,22 +110,21 @@ impl Session {
             }
             match result {
                 Ok(Moved { alike: true, .. }) => {
-                    self.document.reconciled();
+                    self.document.reconciled(before);
                     wait = KV_RECONCILE_PERIOD;
                 }
                 Ok(Moved { sent, received, too_large, .. }) => {
                     if !too_large {
                         self.document.nothing_too_large();
                     }
-                    debug!(sent, received, "a reconciliation has found differences");
                     // One has a bound, so that there can be more to find.
-                    self.document.reconciles_later();
+                    debug!(sent, received, "a reconciliation has found differences");
                 }
                 Err(Unfinished::Violation(violation)) => {
                     self.document.reconciles_after(KV_RECONCILE_PERIOD);
                     return End::Violation(format!("it sent what a reconciliation does not allow: {violation}"));
                 }
-                Err(Unfinished::Lost) => self.document.reconciles_later(),
+                Err(Unfinished::Lost) => {}
                 Err(Unfinished::Here(error)) => {
                     debug!(%error, "a reconciliation failed");
                     self.kv.engine_failed.notify_one();

@@ -37,3 +37,23 @@ async fn a_machine_that_grants_no_stream_holds_no_turn_of_reconciliation() {
     other.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }
+
+/// The pause grows with each reconciliation that is begun, whatever becomes of it. One in which the other side says at once that
+/// both are alike does not end that.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pause_before_the_next_reconciliation_is_not_the_other_sides_to_shorten() {
+    let Pair { machine, manager, id, .. } = pair().await;
+    machine.shutdown().await.unwrap();
+    let document = manager.kv().of_peer(id).unwrap();
+    document.until_no_session().await;
+    document.reconciles_later();
+    let first = document.reconciles_in();
+    let before = document.reconciles_later();
+    let second = document.reconciles_in();
+    assert!(second > first + KV_RECONCILE_AFTER / 2, "{first:?}, and then {second:?}");
+    document.reconciled(before);
+    assert!(document.reconciles_in() <= first);
+    assert_eq!(document.reconciles_later(), before);
+    assert!(document.reconciles_in() > first + KV_RECONCILE_AFTER / 2, "as if nothing had been said");
+    manager.shutdown().await.unwrap();
+}
