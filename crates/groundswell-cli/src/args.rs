@@ -54,8 +54,8 @@ impl Args {
     }
 }
 
-/// Whether a line with `--help` in it has a key, a value, a path or the like before that: then `--help` may be meant as
-/// another one, and printing the help would look as if all were well.
+/// Whether the command has a positional argument before `--help`. Then `--help` may be a value, and printing the help with
+/// status 0 would look like success.
 fn has_values(line: &[impl AsRef<OsStr>]) -> bool {
     let before = line.iter().map(AsRef::as_ref).take_while(|word| *word != "--help");
     let Ok(matches) = command().ignore_errors(true).try_get_matches_from(before) else { return false };

@@ -7,7 +7,7 @@ use std::{
 
 use crate::output;
 
-/// Whether there is a browser that a person at the terminal sees. Where the output is no terminal, nobody is there to see it.
+/// Whether a browser can be opened: standard output is a terminal, and the session has a screen.
 pub(crate) fn is_there() -> bool {
     output::is_terminal() && has_screen()
 }

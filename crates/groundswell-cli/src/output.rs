@@ -30,9 +30,9 @@ pub(crate) struct Output {
     out: BufWriter<Stdout>,
     /// Ends what waits for who reads, where the command itself does not.
     stop: Option<Stop>,
-    /// Whether the command goes on where nothing can be written.
+    /// Whether the command goes on after an output error.
     goes_on: bool,
-    /// Why something could not be written while it went on.
+    /// The first output error since then.
     unwritten: Option<io::Error>,
 }
 
@@ -47,12 +47,12 @@ impl Output {
         self.stop = Some(stop);
     }
 
-    /// From now on what cannot be written ends nothing: the command changes something, and what came of that counts.
+    /// From now on an output error does not end the command: it makes a change, and its exit status tells the outcome of that.
     pub(crate) fn goes_on(&mut self) {
         self.goes_on = true;
     }
 
-    /// The end of a command that has done what was asked for. What it could not write is told then.
+    /// Ends a command that succeeded. Returns its first output error as [`ToolError::Unprinted`].
     pub(crate) fn end(self) -> Result<(), ToolError> {
         self.unwritten.map_or(Ok(()), |error| Err(ToolError::Unprinted(error)))
     }

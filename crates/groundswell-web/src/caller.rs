@@ -1,4 +1,4 @@
-//! Which account of this device is at the other end of a connection.
+//! The account of this device that owns the client's socket of a connection.
 //!
 //! A browser sends a cookie to every port of a host, and the arguments of a program can be read by all accounts of a device.
 //! So neither a session nor a link that a browser is started with is a secret between accounts, and both are bound to one.
@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// This account of this device.
@@ -22,7 +22,7 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// Whether it may use what is bound to this account.
+    /// Whether the client may use a session or a link that is bound to this account.
     pub(crate) fn may_be(self, account: u32) -> bool {
         match self {
             Self::Account(own) => own == account,
@@ -39,7 +39,7 @@ impl Caller {
     }
 }
 
-/// A connection, by its two ends. Who is at the other end is looked up when it matters, once.
+/// The two addresses of a connection. The client is looked up at the first request with a session or a link, and cached.
 #[derive(Debug, Clone)]
 pub(crate) struct Ends {
     pub(crate) theirs: SocketAddr,
@@ -68,8 +68,8 @@ impl Ends {
         })
     }
 
-    /// Whether the other end is on this device: a connection to loopback is, and one from any address of the device, which a
-    /// program may choose for its end.
+    /// Whether the client is on this device. A local client can choose any address of the device as its source, so loopback
+    /// alone does not tell.
     fn is_within(&self) -> bool {
         let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
         // An address that a socket can be bound to is this device's.
