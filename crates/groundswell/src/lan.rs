@@ -1,8 +1,9 @@
 //! Peers on a local network find each other by mDNS, on demand: a node asks for a peer while it dials it, the peer answers
 //! with its addresses, and a node whose addresses are new says so. Nobody asks who is there.
 //!
-//! Whatever is sent to the port, a node keeps nothing of peers that it does not look for at that moment. Answers prove nothing: who
-//! is reached at an address proves it in the handshake.
+//! Whatever is sent to the port, a node keeps nothing of peers that it does not look for at that moment. A peer signs its answers,
+//! so that nobody else on the network can have others dial where it is not. Whoever is reached at an address proves its
+//! identity in the handshake all the same.
 
 mod book;
 mod links;
@@ -14,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use futures_util::{Stream, stream};
@@ -42,7 +43,8 @@ pub(crate) struct LanLookupBuilder;
 
 impl AddressLookupBuilder for LanLookupBuilder {
     fn into_address_lookup(self, endpoint: &Endpoint) -> Result<impl AddressLookup, AddressLookupBuilderError> {
-        let shared = Arc::new(Shared { book: Mutex::new(Book::new(endpoint.id())), changed: Notify::new() });
+        let shared =
+            Arc::new(Shared { book: Mutex::new(Book::new(endpoint.secret_key().clone())), changed: Notify::new() });
         let task = AbortOnDropHandle::new(tokio::spawn(run(shared.clone())));
         Ok(LanLookup { shared, _task: task })
     }
@@ -64,7 +66,8 @@ struct Shared {
 
 impl AddressLookup for LanLookup {
     fn publish(&self, data: &EndpointData) {
-        lock(&self.shared.book).publish(data);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        lock(&self.shared.book).publish(data, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         self.shared.changed.notify_one();
     }
 
@@ -137,9 +140,10 @@ async fn run(shared: Arc<Shared>) {
             () = shared.changed.notified() => {}
             () = due => {}
             received = links.receive(&mut buffer), if pause.is_none() => {
-                meter.count(Instant::now());
+                let begun = Instant::now();
                 let packet = buffer.get(..received.bytes).unwrap_or_default();
-                lock(&shared.book).take(packet, received.interface);
+                lock(&shared.book).take(packet, received.interface, begun);
+                meter.count(begun, begun.elapsed());
             }
         }
     }

@@ -387,15 +387,12 @@ pub const LAN_LOOKUP_TIME: Duration = Duration::from_secs(10);
 /// takes: two for each of eight networks. Such an answer fits into one Ethernet frame.
 pub const MAX_LAN_ADDRESSES: usize = 16;
 
-/// How many addresses one look-up takes at most from all of its answers (64). Anyone on the network can answer, and each
-/// address is dialled.
-pub const MAX_LAN_ADDRESSES_OF_LOOKUP: usize = 4 * MAX_LAN_ADDRESSES;
+/// How many answers one look-up takes at once (16); after that it takes the newest once a second. A peer gives another one each
+/// time its addresses change, and anybody can send old ones again.
+pub const MAX_LAN_ANSWERS_OF_LOOKUP: usize = 16;
 
-/// How many relays one look-up takes at most from all of its answers (2): the peer's own, and one that it moved to.
-pub const MAX_LAN_RELAYS_OF_LOOKUP: usize = 2;
-
-/// The largest mDNS packet that is looked at (9,000 bytes): RFC 6762 allows no larger one.
-pub const MAX_LAN_PACKET_BYTES: usize = 9_000;
+/// The largest mDNS packet that is looked at (1,472 bytes): one Ethernet frame.
+pub const MAX_LAN_PACKET_BYTES: usize = 1_472;
 
 /// How many questions and records an mDNS packet has at most that is looked at (16), and how many questions one has that
 /// this node sends. They fit into one Ethernet frame.
@@ -404,6 +401,10 @@ pub const MAX_LAN_RECORDS: usize = 16;
 /// How many mDNS packets a node reads in a second (1,000, a few milliseconds of a processor). The system drops what comes
 /// beyond it.
 pub const LAN_PACKETS_PER_SECOND: u32 = 1_000;
+
+/// How much time a node spends on those packets in a second (50 ms), if they are made to be slow: an answer to a look-up costs
+/// the check of a signature.
+pub const LAN_TIME_PER_SECOND: Duration = Duration::from_millis(50);
 
 /// How often a node says its own addresses on the local network at most (1 s), as RFC 6762 demands.
 pub const LAN_ANSWER_EVERY: Duration = Duration::from_secs(1);

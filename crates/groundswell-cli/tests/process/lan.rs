@@ -16,7 +16,7 @@ const FOUND: Duration = Duration::from_secs(5);
 /// How many forged packets there are, each with [`NAMES`] names in it, or with as many as a node looks at.
 const FORGED: u32 = 30_000;
 const NAMES: usize = 26;
-const NAMES_TAKEN: usize = 15;
+const NAMES_TAKEN: usize = 12;
 
 /// How much the memory of a node may grow meanwhile (2 MiB). A node that kept the names of the packets that it reads, a thousand a
 /// second, would grow by more than 3.

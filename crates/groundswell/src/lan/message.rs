@@ -1,10 +1,10 @@
 //! The two messages of the look-up on a local network, as mDNS packets (RFC 6762): a question for peers by their names, and
-//! an answer with the addresses of one, in a TXT record. Nothing here does I/O or keeps anything.
+//! an answer with the addresses of one, in a TXT record that the peer has signed. Nothing here does I/O or keeps anything.
 
 use std::net::{IpAddr, SocketAddr};
 
-use data_encoding::BASE32_NOPAD_NOCASE;
-use iroh::{EndpointId, RelayUrl, TransportAddr};
+use data_encoding::{BASE32_NOPAD_NOCASE, BASE64URL_NOPAD};
+use iroh::{EndpointId, RelayUrl, SecretKey, Signature, TransportAddr};
 use simple_dns::{
     CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, ResourceRecord, SimpleDnsError, TYPE,
     header_buffer,
@@ -25,6 +25,9 @@ const TTL_SECONDS: u32 = 120;
 /// The longest string of a TXT record.
 const MAX_STRING_BYTES: usize = 255;
 
+/// Begins what a peer signs: its key signs other statements too.
+const DOMAIN: &[u8] = b"groundswell lan v1: addresses";
+
 /// The bytes of a peer's id. Whether they are a key is of no interest where they are only compared.
 pub(super) type IdBytes = [u8; 32];
 
@@ -33,8 +36,33 @@ pub(super) type IdBytes = [u8; 32];
 pub(super) enum Message {
     /// Someone looks for these peers.
     Question(Vec<IdBytes>),
-    /// These are the addresses of peers.
-    Answer(Vec<(IdBytes, Vec<TransportAddr>)>),
+    /// A peer says where it is.
+    Answer(Answer),
+}
+
+/// What a peer says of itself. It has signed that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) id: EndpointId,
+    /// Of two answers of a peer, the newer one has the higher number.
+    pub(super) number: u64,
+    pub(super) addrs: Vec<TransportAddr>,
+}
+
+/// What a peer signs: the strings of its answer before the signature.
+struct Statement(Vec<u8>);
+
+impl Statement {
+    fn new(id: &IdBytes) -> Self {
+        Self([DOMAIN, id].concat())
+    }
+
+    /// Adds a string, whose parts have 255 bytes at most together.
+    fn add(&mut self, parts: &[&[u8]]) {
+        let bytes = parts.concat();
+        self.0.extend(u8::try_from(bytes.len()));
+        self.0.extend(bytes);
+    }
 }
 
 fn name_of(id: &IdBytes) -> String {
@@ -65,10 +93,15 @@ pub(super) fn question(ids: &[IdBytes]) -> Result<Vec<u8>, SimpleDnsError> {
     packet.build_bytes_vec_compressed()
 }
 
-/// A packet with the addresses of a peer. Addresses of a kind that mDNS is not for are left out.
-pub(super) fn answer(id: EndpointId, addrs: &[TransportAddr]) -> Result<Vec<u8>, SimpleDnsError> {
-    let name = name_of(id.as_bytes());
-    let strings: Vec<String> = addrs.iter().filter_map(string_of).collect();
+/// A packet with the addresses of the peer that has this key. Addresses of a kind that mDNS is not for are left out.
+pub(super) fn answer(key: &SecretKey, number: u64, addrs: &[TransportAddr]) -> Result<Vec<u8>, SimpleDnsError> {
+    let id = *key.public().as_bytes();
+    let name = name_of(&id);
+    let mut strings: Vec<String> =
+        [format!("n={number}")].into_iter().chain(addrs.iter().filter_map(string_of)).collect();
+    let mut statement = Statement::new(&id);
+    strings.iter().for_each(|string| statement.add(&[string.as_bytes()]));
+    strings.push(format!("sig={}", BASE64URL_NOPAD.encode(&key.sign(&statement.0).to_bytes())));
     let mut txt = TXT::new();
     for string in &strings {
         txt.add_string(string)?;
@@ -98,8 +131,9 @@ pub(super) fn published<'a>(addrs: impl Iterator<Item = &'a TransportAddr>) -> V
     taken.addrs
 }
 
-/// What a packet says, if it is one of this program. `scope` is the index of the interface on which it came.
-pub(super) fn parse(bytes: &[u8], scope: u32) -> Option<Message> {
+/// What a packet says, if it is one of this program. `scope` is the index of the interface on which it came. Of its answers only
+/// the first counts that is of a peer that is `wanted`: each costs the check of a signature.
+pub(super) fn parse(bytes: &[u8], scope: u32, wanted: impl Fn(&IdBytes) -> bool) -> Option<Message> {
     // A flood should cost little: most of it ends here, before memory is taken for as many records as a packet claims to have.
     if bytes.len() > MAX_LAN_PACKET_BYTES || !bytes.windows(MARK.len()).any(|window| window == MARK) {
         return None;
@@ -125,28 +159,44 @@ pub(super) fn parse(bytes: &[u8], scope: u32) -> Option<Message> {
         let ids = packet.questions.iter().filter(meant).filter_map(|question| id_of(&question.qname));
         return Some(Message::Question(ids.collect()));
     }
-    let answers = packet.answers.iter().filter_map(|record| {
+    let (id, txt) = packet.answers.iter().find_map(|record| {
         let RData::TXT(txt) = &record.rdata else { return None };
-        let said = (record.ttl > 0 && record.class == CLASS::IN).then(|| id_of(&record.name))??;
-        Some((said, addrs_of(txt, scope)))
-    });
-    Some(Message::Answer(answers.collect()))
+        let id = (record.ttl > 0 && record.class == CLASS::IN).then(|| id_of(&record.name))??;
+        wanted(&id).then_some((id, txt))
+    })?;
+    answer_of(&id, txt, scope).map(Message::Answer)
 }
 
-fn addrs_of(txt: &TXT<'_>, scope: u32) -> Vec<TransportAddr> {
-    let mut taken = Taken::default();
+/// What a peer says in its record, if it was the one that signed it.
+fn answer_of(id: &IdBytes, txt: &TXT<'_>, scope: u32) -> Option<Answer> {
+    let (mut statement, mut number, mut taken) = (Statement::new(id), None, Taken::default());
     for (key, value) in txt.iter_raw() {
-        let Some(text) = value.and_then(|value| std::str::from_utf8(value).ok()) else { continue };
-        let addr = match key {
-            b"addr" => text.parse().ok().map(|addr| TransportAddr::Ip(scoped(addr, scope))),
-            b"relay" if taken.relays == 0 => text.parse::<RelayUrl>().ok().map(TransportAddr::Relay),
-            _ => None,
-        };
-        if let Some(addr) = addr {
-            taken.add(addr);
+        let text = value.and_then(|value| std::str::from_utf8(value).ok());
+        match (key, text) {
+            (b"sig", Some(text)) => {
+                let signature: [u8; 64] = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok()?;
+                let id = EndpointId::from_bytes(id).ok()?;
+                id.verify(&statement.0, &Signature::from_bytes(&signature)).ok()?;
+                return Some(Answer { id, number: number?, addrs: taken.addrs });
+            }
+            (b"n", Some(text)) => number = text.parse().ok(),
+            (b"addr", Some(text)) => {
+                let addr = text.parse().ok().map(|addr| TransportAddr::Ip(scoped(addr, scope)));
+                addr.into_iter().for_each(|addr| taken.add(addr));
+            }
+            (b"relay", Some(text)) if taken.relays == 0 => {
+                let relay = text.parse::<RelayUrl>().ok().map(TransportAddr::Relay);
+                relay.into_iter().for_each(|relay| taken.add(relay));
+            }
+            // A later version may say more.
+            _ => {}
+        }
+        match value {
+            Some(value) => statement.add(&[key, b"=", value]),
+            None => statement.add(&[key]),
         }
     }
-    taken.addrs
+    None
 }
 
 /// An address that is good on one interface only is meant to be one of that on which it came.
@@ -182,8 +232,8 @@ impl Taken {
     }
 }
 
-/// Whether another machine can have this address: a forged answer should not send this node to its own services, or to many
-/// machines at once.
+/// Whether another machine can have this address: an answer should not send this node to its own services, or to many machines
+/// at once.
 fn is_usable(addr: &SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
