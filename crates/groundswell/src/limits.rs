@@ -298,8 +298,9 @@ pub const KV_RECONCILES_AT_ONCE: usize = 16;
 /// both sides have fed their documents before. A side with more to say says the rest in a later reconciliation.
 pub const MAX_RECONCILE_BYTES: usize = 1024 * 1024;
 
-/// How many of its own entries a side looks out for one message of a reconciliation that asks for all in a range: as many as
-/// fit into an answer.
+/// How many of its own entries a side looks up for one message of a reconciliation that asks for all in a range (4,096): as many
+/// as fit into an answer. The first message may also have the fingerprints of ranges compared that have all of this side's
+/// entries and so many more, and each later one those of half as many and so many more.
 pub const MAX_RECONCILE_ENTRIES: usize = 4_096;
 
 /// The most messages that one side takes in one reconciliation: each halves the ranges that differ, so that those of

@@ -14,10 +14,11 @@ use groundswell_core::encoding::{DecodeError, EncodeError, decode, encode};
 use iroh_docs::{ContentStatus, NamespaceId, ProtocolMessage, RecordIdentifier, SignedEntry, store::MemPublicKeyStore};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::narrow::{Keys, Walk};
+pub(crate) use self::narrow::{Keys, Most, Walk};
 use super::document::Identity;
 use crate::limits::{
-    KV_RECONCILE_PARTS, MAX_RECONCILE_BYTES, MAX_RECONCILE_MESSAGES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
+    KV_RECONCILE_PARTS, MAX_RECONCILE_BYTES, MAX_RECONCILE_ENTRIES, MAX_RECONCILE_MESSAGES, MAX_RECONCILE_TOTAL_BYTES,
+    RECONCILE_PATIENCE,
 };
 use groundswell_core::kv::KvAuthor;
 
@@ -115,6 +116,12 @@ impl Message {
     /// Decodes a message and checks its form: only entries of this document's two authors, under keys of 32 bytes, in
     /// ranges that do not overlap. Signatures are not checked here: that takes long.
     pub(crate) fn decode(body: &[u8], identity: &Identity) -> Result<Self, Violation> {
+        // Parts without proper bounds take little on the wire and much in memory.
+        let (parts, _) = postcard::take_from_bytes::<u64>(body)
+            .map_err(|error| Violation::Malformed(DecodeError::Malformed(error)))?;
+        if parts > (body.len() / (2 * ID_BYTES)) as u64 + 1 {
+            return Err(Violation::Ranges);
+        }
         let message: Self = decode(body).map_err(Violation::Malformed)?;
         message.check_ranges(identity.namespace)?;
         for part in &message.parts {
@@ -204,7 +211,7 @@ impl Message {
 
     /// Takes out what iroh-docs is not to see: the entries that are not in our storage, by their place among all. It
     /// then stores nothing that we do not have ourselves. Parts that need no answer and hold nothing are taken out whole.
-    pub(crate) fn keep(&mut self, held: &[bool]) {
+    fn keep(&mut self, held: &[bool]) {
         let mut held = held.iter().copied();
         self.parts.retain_mut(|part| match part {
             Part::Fingerprint { .. } => true,
@@ -288,20 +295,29 @@ pub(crate) struct Budget {
     messages: usize,
     bytes: usize,
     patience: std::time::Duration,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { messages: MAX_RECONCILE_MESSAGES, bytes: MAX_RECONCILE_TOTAL_BYTES, patience: RECONCILE_PATIENCE }
-    }
+    /// How many of this side's entries the next message may have compared.
+    entries: usize,
 }
 
 impl Budget {
-    /// A message of so many bytes has come.
-    pub(crate) fn message(&mut self, bytes: usize) -> Result<(), Violation> {
+    /// That of a reconciliation of a document of which this side has so many entries at most.
+    pub(crate) fn new(entries: usize) -> Self {
+        Self {
+            messages: MAX_RECONCILE_MESSAGES,
+            bytes: MAX_RECONCILE_TOTAL_BYTES,
+            patience: RECONCILE_PATIENCE,
+            entries,
+        }
+    }
+
+    /// A message of so many bytes has come: how many of this side's entries it may concern.
+    pub(crate) fn message(&mut self, bytes: usize) -> Result<Most, Violation> {
         self.messages = self.messages.checked_sub(1).ok_or(Violation::TooManyMessages)?;
         self.bytes = self.bytes.checked_sub(bytes).ok_or(Violation::TooManyBytes)?;
-        Ok(())
+        // The first message may compare all that is here. Some more leaves room for what is written meanwhile.
+        let most = Most { asked: MAX_RECONCILE_ENTRIES, compared: self.entries + MAX_RECONCILE_ENTRIES };
+        self.entries /= 2;
+        Ok(most)
     }
 
     /// Waits for the other side, within what is left of the time for it. Time that this side needs itself does not count.
@@ -375,31 +391,41 @@ mod tests {
     }
 
     /// Whatever two honest sides have, each of their messages passes, in the bytes that iroh-docs has for it, and after
-    /// what is not held was taken out of it too.
+    /// what is not held was taken out of it too. Each range that a message has compared has at most half of the entries of those
+    /// of the message before, so that one at least is never left out.
     #[tokio::test]
     async fn honest_reconciliations_pass() {
         let of = |range: std::ops::Range<u8>| range.map(|key| entry(&machine(), &[key; 32], 1));
         let manager = &manager();
         let of_manager = |range: std::ops::Range<u8>| range.map(move |key| entry(manager, &[key; 32], 1));
-        let cases: [(Vec<SignedEntry>, Vec<SignedEntry>); 5] = [
+        let cases: [(Vec<SignedEntry>, Vec<SignedEntry>); 7] = [
             (Vec::new(), Vec::new()),
             (of(0..40).collect(), Vec::new()),
             (Vec::new(), of(0..40).collect()),
             (of(0..40).collect(), of(20..60).collect()),
             (of(0..40).chain(of_manager(9..33)).collect(), of(3..5).chain(of_manager(0..99)).collect()),
+            (of(0..255).collect(), of(250..255).chain(of_manager(7..9)).collect()),
+            (of(100..105).chain(of_manager(7..9)).collect(), of(0..255).chain(of_manager(0..255)).collect()),
         ];
         for (left, right) in cases {
             for taken_out in [false, true] {
-                let (left, right) = (docs(left.clone()).await, docs(right.clone()).await);
-                let mut next = Some(left.sync_initial_message(secret().id()).await.unwrap());
-                for at in [&right, &left].into_iter().cycle().take(MAX_RECONCILE_MESSAGES) {
-                    let Some(message) = next.take() else { break };
+                let sides = [(docs(right.clone()).await, &right), (docs(left.clone()).await, &left)];
+                let mut next = Some(sides[1].0.sync_initial_message(secret().id()).await.unwrap());
+                let mut half = [right.len(), left.len()].map(|count| 2 * count);
+                for side in [0, 1].into_iter().cycle().take(MAX_RECONCILE_MESSAGES) {
+                    let ((at, has), Some(message)) = (&sides[side], next.take()) else { break };
                     let bytes = encode(&message).unwrap();
                     let mut seen = Message::decode(&bytes, &identity()).unwrap();
                     seen.verify(&MemPublicKeyStore::default()).unwrap();
                     assert_eq!(encode(&seen).unwrap(), bytes);
                     assert_eq!(seen.offered(&identity()).unwrap().len(), seen.value_count());
                     if taken_out {
+                        // An odd one is in one of the halves.
+                        half[side] = half[side].div_ceil(2);
+                        for range in seen.parts.iter().filter_map(|part| part.compared()) {
+                            let count = has.iter().filter(|entry| range.contains(entry.id())).count();
+                            assert!(count <= half[side], "{count} in a range, and {} in half of the last", half[side]);
+                        }
                         seen.keep(&vec![false; seen.value_count()]);
                         assert_eq!(seen.value_count(), 0);
                     }
@@ -488,12 +514,12 @@ mod tests {
 
     #[test]
     fn a_budget_ends_at_its_edge() {
-        let mut budget = Budget::default();
+        let mut budget = Budget::new(0);
         for _ in 0..MAX_RECONCILE_MESSAGES {
             budget.message(1).unwrap();
         }
         assert_eq!(budget.message(1), Err(Violation::TooManyMessages));
-        let mut budget = Budget::default();
+        let mut budget = Budget::new(0);
         budget.message(MAX_RECONCILE_TOTAL_BYTES).unwrap();
         assert_eq!(budget.message(1), Err(Violation::TooManyBytes));
     }
@@ -502,7 +528,7 @@ mod tests {
     #[tokio::test]
     async fn the_time_for_the_other_side_is_counted_in_all() {
         let pause = std::time::Duration::from_millis(20);
-        let mut budget = Budget { patience: 10 * pause, ..Budget::default() };
+        let mut budget = Budget { patience: 10 * pause, ..Budget::new(0) };
         // Here time is under test.
         tokio::time::sleep(pause).await;
         assert_eq!(budget.patience, 10 * pause);

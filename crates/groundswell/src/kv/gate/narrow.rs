@@ -1,8 +1,12 @@
-//! How much of this side's document one message may ask for.
+//! How much of this side's document one message may ask for, and have compared.
 //!
 //! iroh-docs answers a part that asks for a range with every entry that it has there, and a copy of each is held several times
 //! until the answer is encoded. The answer itself has a bound in bytes. So a range is narrowed before iroh-docs sees it: what
 //! lies beyond would be built for nothing, as often as the other side asks.
+//!
+//! It reads a range some five times whose fingerprint is another than its own, and holds half of it in memory. Between two honest
+//! sides such ranges become smaller with each message: this side halves them by its own entries, so that what comes back has
+//! half of them at most. A message that has more compared has the ranges beyond it left out.
 
 use groundswell_core::kv::KvAuthor;
 use iroh_docs::{AuthorId, RecordIdentifier};
@@ -26,30 +30,66 @@ pub(crate) struct Keys {
     pub(crate) below: Option<[u8; 32]>,
 }
 
+impl Part {
+    /// The range, if it is compared. Where the other side has nothing, all is asked for.
+    pub(super) fn compared(&self) -> Option<&Range> {
+        match self {
+            Self::Fingerprint { range, fingerprint } if *fingerprint != *blake3::hash(b"").as_bytes() => Some(range),
+            Self::Fingerprint { .. } | Self::Item { .. } => None,
+        }
+    }
+}
+
+/// How many of this side's entries a message may concern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Most {
+    /// Those that it asks for.
+    pub(crate) asked: usize,
+    /// Those in ranges whose fingerprints are compared.
+    pub(crate) compared: usize,
+}
+
 impl Message {
-    /// Narrows what asks for all that this side has in a range, so that all of it together asks for `most` entries at most;
-    /// whether it did. `walk` goes over the keys that are here. A later reconciliation finds the rest.
-    pub(crate) fn narrow<E>(
+    /// Makes of a message what iroh-docs may see: without the entries that are not `held` here, and concerning no more entries
+    /// of this side's than it may ([`Self::narrow`]); whether it had to be narrowed.
+    pub(crate) fn admit<E>(
         &mut self,
         identity: &Identity,
-        most: usize,
+        held: &[bool],
+        most: Most,
+        walk: impl FnMut(Keys, usize) -> Result<Walk, E>,
+    ) -> Result<bool, E> {
+        // First, since parts go with their entries below, and `held` goes by the place of an entry.
+        self.keep(held);
+        self.narrow(identity, most, walk)
+    }
+
+    /// Narrows what asks for all that this side has in a range, and leaves out ranges that are to be compared, so that all of it
+    /// together concerns no more entries than it may; whether it did. `walk` goes over the keys that are here. A later
+    /// reconciliation finds the rest.
+    fn narrow<E>(
+        &mut self,
+        identity: &Identity,
+        most: Most,
         mut walk: impl FnMut(Keys, usize) -> Result<Walk, E>,
     ) -> Result<bool, E> {
         let (mut left, mut narrowed, mut failed) = (most, false, None);
         self.parts.retain_mut(|part| {
-            let range = match part {
-                Part::Item { range, have_local: false, .. } => range,
-                // The other side has nothing there.
-                Part::Fingerprint { range, fingerprint } if *fingerprint == *blake3::hash(b"").as_bytes() => range,
-                _ => return true,
+            let asks = part.compared().is_none();
+            let (Part::Item { range, have_local: false, .. } | Part::Fingerprint { range, .. }) = part else {
+                return true;
             };
-            let before = left;
+            let left = if asks { &mut left.asked } else { &mut left.compared };
+            let mut after = *left;
             for keys in range.keys(identity) {
-                match walk(keys, left) {
-                    Ok(Walk::End(count)) => left = left.saturating_sub(count),
+                match walk(keys, after) {
+                    Ok(Walk::End(count)) => after = after.saturating_sub(count),
                     Ok(Walk::More(key)) => {
-                        left = 0;
                         narrowed = true;
+                        if !asks {
+                            return false;
+                        }
+                        let before = std::mem::take(left);
                         range.end_at(identity, keys.author, key);
                         // It may ask for nothing at all any more.
                         return before > 0 && range.x != range.y;
@@ -60,6 +100,7 @@ impl Message {
                     }
                 }
             }
+            *left = after;
             true
         });
         failed.map_or(Ok(narrowed), Err)
@@ -133,21 +174,30 @@ mod tests {
         }
     }
 
-    /// How many entries it asks for.
-    fn asked(message: &Message, here: &Here) -> usize {
-        let is_asked = |(author, key): &&(AuthorId, u8)| {
+    /// How many entries are in ranges of parts like this.
+    fn count(message: &Message, here: &Here, is_one: impl Fn(&Part) -> bool) -> usize {
+        let is_in = |(author, key): &&(AuthorId, u8)| {
             let id = RecordIdentifier::new(identity().namespace, *author, [*key; 32]);
-            message.parts.iter().any(|part| match part {
-                Part::Fingerprint { range, fingerprint } => {
-                    *fingerprint == *blake3::hash(b"").as_bytes() && range.contains(&id)
-                }
-                Part::Item { range, have_local, .. } => !have_local && range.contains(&id),
+            message.parts.iter().filter(|part| is_one(part)).any(|part| {
+                let (Part::Fingerprint { range, .. } | Part::Item { range, .. }) = part;
+                range.contains(&id)
             })
         };
-        here.iter().filter(is_asked).count()
+        here.iter().filter(is_in).count()
+    }
+
+    /// How many entries it asks for.
+    fn asked(message: &Message, here: &Here) -> usize {
+        count(message, here, |part| part.compared().is_none() && !matches!(part, Part::Item { have_local: true, .. }))
+    }
+
+    /// How many entries it has compared.
+    fn compared(message: &Message, here: &Here) -> usize {
+        count(message, here, |part| part.compared().is_some())
     }
 
     fn narrow(message: &mut Message, here: &Here, most: usize) -> bool {
+        let most = Most { asked: most, compared: most };
         message.narrow(&identity(), most, |keys, most| Ok::<_, Infallible>(walk(here, keys, most))).unwrap()
     }
 
@@ -185,7 +235,60 @@ mod tests {
         }
     }
 
-    /// What does not ask for what is here stays as it is.
+    proptest! {
+        /// Whatever ranges a message compares, those that stay have `most` entries at most, and are as they were. One that fits by
+        /// itself stays where it is the first.
+        #[test]
+        fn no_more_is_compared_than_is_allowed(
+            here in proptest::collection::btree_set((any::<bool>(), any::<u8>()), 0..60),
+            cuts in proptest::collection::btree_set(any::<u8>(), 2..8),
+            wraps in any::<bool>(),
+            most in 0_usize..40,
+        ) {
+            let author = |is_machine| if is_machine { machine().id() } else { manager().id() };
+            let here: Here = here.into_iter().map(|(is_machine, key)| (author(is_machine), key)).collect();
+            let cuts: Vec<u8> = cuts.into_iter().collect();
+            let part = |x, y| Part::Fingerprint { range: Range { x: id(x), y: id(y) }, fingerprint: [7; 32] };
+            let mut parts: Vec<Part> = cuts.windows(2).map(|two| part(two[0], two[1])).collect();
+            if wraps {
+                parts.push(part(cuts[cuts.len() - 1], cuts[0]));
+            }
+            let whole = Message { parts };
+            let mut narrowed = whole.clone();
+            let was_narrowed = narrow(&mut narrowed, &here, most);
+            prop_assert!(compared(&narrowed, &here) <= most);
+            prop_assert_eq!(was_narrowed, compared(&whole, &here) > most);
+            prop_assert!(narrowed.parts.iter().all(|part| whole.parts.contains(part)));
+            let first = Message { parts: vec![whole.parts[0].clone()] };
+            prop_assert_eq!(narrowed.parts.contains(&whole.parts[0]), compared(&first, &here) <= most);
+        }
+    }
+
+    proptest! {
+        /// Whatever is in a message, no entry is left in it afterwards that is not held here.
+        #[test]
+        fn nothing_stays_that_is_not_held(
+            here in proptest::collection::btree_set(any::<u8>(), 0..60),
+            parts in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..4), any::<bool>()), 1..10),
+            most in 0_usize..20,
+        ) {
+            let parts: Vec<Part> = (0_u8..).zip(&parts).map(|(n, (keys, have_local))| {
+                // Each has a range of its own, and entries of it.
+                let keys = keys.iter().map(|key| entry(&machine(), &[n * 25 + key % 25; 32], 1));
+                let values = keys.map(|entry| (entry, iroh_docs::ContentStatus::Complete)).collect();
+                Part::Item { range: Range { x: id(n * 25), y: id(n * 25 + 25) }, values, have_local: *have_local }
+            }).collect();
+            let mut message = Message { parts };
+            let key = |entry: &iroh_docs::sync::SignedEntry| entry.entry().key()[0];
+            let held: Vec<bool> = message.values().map(|entry| here.contains(&key(entry))).collect();
+            let of_machine: Here = here.iter().map(|key| (machine().id(), *key)).collect();
+            let walk = |keys, most| Ok::<_, Infallible>(walk(&of_machine, keys, most));
+            message.admit(&identity(), &held, Most { asked: most, compared: most }, walk).unwrap();
+            prop_assert!(message.values().all(|entry| here.contains(&key(entry))));
+        }
+    }
+
+    /// What neither asks for what is here nor has it compared stays as it is.
     #[test]
     fn what_only_tells_is_left_alone() {
         let here: Here = (0..40).map(|key| (machine().id(), key)).collect();
@@ -196,9 +299,5 @@ mod tests {
         };
         let mut message = Message { parts: vec![told] };
         assert!(!narrow(&mut message, &here, 0));
-        let mut message =
-            Message { parts: vec![Part::Fingerprint { range: Range { x: id(0), y: id(0) }, fingerprint: [7; 32] }] };
-        assert!(!narrow(&mut message, &here, 0));
-        assert_eq!(message.parts.len(), 1);
     }
 }

@@ -5,7 +5,11 @@
 
 use std::collections::HashSet;
 
-use groundswell_core::{kv::KvAuthor, limits::MAX_VIEW_KEYS, wire::encode_frame_within};
+use groundswell_core::{
+    kv::{KvAuthor, KvView},
+    limits::MAX_VIEW_KEYS,
+    wire::encode_frame_within,
+};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 use tracing::debug;
@@ -16,12 +20,12 @@ use crate::{
     kv::{
         document::Document,
         engine::EngineError,
-        gate::{Budget, Keys, Message, Offered, Violation, Walk},
+        gate::{Budget, Keys, Message, Most, Offered, Violation, Walk},
         storage::{Row, Storage},
     },
     limits::{
         KV_RECONCILE_AFTER, KV_RECONCILE_PAUSE, KV_RECONCILE_PERIOD, MAX_KV_MISSING, MAX_RECONCILE_BYTES,
-        MAX_RECONCILE_ENTRIES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
+        MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
     },
     peers::jittered,
 };
@@ -68,9 +72,10 @@ struct Moved {
 
 /// What was found out about the entries of a message.
 struct Looked {
+    /// What of it iroh-docs may see.
     message: Message,
-    /// For each entry, whether our storage has it or a newer one.
-    held: Vec<bool>,
+    /// How many entries it had.
+    received: usize,
     missing: Vec<Row>,
     /// Those of which this side may take none so large.
     too_large: Vec<Offered>,
@@ -153,9 +158,11 @@ impl Session {
             fed.ok().flatten().ok_or(Unfinished::Lost)?;
         }
         let mut reader = FrameReader::new(recv, MAX_RECONCILE_BYTES);
-        let (mut moved, mut budget, mut left) = (Moved::default(), Budget::default(), MAX_RECONCILE_TOTAL_BYTES);
+        // Each key can have an entry of either side.
+        let entries = 2 * self.document.with_view(KvView::keys_used);
+        let (mut moved, mut budget, mut left) = (Moved::default(), Budget::new(entries), MAX_RECONCILE_TOTAL_BYTES);
         let mut next = None;
-        let (mut cut, mut received, mut rounds) = (false, 0, 0);
+        let (mut cut, mut bytes, mut rounds) = (false, 0, 0);
         if begin {
             let mut first = Message::default();
             first.append(&engine.first_message(namespace).await?)?;
@@ -193,12 +200,12 @@ impl Session {
                 Err(ReadFrameError::Frame(_)) => return Err(Violation::MessageTooLong.into()),
                 Err(ReadFrameError::Stream(_) | ReadFrameError::Cut) => return Err(Unfinished::Lost),
             };
-            budget.message(body.len())?;
-            received += body.len();
+            let most = budget.message(body.len())?;
+            bytes += body.len();
             rounds += 1;
-            let Looked { mut message, held, missing, too_large, narrowed } = self.look_at(body).await?;
+            let Looked { message, received, missing, too_large, narrowed } = self.look_at(body, most).await?;
             cut |= narrowed;
-            moved.received += message.value_count();
+            moved.received += received;
             for entry in too_large {
                 moved.too_large |= !self.takes(&entry);
             }
@@ -206,7 +213,6 @@ impl Session {
                 self.kv.keeper.rows(missing).await.map_err(|error| EngineError::of(&error))?;
                 self.document.missing.notify_one();
             }
-            message.keep(&held);
             let mut answer = Message::default();
             for piece in message.into_pieces() {
                 if let Some(reply) = engine.process(namespace, piece?, self.peer).await? {
@@ -219,13 +225,13 @@ impl Session {
             next = Some(answer);
         }
         // A message that the other side has cut is about as long as one may be, or follows some that were.
-        moved.whole = !cut && received < MAX_RECONCILE_BYTES / 2;
+        moved.whole = !cut && bytes < MAX_RECONCILE_BYTES / 2;
         moved.alike = moved.sent == 0 && moved.received == 0 && rounds == usize::from(!begin);
         Ok(moved)
     }
 
-    /// Checks a message, and looks which of its entries are here.
-    async fn look_at(&self, body: Vec<u8>) -> Result<Looked, Unfinished> {
+    /// Checks a message, and looks which of its entries are here. It may concern so many of those at most.
+    async fn look_at(&self, body: Vec<u8>, concerned: Most) -> Result<Looked, Unfinished> {
         let (document, identity, storage) = (self.document.clone(), self.identity.clone(), self.kv.storage.clone());
         let most = oversized::most(self.kv.max_value_bytes);
         // It verifies signatures and reads storage, both of which take their time.
@@ -241,9 +247,10 @@ impl Session {
                     (count, None) => Walk::End(count),
                 })
             };
-            let narrowed = message.narrow(&identity, MAX_RECONCILE_ENTRIES, walk);
+            let received = message.value_count();
+            let narrowed = message.admit(&identity, &held, concerned, walk);
             let narrowed = narrowed.map_err(|error: crate::StorageError| EngineError::of(&error))?;
-            Ok(Looked { message, held, missing, too_large, narrowed })
+            Ok(Looked { message, received, missing, too_large, narrowed })
         });
         looking.await.map_err(|error| EngineError::of(&error))?
     }
@@ -268,7 +275,7 @@ fn compare(
         offered.iter().zip(&counters).map(|(entry, held)| held.is_some_and(|held| held >= entry.counter)).collect();
     let unknown = counters.iter().filter(|held| held.is_none()).count();
     // Each key can have an entry of either side, so an honest side cannot come so far.
-    if document.with_view(groundswell_core::kv::KvView::keys_used) + unknown > 2 * MAX_VIEW_KEYS {
+    if document.with_view(KvView::keys_used) + unknown > 2 * MAX_VIEW_KEYS {
         return Err(Violation::TooManyKeys { limit: MAX_VIEW_KEYS }.into());
     }
     let lacking = offered.iter().zip(&held).filter(|(entry, held)| !**held && entry.bytes <= most);
