@@ -17,7 +17,7 @@ use std::{
 
 use iroh::{
     Endpoint,
-    endpoint::{Accepting, Connection, Incoming, IncomingAddr, ServerConfig, WeakConnectionHandle},
+    endpoint::{Accepting, Connection, Incoming, IncomingAddr, WeakConnectionHandle},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -28,9 +28,9 @@ use crate::{
     limits::{
         CROWDED_NEWCOMERS_PER_SECOND, HELLO_TIMEOUT, MAX_CLAIM_PLACES, MAX_CONNECTIONS_OF_PEER, MAX_CROWDED_TURNS,
         MAX_FOLLOWERS, MAX_HALF_OPEN, MAX_HALF_OPEN_OF_ALL_CHOSEN, MAX_HALF_OPEN_OF_CHOSEN, MAX_KNOWN, MAX_STRANGERS,
-        TURN_KEPT, VALIDATE_ABOVE,
+        MAX_WIDE_NEWCOMERS, TURN_KEPT, VALIDATE_ABOVE,
     },
-    network::{ALPN, CloseCode, for_newcomers},
+    network::{ALPN, CloseCode, ForNewcomers},
     peers,
     shared::Shared,
     source::PeerId,
@@ -71,6 +71,8 @@ struct Places {
     followers: BTreeMap<u64, (PeerId, Option<WeakConnectionHandle>)>,
     known: usize,
     visitors: HashMap<PeerId, Visitor>,
+    /// Each wide connection of a newcomer has a share in it.
+    wide: Arc<()>,
 }
 
 /// How many handshakes are under way with addresses of chosen peers: a few of each.
@@ -220,6 +222,11 @@ impl Places {
             || self.turns.are_taken(now)
     }
 
+    /// Lets one more connection be a wide one, if there are not too many.
+    fn wide(&self) -> Option<Wide> {
+        (Arc::strong_count(&self.wide) <= MAX_WIDE_NEWCOMERS).then(|| Wide { _counted: self.wide.clone() })
+    }
+
     /// Takes a place for a connection of a peer, which the peer's others share the class of.
     fn take(&mut self, peer: PeerId, class: Class, connection: Option<WeakConnectionHandle>) -> Result<u64, CloseCode> {
         self.promote(peer, class);
@@ -321,14 +328,24 @@ impl Places {
 }
 
 impl Gate {
-    /// A place for a connection that this node dials.
-    pub(crate) fn dialled(shared: &Arc<Shared>, peer: PeerId) -> Result<Place, CloseCode> {
+    /// A place for a connection that this node is about to dial, to a peer that it knows.
+    pub(crate) fn dials(shared: &Arc<Shared>, peer: PeerId) -> Result<Place, CloseCode> {
         let number = lock(&shared.gate.0).take(peer, Class::Known, None)?;
-        Ok(Place { shared: shared.clone(), peer, number })
+        Ok(Place { shared: shared.clone(), peer, number, _wide: None })
+    }
+
+    /// A place for a connection that this node has dialled to a peer that it does not know: a follower, as far as it has heard.
+    pub(crate) fn has_dialled(shared: &Arc<Shared>, connection: &Connection) -> Result<Place, CloseCode> {
+        let peer = connection.remote_id();
+        let mut places = lock(&shared.gate.0);
+        // Dialling makes nobody more than it is.
+        let class = if places.visitors.contains_key(&peer) { Class::Stranger } else { Class::Follower };
+        let number = places.take(peer, class, Some(connection.weak_handle()))?;
+        Ok(Place { shared: shared.clone(), peer, number, _wide: None })
     }
 
     /// A place for a connection that has come, whose peer is proven; or why there is none.
-    fn admit(shared: &Arc<Shared>, connection: &Connection) -> Result<Place, CloseCode> {
+    fn admit(shared: &Arc<Shared>, connection: &Connection, wide: Option<Wide>) -> Result<Place, CloseCode> {
         let peer = connection.remote_id();
         let known = shared.knows(peer);
         // Each has an answer of its own for peers that are not known: a claim at the machine's own door, and a document whose
@@ -347,7 +364,8 @@ impl Gate {
         }
         let class = if known { Class::Known } else { Class::Stranger };
         let number = lock(&shared.gate.0).take(peer, class, Some(connection.weak_handle()))?;
-        let place = Place { shared: shared.clone(), peer, number };
+        // The peers that the owner has chosen are not among those.
+        let place = Place { shared: shared.clone(), peer, number, _wide: wide.filter(|_| !known) };
         loop {
             let Some((oldest, connection)) = lock(&shared.gate.0).one_too_many() else { return Ok(place) };
             // It may have become known since it came.
@@ -400,6 +418,12 @@ pub(crate) struct Place {
     shared: Arc<Shared>,
     peer: PeerId,
     number: u64,
+    _wide: Option<Wide>,
+}
+
+/// One of the few connections of newcomers to which more may be on its way ([`MAX_WIDE_NEWCOMERS`]), until it is dropped.
+struct Wide {
+    _counted: Arc<()>,
 }
 
 impl Place {
@@ -481,7 +505,7 @@ impl Drop for Handshake {
 /// Takes what comes to the endpoint, until the node is shut down. It fails only where the endpoint could not be bound either.
 pub(crate) fn open(shared: &Arc<Shared>, endpoint: Endpoint) -> Result<(), String> {
     let alpns = [ALPN, KV_ALPN, CLAIM_ALPN].map(<[u8]>::to_vec).to_vec();
-    let for_newcomers = for_newcomers(&endpoint, alpns.clone())?;
+    let for_newcomers = ForNewcomers::new(&endpoint, &alpns)?;
     endpoint.set_alpns(alpns);
     let task = shared.clone();
     shared.tasks.spawn(async move {
@@ -500,7 +524,7 @@ pub(crate) fn open(shared: &Arc<Shared>, endpoint: Endpoint) -> Result<(), Strin
 
 /// Begins a handshake in a task of its own; with a newcomer that has not shown that its address is its own, only while few
 /// are under way.
-fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &Arc<ServerConfig>) {
+fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &ForNewcomers) {
     let (many, crowded) = {
         let places = lock(&shared.gate.0);
         let under_way = places.half_open.len() + places.of_chosen.all;
@@ -529,13 +553,17 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &Arc<ServerC
         incoming.ignore();
         return;
     }
-    let (handshake, accepting) = match of_chosen {
-        Some(handshake) => (handshake, incoming.accept()),
-        None => (Handshake::of_newcomer(shared), incoming.accept_with(for_newcomers.clone())),
+    let (handshake, wide, accepting) = match of_chosen {
+        Some(handshake) => (handshake, None, incoming.accept()),
+        None => {
+            let wide = lock(&shared.gate.0).wide();
+            let config = if wide.is_some() { &for_newcomers.wide } else { &for_newcomers.narrow };
+            (Handshake::of_newcomer(shared), wide, incoming.accept_with(config.clone()))
+        }
     };
     match accepting {
         Ok(accepting) => {
-            let met = meet(shared.clone(), accepting, handshake);
+            let met = meet(shared.clone(), accepting, handshake, wide);
             shared.tasks.spawn(met);
         }
         Err(error) => debug!(%error, "a packet that begins no connection"),
@@ -543,7 +571,7 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &Arc<ServerC
 }
 
 /// Awaits the end of a handshake, and hands the connection to its protocol.
-async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake) {
+async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake, wide: Option<Wide>) {
     let connected = tokio::select! {
         connected = timeout(HELLO_TIMEOUT, accepting) => connected.ok().and_then(Result::ok),
         () = handshake.given_up.cancelled() => None,
@@ -554,7 +582,7 @@ async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake) {
         return;
     };
     drop(handshake);
-    match Gate::admit(&shared, &connection) {
+    match Gate::admit(&shared, &connection, wide) {
         Ok(place) => hand_over(&shared, connection, place),
         Err(code) => {
             shared.metrics.connections_refused.add(1);

@@ -147,6 +147,14 @@ pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// 2.5 MB/s over a round trip of 100 ms. It cannot be changed later, so that it holds for a chosen peer from a new address too.
 pub const NEWCOMER_SEND_WINDOW_BYTES: u64 = 256 * 1024;
 
+/// How many connections of peers that this node does not know have [`NEWCOMER_SEND_WINDOW_BYTES`] at once (64, which is 16 MiB).
+/// All others have [`NARROW_SEND_WINDOW_BYTES`].
+pub const MAX_WIDE_NEWCOMERS: usize = 64;
+
+/// What any further connection of such a peer has, and one that this node dials to a follower (32 KiB): 320 kB/s over a round trip
+/// of 100 ms. Of all followers together that is 64 MiB.
+pub const NARROW_SEND_WINDOW_BYTES: u64 = 32 * 1024;
+
 /// How long dialling a peer may take before it counts as failed: look-up, a relay and a lost packet or two.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 

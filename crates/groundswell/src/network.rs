@@ -11,8 +11,8 @@ use groundswell_core::wire::PROTOCOL_VERSIONS;
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
     endpoint::{
-        Builder, Connection, ConnectionError, IdleTimeout, PortmapperConfig, QuicTransportConfig, ServerConfig, VarInt,
-        presets,
+        Builder, ConnectOptions, Connection, ConnectionError, IdleTimeout, PortmapperConfig, QuicTransportConfig,
+        ServerConfig, VarInt, presets,
     },
 };
 
@@ -22,8 +22,8 @@ use crate::{
     lan::LanLookupBuilder,
     limits::{
         FOLLOWER_WINDOW_BYTES, IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_PARKED_OF_PEER,
-        MAX_SUBSCRIPTIONS_OF_PEER, NEWCOMER_SEND_WINDOW_BYTES, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES,
-        STRANGER_STREAMS, STRANGER_WINDOW_BYTES,
+        MAX_SUBSCRIPTIONS_OF_PEER, NARROW_SEND_WINDOW_BYTES, NEWCOMER_SEND_WINDOW_BYTES, RECEIVE_WINDOW_BYTES,
+        SEND_WINDOW_BYTES, STRANGER_STREAMS, STRANGER_WINDOW_BYTES,
     },
 };
 
@@ -150,9 +150,33 @@ async fn bind_port(config: &NetworkConfig, key: SecretKey, last_port: u16) -> Re
 
 /// How a connection is taken whose peer comes from an address of which this node knows nothing: what may be on its way to it is
 /// less, whoever it turns out to be, since that cannot be changed once there is a connection.
-pub(crate) fn for_newcomers(endpoint: &Endpoint, alpns: Vec<Vec<u8>>) -> Result<Arc<ServerConfig>, String> {
-    let builder = endpoint.create_server_config_builder(alpns);
-    Ok(Arc::new(builder.set_transport_config(transport(NEWCOMER_SEND_WINDOW_BYTES)?).build()))
+pub(crate) struct ForNewcomers {
+    /// For so many at once ([`MAX_WIDE_NEWCOMERS`](crate::limits::MAX_WIDE_NEWCOMERS)).
+    pub(crate) wide: Arc<ServerConfig>,
+    /// For all others.
+    pub(crate) narrow: Arc<ServerConfig>,
+}
+
+impl ForNewcomers {
+    pub(crate) fn new(endpoint: &Endpoint, alpns: &[Vec<u8>]) -> Result<Self, String> {
+        let config = |window| {
+            let builder = endpoint.create_server_config_builder(alpns.to_vec());
+            Ok::<_, String>(Arc::new(builder.set_transport_config(transport(window)?).build()))
+        };
+        Ok(Self { wide: config(NEWCOMER_SEND_WINDOW_BYTES)?, narrow: config(NARROW_SEND_WINDOW_BYTES)? })
+    }
+}
+
+/// Dials a peer for subscriptions. What may be on its way to it is less where this node does not know it.
+pub(crate) async fn connect(endpoint: &Endpoint, addr: EndpointAddr, known: bool) -> Result<Connection, String> {
+    // Its words, or a name that somebody else has given.
+    let visible = |error: &dyn std::fmt::Display| groundswell_core::Visible(error).to_string();
+    if known {
+        return endpoint.connect(addr, ALPN).await.map_err(|error| visible(&error));
+    }
+    let options = ConnectOptions::new().with_transport_config(transport(NARROW_SEND_WINDOW_BYTES)?);
+    let connecting = endpoint.connect_with_opts(addr, ALPN, options).await.map_err(|error| visible(&error))?;
+    connecting.await.map_err(|error| visible(&error))
 }
 
 fn transport(send_window: u64) -> Result<QuicTransportConfig, String> {

@@ -33,7 +33,7 @@ use crate::{
         MAX_REMEMBERED_PEERS,
     },
     moves::{NEXT_TRY, TRIED_FOR},
-    network::{ALPN, CloseCode, STREAMS, allow_requests, allow_streams, is_crowded, lost_at, widen},
+    network::{self, CloseCode, STREAMS, allow_requests, allow_streams, is_crowded, lost_at, widen},
     serve,
     shared::Shared,
     source::PeerId,
@@ -431,17 +431,21 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<Peer>, absent: bool) -> Result<()
 
 async fn greet_at_known(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), String> {
     let addr = lock(&peer.state).addr.clone().unwrap_or_else(|| EndpointAddr::new(peer.id));
+    let known = shared.knows(peer.id);
     // Both are given back if this future is dropped while it dials.
-    let place = Gate::dialled(shared, peer.id).map_err(CloseCode::reason)?;
+    let place = known.then(|| Gate::dials(shared, peer.id)).transpose().map_err(CloseCode::reason)?;
     let held = shared.peers.hold(peer.id);
     let Some(endpoint) = shared.endpoint() else { return Err("the node is shut down".to_owned()) };
-    let connected = timeout(DIAL_TIMEOUT, endpoint.connect(addr, ALPN)).await;
+    let connected = timeout(DIAL_TIMEOUT, network::connect(&endpoint, addr, known)).await;
     // What it spoke when it was met says nothing about a peer that is not there.
     lock(&peer.state).versions = None;
-    let connection = match connected {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Err(groundswell_core::Visible(error).to_string()),
-        Err(_) => return Err("no answer".to_owned()),
+    let connection = connected.map_err(|_| "no answer".to_owned())??;
+    let place = match place {
+        Some(place) => place,
+        None => Gate::has_dialled(shared, &connection).map_err(|code| {
+            connection.close(code.code(), code.reason().as_bytes());
+            code.reason()
+        })?,
     };
     let mut link = peer.link();
     link.mark_unchanged();

@@ -36,7 +36,7 @@ const CROWDED: u32 = 17;
 struct Target {
     node: Node,
     logs: Publications<Log>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Target {
@@ -45,7 +45,7 @@ impl Target {
         let node = spawn_node(dir.path()).await;
         let logs = node.agent("main").unwrap().publications::<Log>("/log/*").await.unwrap();
         logs.give("/log/a", "first".to_owned()).await.unwrap();
-        Self { node, logs, _dir: dir }
+        Self { node, logs, dir }
     }
 
     async fn give_much(&self, path: &str) {
@@ -270,28 +270,87 @@ async fn proxy(node: SocketAddr, mute: Arc<AtomicBool>) -> SocketAddr {
     address
 }
 
-/// A peer that offers to take much and acknowledges nothing of it.
+/// A peer behind a proxy, which surfs the path.
+struct Mute {
+    mute: Arc<AtomicBool>,
+    endpoint: Endpoint,
+    connection: Connection,
+    _streams: (SendStream, RecvStream),
+}
+
+impl Mute {
+    async fn new(target: &Target, path: &str) -> Self {
+        let mute = Arc::new(AtomicBool::new(false));
+        let node = *raw::address(&target.node.ticket()).ip_addrs().next().unwrap();
+        let address = EndpointAddr::new(target.node.id()).with_ip_addr(proxy(node, mute.clone()).await);
+        let endpoint = raw::endpoint().await;
+        let connection = within("a connection", endpoint.connect(address, raw::ALPN)).await.unwrap();
+        raw::hello(&connection).await;
+        let streams = raw::ask(&connection, &raw::surf("main", path, "log", None)).await;
+        Self { mute, endpoint, connection, _streams: streams }
+    }
+
+    /// How many bytes the node takes for it once it acknowledges nothing.
+    async fn held(&mut self, target: &Target, path: &str) -> u64 {
+        target.logs.give(path, "first".to_owned()).await.unwrap();
+        let (_send, mut recv) = raw::ask(&self.connection, &raw::surf("main", path, "log", None)).await;
+        within("all of it", async { while !raw::read_message(&mut recv).await.unwrap().starts_with("CaughtUp") {} })
+            .await;
+        self.mute.store(true, Ordering::SeqCst);
+        let before = target.node.metrics().bytes_sent;
+        target.give_much(path).await;
+        let sent = || target.node.metrics().bytes_sent - before;
+        // That nothing more is taken shows only in time.
+        let (mut last, mut unchanged) = (0, 0);
+        until("no more to be taken", || {
+            unchanged = if std::mem::replace(&mut last, sent()) == last && last > 0 { unchanged + 1 } else { 0 };
+            unchanged > 100
+        })
+        .await;
+        last
+    }
+}
+
+/// Peers that offer to take much and acknowledge nothing of it. What is held for one is little, and less for each that is beyond
+/// so many, also where the node itself has dialled.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_newcomer_does_not_acknowledge_is_little() {
-    let (target, mute) = (Target::new().await, Arc::new(AtomicBool::new(false)));
-    let node = *raw::address(&target.node.ticket()).ip_addrs().next().unwrap();
-    let address = EndpointAddr::new(target.node.id()).with_ip_addr(proxy(node, mute.clone()).await);
-    let endpoint = raw::endpoint().await;
-    let connection = within("a connection", endpoint.connect(address, raw::ALPN)).await.unwrap();
+async fn what_newcomers_do_not_acknowledge_is_little() {
+    let wide = limits::NEWCOMER_SEND_WINDOW_BYTES / 2..=limits::NEWCOMER_SEND_WINDOW_BYTES;
+    let narrow = limits::NARROW_SEND_WINDOW_BYTES / 2..=limits::NARROW_SEND_WINDOW_BYTES;
+    let mut target = Target::new().await;
+    let mut first = Mute::new(&target, "/log/a").await;
+    let held = first.held(&target, "/log/first").await;
+    println!("{held} bytes are held that nobody has acknowledged");
+    assert!(wide.contains(&held), "{held}");
+    let mut others = Vec::new();
+    while others.len() + 1 < limits::MAX_WIDE_NEWCOMERS {
+        let (endpoint, connection) = target.stranger(raw::endpoint().await).await;
+        // Served something, it is no stranger, and keeps its place.
+        let (send, mut recv) = raw::ask(&connection, &raw::surf("main", "/log/a", "log", None)).await;
+        within("a rock", raw::read_message(&mut recv)).await.unwrap();
+        others.push((endpoint, connection, send, recv));
+    }
+    let mut last = Mute::new(&target, "/log/a").await;
+    let held = last.held(&target, "/log/last").await;
+    println!("{held} bytes of one more");
+    assert!(narrow.contains(&held), "{held}");
+    others.clear();
+    drop((first, last));
+    // A follower of an earlier run, which the node dials.
+    let mut follower = Mute::new(&target, "/log/a").await;
+    until("it to be a follower", || target.node.status().connections.followers == 1).await;
+    target.node.shutdown().await.unwrap();
+    let begun = async {
+        let incoming = follower.endpoint.accept().await.unwrap();
+        incoming.accept().unwrap().await.unwrap()
+    };
+    let (node, connection) = tokio::join!(spawn_node(target.dir.path()), within("the node to dial", begun));
+    target.logs = node.agent("main").unwrap().publications::<Log>("/log/*").await.unwrap();
+    target.node = node;
     raw::hello(&connection).await;
-    let (_send, mut recv) = raw::ask(&connection, &raw::surf("main", "/log/late", "log", None)).await;
-    assert_eq!(within("an answer", raw::read_message(&mut recv)).await.as_deref(), Some("NotAvailable"));
-    mute.store(true, Ordering::SeqCst);
-    let before = target.node.metrics().bytes_sent;
-    target.give_much("/log/late").await;
-    let sent = || target.node.metrics().bytes_sent - before;
-    // That nothing more is taken shows only in time.
-    let (mut last, mut unchanged) = (0, 0);
-    until("no more to be taken", || {
-        unchanged = if std::mem::replace(&mut last, sent()) == last && last > 0 { unchanged + 1 } else { 0 };
-        unchanged > 100
-    })
-    .await;
-    println!("{last} bytes are held that nobody has acknowledged");
-    assert!(last > limits::NEWCOMER_SEND_WINDOW_BYTES / 2 && last <= limits::NEWCOMER_SEND_WINDOW_BYTES, "{last}");
+    follower.connection = connection;
+    let held = follower.held(&target, "/log/later").await;
+    println!("{held} bytes of one that the node has dialled");
+    assert!(narrow.contains(&held), "{held}");
+    assert_eq!(target.node.status().connections.known, 0, "dialling makes nobody known");
 }
