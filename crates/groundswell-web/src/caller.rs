@@ -73,7 +73,17 @@ impl Ends {
     fn is_within(&self) -> bool {
         let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
         // An address that a socket can be bound to is this device's.
-        let is_own = || UdpSocket::bind((self.theirs.ip().to_canonical(), 0)).is_ok();
+        let is_own = || {
+            let at = match self.theirs {
+                // An address of one link can be bound only with that link.
+                SocketAddr::V6(mut at) if at.ip().to_canonical().is_ipv6() => {
+                    at.set_port(0);
+                    at.into()
+                }
+                at => SocketAddr::new(at.ip().to_canonical(), 0),
+            };
+            UdpSocket::bind(at).is_ok()
+        };
         is_loopback(self.theirs) || is_loopback(self.ours) || is_own()
     }
 }

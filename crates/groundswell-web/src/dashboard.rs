@@ -114,7 +114,7 @@ pub(crate) async fn open(
         return Err(Problem::new(Kind::BadCode, "the link is not used up by looking ahead: open it"));
     }
     query.only(&["code"])?;
-    let caller = security::caller(&extensions);
+    let caller = || security::caller(&extensions);
     if !app.keys.use_code(query.needed("code")?.as_bytes(), caller) {
         return Err(Problem::new(
             Kind::BadCode,
@@ -122,7 +122,7 @@ pub(crate) async fn open(
              account alone: ask the program that printed it for a new one",
         ));
     }
-    let (name, session) = (app.cookie_name(), app.keys.new_session(caller));
+    let (name, session) = (app.cookie_name(), app.keys.new_session(caller()));
     let seconds = SESSION_LIFETIME.as_secs();
     let cookie = format!("{name}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict");
     let cookie = HeaderValue::from_str(&cookie).map_err(|error| Problem::new(Kind::Internal, error))?;

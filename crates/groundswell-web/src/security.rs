@@ -1,6 +1,7 @@
 //! What every request passes: its host, its origin, its token or session, its rate; and what every answer carries.
 
 use std::{
+    cell::Cell,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -40,6 +41,13 @@ pub(crate) async fn guard(State(app): State<Arc<Inner>>, request: Request, next:
     let (parts, body) = request.into_parts();
     let body = Shared::new(body);
     let request = Request::from_parts(parts, Body::new(body.clone()));
+    if let Some(ends) = request.extensions().get::<Ends>()
+        && needs_caller(&app, &request)
+    {
+        // The system's table of connections can be long, and a look at it long: the threads of the node are not for that.
+        let ends = ends.clone();
+        let _ = tokio::task::spawn_blocking(move || ends.caller()).await;
+    }
     let mut response = match check(&app, &request, is_page) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -86,10 +94,11 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
     if !matches!(site, None | Some(b"same-origin" | b"none")) && !navigates {
         return foreign("another site's page has sent it");
     }
-    let by_cookie = match authorized(app, request) {
+    let caller = || caller(request.extensions());
+    let by_cookie = match authorized(app, request, caller) {
         Ok(by_cookie) => by_cookie,
         // A page is for whoever can show that it is for him, however many others ask; and for some others.
-        Err(_) if is_page && has_link(app, request) => false,
+        Err(_) if is_page && has_link(app, request, caller) => false,
         Err(problem) => {
             return if !app.rates.strange.take() {
                 Err(too_many())
@@ -113,11 +122,20 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
     }
 }
 
+/// Whether a request has a session or a link that is valid for some account.
+fn needs_caller(app: &Inner, request: &Request) -> bool {
+    let asked = Cell::new(false);
+    let caller = || {
+        asked.set(true);
+        Caller::Gone
+    };
+    authorized(app, request, caller).is_err() && !has_link(app, request, caller) && asked.get()
+}
+
 /// Whether a request opens a one-time link that is valid.
-fn has_link(app: &Inner, request: &Request) -> bool {
+fn has_link(app: &Inner, request: &Request, caller: impl Fn() -> Caller) -> bool {
     let code = request.uri().query().and_then(|query| query.strip_prefix("code="));
-    request.uri().path() == "/open"
-        && code.is_some_and(|code| app.keys.is_code(code.as_bytes(), caller(request.extensions())))
+    request.uri().path() == "/open" && code.is_some_and(|code| app.keys.is_code(code.as_bytes(), caller))
 }
 
 /// Who has sent a request, where that is known: not in a server of the user's own.
@@ -180,7 +198,7 @@ pub(crate) fn is_own_host(host: &str, names: &[String]) -> bool {
 }
 
 /// Whether a request may use the interface, and if so, whether it is by its cookie.
-fn authorized(app: &Inner, request: &Request) -> Result<bool, Problem> {
+fn authorized(app: &Inner, request: &Request, caller: impl Fn() -> Caller) -> Result<bool, Problem> {
     let headers = request.headers();
     let refused = |detail: String| Err(Problem::new(Kind::NoToken, detail));
     if let Some(given) = headers.get(header::AUTHORIZATION) {
@@ -195,7 +213,7 @@ fn authorized(app: &Inner, request: &Request) -> Result<bool, Problem> {
     let name = app.cookie_name();
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let is_ours = |session: &str| app.keys.is_session(session, || caller(request.extensions()));
+    let is_ours = |session: &str| app.keys.is_session(session, &caller);
     if pairs.any(|(found, session)| found == name && is_ours(session)) {
         return Ok(true);
     }

@@ -77,10 +77,13 @@ struct Code {
 }
 
 impl Code {
-    fn is(&self, given: blake3::Hash, caller: Caller) -> bool {
-        self.hash == given
-            && self.made.elapsed() < CODE_LIFETIME
-            && self.account.is_none_or(|account| caller.may_be(account))
+    /// Whether it is this one, and `caller`, who is asked for last, may use it.
+    fn is(&self, given: blake3::Hash, caller: impl FnOnce() -> Caller) -> bool {
+        self.hash == given && self.made.elapsed() < CODE_LIFETIME && {
+            let caller = caller();
+            // A session of somebody who has gone would be bound to nobody.
+            caller != Caller::Gone && self.account.is_none_or(|account| caller.may_be(account))
+        }
     }
 }
 
@@ -136,20 +139,20 @@ impl Keys {
         code
     }
 
-    /// Whether a code is valid for this caller. It stays so.
-    pub(crate) fn is_code(&self, code: &[u8], caller: Caller) -> bool {
+    /// Whether a code is valid for this caller, who is asked for last. It stays so.
+    pub(crate) fn is_code(&self, code: &[u8], caller: impl Fn() -> Caller) -> bool {
         let given = blake3::hash(code);
         let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
-        codes.iter().any(|code| code.is(given, caller))
+        codes.iter().any(|code| code.is(given, &caller))
     }
 
-    /// Uses up a code; whether it was valid for this caller. That of another account stays valid.
-    pub(crate) fn use_code(&self, code: &[u8], caller: Caller) -> bool {
+    /// Uses up a code; whether it was valid for this caller, who is asked for last. That of another account stays valid.
+    pub(crate) fn use_code(&self, code: &[u8], caller: impl Fn() -> Caller) -> bool {
         let given = blake3::hash(code);
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|code| code.made.elapsed() < CODE_LIFETIME);
         let before = codes.len();
-        codes.retain(|code| !code.is(given, caller));
+        codes.retain(|code| !code.is(given, &caller));
         codes.len() < before
     }
 
@@ -272,13 +275,13 @@ mod tests {
     fn a_code_is_valid_once_and_the_oldest_makes_room() {
         let (_dir, keys) = keys();
         let code = keys.new_code(None);
-        assert!(!keys.use_code(b"", Caller::Unknown) && !keys.use_code(&code.as_bytes()[1..], Caller::Unknown));
-        assert!(keys.use_code(code.as_bytes(), Caller::Unknown));
-        assert!(!keys.use_code(code.as_bytes(), Caller::Unknown), "used up");
+        assert!(!keys.use_code(b"", || Caller::Unknown) && !keys.use_code(&code.as_bytes()[1..], || Caller::Unknown));
+        assert!(keys.use_code(code.as_bytes(), || Caller::Unknown));
+        assert!(!keys.use_code(code.as_bytes(), || Caller::Unknown), "used up");
         let oldest = keys.new_code(None);
         let newer: Vec<String> = (0..MAX_CODES).map(|_| keys.new_code(None)).collect();
-        assert!(!keys.use_code(oldest.as_bytes(), Caller::Unknown));
-        assert!(newer.iter().all(|code| keys.use_code(code.as_bytes(), Caller::Unknown)));
+        assert!(!keys.use_code(oldest.as_bytes(), || Caller::Unknown));
+        assert!(newer.iter().all(|code| keys.use_code(code.as_bytes(), || Caller::Unknown)));
     }
 
     #[test]
@@ -290,7 +293,7 @@ mod tests {
             return;
         };
         keys.codes.lock().unwrap().iter_mut().for_each(|code| code.made = long_ago);
-        assert!(!keys.use_code(code.as_bytes(), Caller::Unknown));
+        assert!(!keys.use_code(code.as_bytes(), || Caller::Unknown));
     }
 
     #[test]
@@ -299,15 +302,23 @@ mod tests {
         let (own, other) = (Caller::Account(1000), Caller::Account(65_534));
         let code = keys.new_code(Some(1000));
         for not_his in [other, Caller::Account(0), Caller::Gone] {
-            assert!(!keys.is_code(code.as_bytes(), not_his) && !keys.use_code(code.as_bytes(), not_his));
+            assert!(!keys.is_code(code.as_bytes(), || not_his) && !keys.use_code(code.as_bytes(), || not_his));
         }
-        assert!(keys.is_code(code.as_bytes(), own) && keys.use_code(code.as_bytes(), own), "nobody has used it up");
+        assert!(
+            keys.is_code(code.as_bytes(), || own) && keys.use_code(code.as_bytes(), || own),
+            "nobody has used it up"
+        );
         let session = keys.new_session(own);
         assert!(keys.is_session(&session, || own) && keys.is_session(&session, || Caller::Unknown));
         assert!(!keys.is_session(&session, || other) && !keys.is_session(&session, || Caller::Gone));
-        for any in [Caller::Unknown, Caller::Gone] {
-            assert!(keys.is_session(&keys.new_session(any), || other), "it was bound to none");
-        }
+        let unbound = keys.new_code(None);
+        assert!(!keys.use_code(unbound.as_bytes(), || Caller::Gone), "the session would be bound to nobody");
+        assert!(keys.use_code(unbound.as_bytes(), || Caller::Unknown));
+        let asked = || panic!("whose a connection is costs a look at all of the system's");
+        assert!(
+            !keys.is_code(b"another", asked) && !keys.use_code(b"another", asked) && !keys.is_session("another", asked)
+        );
+        assert!(keys.is_session(&keys.new_session(Caller::Unknown), || other), "it was bound to none");
     }
 
     const NOW_MS: u64 = SET_CLOCK_MS + 1_000_000_000;
