@@ -116,7 +116,7 @@ pub(crate) struct Store {
     closed: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
-    /// Held from the number of a transaction until its outcome is known. A thread that writes a rock ahead takes it again and
+    /// Held from the number of a transaction until its outcome is known. The thread that writes rocks ahead takes it again and
     /// again, and the others have their turn in between.
     writing: FairLock,
     bodies: Bodies,
@@ -243,7 +243,7 @@ impl Store {
             // Begun at random, so that no number of an earlier run is met again.
             last_write: AtomicU64::new(rand::random()),
             writing: FairLock::default(),
-            bodies: Bodies::default(),
+            bodies: Bodies::start().map_err(StorageError::of_disk).map_err(unusable)?,
             metrics,
             data_dir: Mutex::new(data_dir),
         };

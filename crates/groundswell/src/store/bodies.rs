@@ -8,12 +8,16 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
+    thread,
 };
 
+use bytes::Bytes;
 use groundswell_core::{
     Aeon,
     encoding::{decode, encode},
@@ -48,14 +52,30 @@ pub(super) struct Bodies {
     next: AtomicU64,
     /// Those that nothing refers to.
     orphans: Mutex<VecDeque<u64>>,
-    /// Held by the thread that writes a slice ahead. So one slice at most is in the queue of transactions, however many
+    /// Held by the thread whose slice is written ahead. So one slice at most is in the queue of transactions, however many
     /// rocks are written ahead.
     slicing: FairLock,
+    /// The way to the thread that writes slices, which ends when this is dropped. Those whose slices they are have a lower priority
+    /// ([`crate::washers`]): with the lock of the writers in their hands, they would keep everyone waiting until they have a
+    /// processor.
+    writer: SyncSender<Slice>,
 }
 
-impl Default for Bodies {
-    fn default() -> Self {
-        Self { next: AtomicU64::new(BODY), orphans: Mutex::default(), slicing: FairLock::default() }
+/// A part of a body that is to be written.
+struct Slice {
+    store: Arc<Store>,
+    body: u64,
+    first: u32,
+    bytes: Bytes,
+    done: SyncSender<Result<()>>,
+}
+
+fn write_slices(slices: &Receiver<Slice>) {
+    for Slice { store, body, first, bytes, done } in slices {
+        let written = store.write_slice(body, first, &bytes);
+        // Before the other side goes on: it may be the last that has the storage.
+        drop(store);
+        let _ = done.send(written);
     }
 }
 
@@ -71,6 +91,13 @@ pub(super) struct Left {
 }
 
 impl Bodies {
+    pub(super) fn start() -> io::Result<Self> {
+        // There is one slice at a time.
+        let (writer, slices) = sync_channel(1);
+        thread::Builder::new().name("groundswell-rock".to_owned()).spawn(move || write_slices(&slices))?;
+        Ok(Self { next: AtomicU64::new(BODY), orphans: Mutex::default(), slicing: FairLock::default(), writer })
+    }
+
     fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::SeqCst)
     }
@@ -170,27 +197,36 @@ impl Store {
     }
 
     /// Writes a rock's body, slice by slice, so that whatever else is to be written waits for one slice at most.
-    pub(crate) fn write_ahead(self: &Arc<Self>, aeon: Aeon, rock: &[u8]) -> Result<Ahead> {
+    pub(crate) fn write_ahead(self: &Arc<Self>, aeon: Aeon, rock: &Bytes) -> Result<Ahead> {
         let (body, store) = (self.bodies.number(), self.clone());
         let ahead = Ahead { aeon, body, store, kept: AtomicBool::new(false) };
         let mut first = 0;
         for slice in rock.chunks(BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES) {
             let _one_slice = self.bodies.slicing.lock();
-            let mut swept = Vec::new();
-            let written = self.one_at_a_time(|txn| {
-                let chunks = insert_chunks(txn, body, first, slice)?;
-                swept = self.bodies.sweep(txn, chunks)?;
-                Ok(())
-            });
-            written.map_err(|error| match error {
-                WriteError::Storage(error) => error,
-                // Nothing refers to it, so that it does not matter what is there.
-                error => StorageError::of_disk(error),
-            })?;
-            self.bodies.are_gone(&swept);
+            let (done, written) = sync_channel(1);
+            let slice = Slice { store: self.clone(), body, first, bytes: rock.slice_ref(slice), done };
+            let ended = || StorageError::new("the thread that stores large rocks has ended");
+            self.bodies.writer.send(slice).map_err(|_| ended())?;
+            written.recv().map_err(|_| ended())??;
             first += BODY_SLICE_CHUNKS;
         }
         Ok(ahead)
+    }
+
+    fn write_slice(&self, body: u64, first: u32, slice: &[u8]) -> Result<()> {
+        let mut swept = Vec::new();
+        let written = self.one_at_a_time(|txn| {
+            let chunks = insert_chunks(txn, body, first, slice)?;
+            swept = self.bodies.sweep(txn, chunks)?;
+            Ok(())
+        });
+        written.map_err(|error| match error {
+            WriteError::Storage(error) => error,
+            // Nothing refers to it, so that it does not matter what is there.
+            error => StorageError::of_disk(error),
+        })?;
+        self.bodies.are_gone(&swept);
+        Ok(())
     }
 
     /// Whether there are bodies that nothing refers to.
@@ -439,7 +475,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let store = open(&dir);
         let plan = Plan::of(&dir.path().join(crate::store::STORAGE_FILE));
-        let rock = vec![7; 6 * SLICE];
+        let rock = Bytes::from(vec![7; 6 * SLICE]);
         let until = |holds: &dyn Fn() -> bool| {
             while !holds() {
                 thread::yield_now();
@@ -473,6 +509,25 @@ mod tests {
         }
     }
 
+    /// A thread that leaves the processor to others does not write the slices of its rock itself.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_slices_of_a_thread_of_low_priority_are_written_with_that_of_the_others() {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir);
+        let plan = Plan::of(&dir.path().join(crate::store::STORAGE_FILE));
+        let usual = rustix::process::getpriority_process(None).unwrap();
+        // Closing the storage flushes too, and is not the washer's.
+        let washers = store.clone();
+        let washer = thread::spawn(move || {
+            let lowered = rustix::process::nice(5).unwrap();
+            assert!(lowered > usual, "its own is lower");
+            drop(washers.write_ahead(Aeon(1), &replica(1).2).unwrap());
+        });
+        washer.join().unwrap();
+        assert_eq!(plan.lowest_priority(), Some(usual));
+    }
+
     /// A run that ends anywhere: the next one finds what nothing refers to, and uses no number again.
     #[test]
     fn what_a_crash_leaves_is_found_and_removed() {
@@ -490,7 +545,7 @@ mod tests {
         let store = open(&dir);
         assert_eq!(Vec::from_iter(lock(&store.bodies.orphans).iter().copied()), [lost_body, newest]);
         assert!(whole(&store, 1));
-        assert!(store.write_ahead(Aeon(3), &[1]).unwrap().body > newest);
+        assert!(store.write_ahead(Aeon(3), &Bytes::from_static(&[1])).unwrap().body > newest);
         sweep(&store);
         assert!(whole(&store, 1) && chunks(&store) == OF_ONE);
     }

@@ -49,6 +49,9 @@ struct State {
     holding: bool,
     /// What has come to the disk, and what was written since, for a test that asks for it.
     disk: Option<Disk>,
+    /// The highest niceness of a thread that has flushed.
+    #[cfg(target_os = "linux")]
+    niceness: Option<i32>,
 }
 
 /// A disk under the cache of the system: what is written can be read, and is not on it before it is flushed.
@@ -122,6 +125,12 @@ impl Plan {
     /// Holds a flush, until it is let go of.
     pub(super) fn hold_flush(&self, flush: u64) {
         lock(&self.state).hold = Some(flush);
+    }
+
+    /// The lowest priority (the highest niceness) of a thread that has flushed.
+    #[cfg(target_os = "linux")]
+    pub(super) fn lowest_priority(&self) -> Option<i32> {
+        lock(&self.state).niceness
     }
 
     /// Whether a flush is being held.
@@ -226,6 +235,11 @@ impl StorageBackend for FailingBackend {
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
+        #[cfg(target_os = "linux")]
+        {
+            let mut state = lock(&self.plan.state);
+            state.niceness = state.niceness.max(rustix::process::getpriority_process(None).ok());
+        }
         self.plan.wait_at_flush();
         match self.plan.step() {
             Some(_) => Err(full()),

@@ -11,12 +11,14 @@ use std::{
 
 use crate::common::{Pair, next_update, raw, spawn_node, until, until_caught_up, within};
 use groundswell::{
-    Aeon, Ended, Event, Frequency, Freshness, Lake, ManageError, Node, Publications, Rule, Source, Subscriptions,
-    Updates,
+    Aeon, Agent, Ended, Event, Frequency, Freshness, Lake, ManageError, Node, Publications, Rule, Source,
+    Subscriptions, Updates,
     lakes::{Json, JsonDocument, JsonPatch, Log, Sum},
 };
 use groundswell_core::{Cursor, Digest, Epoch, encoding::encode, wire::Message};
+use iroh::Endpoint;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// What the issue allows, and what a wash takes beside it.
 const UNNOTICED: Duration = Duration::from_millis(50);
@@ -311,12 +313,14 @@ impl Lake for Costly {
     }
 }
 
-/// Many replicas use all processors at once. This node's own gives go first.
+/// Many replicas use all processors at once, and large rocks of another publisher are stored meanwhile. This node's own gives go
+/// first, and wait for no thread that waits for a processor.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_whose_washes_use_the_processor_delay_no_give() {
     const REPLICAS: usize = 16;
     const WAVES: usize = 20;
     let pair = Pair::new().await;
+    let (large, publishing) = rocks(&encode(&vec!["x".repeat(1_000_000); 8]).unwrap(), 40).await;
     let costly = pair.publisher.agent("main").unwrap().publications::<Costly>("/costly/*").await.unwrap();
     for n in 0..REPLICAS {
         costly.give(&format!("/costly/{n}"), 1).await.unwrap();
@@ -333,12 +337,17 @@ async fn replicas_whose_washes_use_the_processor_delay_no_give() {
     for _ in 0..50 {
         before = before.max(give().await);
     }
+    let slice = longest_slice(&agent).await;
     let mut updates = Vec::new();
     for n in 0..REPLICAS {
         let source = Source::new(pair.publisher.id(), "main", &format!("/costly/{n}")).unwrap();
         updates.push(inbox.surf(source).await.unwrap());
         until_caught_up(&mut updates[n]).await;
     }
+    pair.follower.add_peer(&raw::ticket(&large)).await.unwrap();
+    let stored = agent.subscriptions::<Log>("/log").await.unwrap();
+    let large = Source::new(large.id(), "main", "/log").unwrap();
+    stored.follow(large.clone()).await.unwrap();
     let caught_up = tokio::spawn(async move {
         for n in 0..REPLICAS {
             costly.give_all(&format!("/costly/{n}"), [1; WAVES]).await.unwrap();
@@ -353,8 +362,13 @@ async fn replicas_whose_washes_use_the_processor_delay_no_give() {
         gives += 1;
     }
     caught_up.await.unwrap();
-    println!("the longest of {gives} gives while {REPLICAS} replicas wash: {during:?}, and {before:?} before");
-    assert!(during < UNNOTICED.max(4 * before), "{during:?}, and {before:?} before");
+    let rocks = stored.read().get(&large).and_then(|state| state.cursor).map_or(0, |at| at.epoch.0[0]);
+    println!(
+        "the longest of {gives} gives while {REPLICAS} replicas wash and {rocks} rocks of 8 MB are stored: {during:?}, and {before:?} before; a MB takes {slice:?} at most"
+    );
+    assert!(rocks > 0, "no large rock was stored meanwhile");
+    assert!(during < UNNOTICED + 4 * slice.max(before), "{during:?}, and {before:?} before");
+    publishing.abort();
     pair.follower.shutdown().await.unwrap();
     pair.publisher.shutdown().await.unwrap();
 }
@@ -490,13 +504,39 @@ async fn a_costly_patch_of_a_hostile_publisher_delays_no_give() {
     node.shutdown().await.unwrap();
 }
 
+/// A publisher that sends this rock of a log again and again, each time in an epoch of its own, from 1 on.
+async fn rocks(rock: &[u8], epochs: u8) -> (Endpoint, JoinHandle<()>) {
+    let digest = Digest::of(rock);
+    let mut frames = Vec::new();
+    for epoch in 1..=epochs {
+        let at = Cursor { epoch: Epoch([epoch; 16]), aeon: Aeon(1) };
+        frames.push(raw::message_frame(&Message::Rock { at, bytes: rock.len() as u64, digest }));
+        let chunks = rock.chunks(groundswell_core::limits::ROCK_CHUNK_BYTES);
+        frames.extend(chunks.map(|chunk| raw::message_frame(&Message::Chunk(chunk.into()))));
+        frames.push(raw::message_frame(&Message::CaughtUp(at.aeon)));
+    }
+    raw::publisher(move |_| frames.clone()).await
+}
+
+/// The longest time that giving a megabyte takes, of some.
+async fn longest_slice(agent: &Agent) -> Duration {
+    const SLICES: usize = 30;
+    let slices = agent.publications::<Log>("/slice/*").await.unwrap();
+    let mut longest = Duration::ZERO;
+    for n in 0..SLICES {
+        let begun = Instant::now();
+        slices.give(&format!("/slice/{n}"), "x".repeat(1_000_000)).await.unwrap();
+        longest = longest.max(begun.elapsed());
+    }
+    longest
+}
+
 /// A publisher that sends one large rock after the other, each in an epoch of its own. They are stored, and replaced, in
 /// slices, and a give of this node waits for one of them at most: for one that is written, and one that is removed before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_rock_of_a_publisher_delays_no_give() {
     const LINES: usize = 64;
     const ROCKS: u8 = 3;
-    const SLICES: usize = 30;
     let dir = TempDir::new().unwrap();
     let node = spawn_node(dir.path()).await;
     let agent = node.agent("main").unwrap();
@@ -505,24 +545,8 @@ async fn a_large_rock_of_a_publisher_delays_no_give() {
     let at_once = Instant::now();
     agent.publications::<Log>("/once").await.unwrap().give_all("/once", vec![line.clone(); LINES]).await.unwrap();
     let at_once = at_once.elapsed();
-    let slices = agent.publications::<Log>("/slice/*").await.unwrap();
-    let mut slice = Duration::ZERO;
-    for n in 0..SLICES {
-        let begun = Instant::now();
-        slices.give(&format!("/slice/{n}"), line.clone()).await.unwrap();
-        slice = slice.max(begun.elapsed());
-    }
-    let rock = encode(&vec![line; LINES]).unwrap();
-    let digest = Digest::of(&rock);
-    let mut frames = Vec::new();
-    for epoch in 1..=ROCKS {
-        let at = Cursor { epoch: Epoch([epoch; 16]), aeon: Aeon(1) };
-        frames.push(raw::message_frame(&Message::Rock { at, bytes: rock.len() as u64, digest }));
-        let chunks = rock.chunks(groundswell_core::limits::ROCK_CHUNK_BYTES);
-        frames.extend(chunks.map(|chunk| raw::message_frame(&Message::Chunk(chunk.into()))));
-        frames.push(raw::message_frame(&Message::CaughtUp(at.aeon)));
-    }
-    let (peer, publishing) = raw::publisher(move |_| frames.clone()).await;
+    let slice = longest_slice(&agent).await;
+    let (peer, publishing) = rocks(&encode(&vec![line; LINES]).unwrap(), ROCKS).await;
     node.add_peer(&raw::ticket(&peer)).await.unwrap();
     let source = Source::new(peer.id(), "main", "/log").unwrap();
     let inbox = agent.subscriptions::<Log>("/log").await.unwrap();
