@@ -34,7 +34,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use groundswell_core::{Access, Aeon, Cursor, LakeId, Name, Path, Pattern, Rule, Tombstone, subscriber::Intake};
+use groundswell_core::{
+    Access, Aeon, Cursor, LakeId, Name, Path, Pattern, Rule, Tombstone, Visible, subscriber::Intake,
+};
 use iroh::EndpointAddr;
 use tokio::sync::{mpsc, oneshot};
 
@@ -216,10 +218,10 @@ pub(crate) enum ApplyError {
     )]
     Diverged(Aeon),
     /// The lake does not take what the publisher's took.
-    #[error("the wave of aeon {aeon} was refused here, and not at the publisher: {reason}")]
+    #[error("the wave of aeon {aeon} was refused here, and not at the publisher: {}", Visible(.reason))]
     Refused { aeon: Aeon, reason: String },
     /// The rock does not decode.
-    #[error("the publisher's rock of aeon {aeon} cannot be decoded: {reason}")]
+    #[error("the publisher's rock of aeon {aeon} cannot be decoded: {}", Visible(.reason))]
     BadRock { aeon: Aeon, reason: String },
     /// The replica is gone, or out of step with the stream.
     #[error("the replica was quit or replaced meanwhile")]

@@ -12,6 +12,7 @@ use crate::{
     encoding::raw_cow,
     lake::LakeId,
     path::{Name, Path},
+    text::Visible,
     wire::{Extension, VersionRange},
 };
 
@@ -98,7 +99,8 @@ pub enum Message<'a> {
 pub enum Refusal {
     /// The path holds another lake, or another version. The stream stays parked.
     #[error(
-        "the publisher's lake is {published}: ask for that lake, or update the older side, and the subscription resumes by itself"
+        "the publisher's lake is {}: ask for that lake, or update the older side, and the subscription resumes by itself",
+        Visible(.published)
     )]
     LakeDiffers {
         /// What is published.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use groundswell_core::{
-    Aeon, Digest,
+    Aeon, Digest, Visible,
     limits::{MAX_ROCK_BYTES, ROCK_CHUNK_BYTES},
     tide::{Changes, RockInfo, Tide},
 };
@@ -81,9 +81,9 @@ pub(crate) enum LoadError {
     NoRock,
     #[error("the rock of aeon {0} does not have its digest")]
     WrongDigest(Aeon),
-    #[error("the rock of aeon {aeon} does not decode: {reason}")]
+    #[error("the rock of aeon {aeon} does not decode: {}", Visible(.reason))]
     BadRock { aeon: Aeon, reason: String },
-    #[error("the wave of aeon {aeon} cannot be washed again: {reason}")]
+    #[error("the wave of aeon {aeon} cannot be washed again: {}", Visible(.reason))]
     BadWave { aeon: Aeon, reason: String },
     #[error("the wave of aeon {0} is missing")]
     Gap(Aeon),

@@ -4,7 +4,7 @@ mod apply;
 
 use std::{borrow::Cow, str::FromStr};
 
-use groundswell_core::{Lake, Older, UpgradeError, limits::MAX_WAVE_BYTES};
+use groundswell_core::{Lake, Older, UpgradeError, Visible, limits::MAX_WAVE_BYTES};
 use json_patch::Patch;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
@@ -54,7 +54,7 @@ pub struct JsonPatch(pub Patch);
 #[non_exhaustive]
 pub enum JsonError {
     /// An operation does not apply, or a `test` failed.
-    #[error("the patch does not apply: {0}")]
+    #[error("the patch does not apply: {}", Visible(.0))]
     Patch(String),
     /// The document would be nested too deep.
     #[error("the document would be nested deeper than {MAX_JSON_DEPTH} levels")]
