@@ -8,7 +8,7 @@
 //!
 //! Begin with [`KvView`], then [`KvReader`]. How two devices become a pair is in [`pairing`], and
 //! what they say to one another in [`wire`], and
-//! when they say it in [`sync`].
+//! when they say it in [`sync`]. How a pair ends is in [`pairs`].
 
 mod counter;
 mod delivery;
@@ -17,6 +17,7 @@ mod envelope;
 mod filter;
 mod key;
 pub mod pairing;
+pub mod pairs;
 mod reader;
 mod release;
 mod stamp;

@@ -10,6 +10,8 @@
 //! In the other kind of world, a manager and its machines share keys: [`run_kv`] runs one, with laws and deliberate bugs
 //! ([`KvBug`]) of its own, and `tests/it/kv.rs` runs many.
 //!
+//! In the third kind, managers claim machines, and people end that again: [`run_pairs`], [`PairBug`], `tests/it/pairs.rs`.
+//!
 //! [`run`] runs one world. `tests/it/seeds.rs` runs many; `GROUNDSWELL_SEED=n` replays one of them
 //! there, and prints what happened. `tests/it/deliberate_bugs.rs` switches on one [`Bug`] at a time,
 //! and expects the checkers to find it.
@@ -23,6 +25,7 @@ mod disk;
 mod kv;
 mod lake;
 mod link;
+mod pairs;
 mod publisher;
 mod queue;
 mod report;
@@ -37,6 +40,7 @@ use std::fmt;
 pub use bug::Bug;
 pub use checkers::{Broken, Law};
 pub use kv::{KvBug, KvOptions, KvReport, run_kv, trace_kv};
+pub use pairs::{PairBug, PairOptions, PairReport, run_pairs, trace_pairs};
 
 /// How a world is run.
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,6 +5,8 @@
 
 use groundswell_sim::{KvBug, KvOptions, KvReport, Options, run_kv, trace, trace_kv};
 
+use crate::on_each_core;
+
 /// Without optimisation a tenth of them takes as long.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 3_000 };
 
@@ -17,18 +19,6 @@ fn lawful(seed: u64) -> KvReport {
         let traced = run_kv(seed, &KvOptions { trace: true, ..KvOptions::default() });
         let failure = traced.expect_err("a seed decides everything");
         panic!("{failure}\nreplay with GROUNDSWELL_SEED={seed}")
-    })
-}
-
-/// Calls this with each seed, a part of them on each core.
-fn on_each_core<T: Send>(seeds: u64, of_part: impl Fn(&mut dyn Iterator<Item = u64>) -> T + Sync) -> Vec<T> {
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    std::thread::scope(|scope| {
-        let of_part = &of_part;
-        let parts: Vec<_> = (0..threads)
-            .map(|first| scope.spawn(move || of_part(&mut (first..seeds).step_by(threads as usize))))
-            .collect();
-        parts.into_iter().map(|part| part.join().expect("a world broke a law: see above")).collect()
     })
 }
 
