@@ -352,7 +352,7 @@ impl Gate {
         // pairing has ended, or is not read yet.
         let answered = match connection.alpn() {
             CLAIM_ALPN => true,
-            KV_ALPN => shared.kv.get().is_none_or(|kv| kv.former.is_with(peer)),
+            KV_ALPN => shared.kv.get().is_none_or(|kv| lock(&kv.former).is_with(peer)),
             _ => false,
         };
         if shared.closing.is_cancelled() {

@@ -35,7 +35,7 @@ use std::{
 
 use groundswell_core::{
     Epoch,
-    kv::{AuthorCounter, Clock, Envelope, KvAuthor, KvView},
+    kv::{AuthorCounter, Clock, Envelope, KvAuthor, KvView, pairs::Former},
 };
 use iroh::{SecretKey, endpoint::Connection};
 use iroh_docs::Author;
@@ -62,7 +62,7 @@ use crate::{
     files,
     gate::Place,
     ids::Ids,
-    limits::{KV_RECONCILES_AT_ONCE, KV_RESERVE_BYTES, MAX_KV_WRITE_IDS},
+    limits::{KV_RECONCILES_AT_ONCE, KV_RESERVE_BYTES, MAX_FORMER_DOCUMENTS, MAX_KV_WRITE_IDS},
     moment::milliseconds,
     node::within,
     shared::Shared,
@@ -193,7 +193,7 @@ pub(crate) struct Kv {
     pub(crate) claiming: Mutex<HashMap<PeerId, usize>>,
     claim_handler: RwLock<Option<ClaimHandler>>,
     /// Documents that were given up here.
-    pub(crate) former: parting::Former,
+    pub(crate) former: Mutex<Former<Arc<Identity>>>,
     /// Told when a machine was released.
     pub(crate) released: Notify,
     /// Held while a machine's document gets another standing, and until those concerned know: a claim that is being stored and a
@@ -277,7 +277,7 @@ impl Kv {
             machines_changed: watch::Sender::new(0),
             claiming: Mutex::default(),
             claim_handler: RwLock::new(None),
-            former: parting::Former::default(),
+            former: Mutex::new(Former::new(MAX_FORMER_DOCUMENTS)),
             released: Notify::new(),
             pair_changes: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
@@ -318,7 +318,7 @@ impl Kv {
         for document in kv.documents() {
             kv.work(&document);
         }
-        for former in kv.former.untold() {
+        for former in kv.untold() {
             parting::spawn_telling(&kv, former);
         }
         Ok(kv)
@@ -327,7 +327,7 @@ impl Kv {
     async fn take_in(self: &Arc<Self>, one: LoadedDocument) {
         let LoadedDocument { identity, view, clock, counter, heads, ids } = one;
         if identity.former().is_some() {
-            return self.former.add(identity);
+            return lock(&self.former).add(identity);
         }
         let number = identity.number;
         self.keeper.tell(Command::Begin { number, clock, counter, ids }).await;
@@ -383,6 +383,11 @@ impl Kv {
             KvAuthor::Machine => self.own().filter(|own| own.identity().peer() == Some(peer)),
             KvAuthor::Manager => read(&self.machines).get(&peer).cloned(),
         }
+    }
+
+    /// The documents that were given up here, of which the other side is still to be told.
+    pub(crate) fn untold(&self) -> Vec<Arc<Identity>> {
+        lock(&self.former).untold().cloned().collect()
     }
 
     /// Whether the peer is the other side of a document here, or is about to be.

@@ -14,6 +14,7 @@ use groundswell_core::{
         MachineInput, MachineOutput, MachinePairing, ManagerClaim, ManagerInput, ManagerOutput, PeerKey, Refusal,
         ToManager, decode_claim, decode_to_machine, decode_to_manager,
     },
+    kv::pairs::{HandedOver, handed_over},
     limits::MAX_CLAIM_MESSAGE_BYTES,
     wire::encode_frame,
 };
@@ -630,7 +631,7 @@ async fn tell_of_releases(kv: &Arc<Kv>, endpoint: &Endpoint, ticket: &PeerTicket
     let begun = Instant::now();
     loop {
         let is_of_machine = |one: &Arc<Identity>| one.former().is_some_and(|(peer, _)| peer == ticket.peer());
-        let Some(former) = kv.former.untold().into_iter().find(is_of_machine) else { return Ok(()) };
+        let Some(former) = kv.untold().into_iter().find(is_of_machine) else { return Ok(()) };
         let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), KV_ALPN)).await;
         let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
         match parting::tell(kv, &former, &connection).await {
@@ -716,21 +717,24 @@ impl Driven {
         if card.addr.id == peer {
             learn(kv, &card.addr).await;
         }
-        let document = NamespaceSecret::from_bytes(&card.secret).id();
-        if kv.former.find(peer, document.as_bytes()).is_some() {
-            return Err("the machine has handed over a document that was released".to_owned());
-        }
-        let before = kv.of_peer(peer);
-        if let Some(document) = before.as_ref().filter(|one| one.identity().secret.to_bytes() == card.secret) {
-            // The same document: the same manager has claimed it again.
-            let identity = document.identity();
-            let stored = kv.keeper.restand(document, &identity, kv.identity_again(identity.number, &row)).await;
-            return stored.map_err(|error| error.to_string());
+        let id = NamespaceSecret::from_bytes(&card.secret).id();
+        let before = kv.of_peer(peer).map(|document| (document.identity(), document));
+        let shared = before.as_ref().map(|(identity, _)| identity);
+        let is = handed_over(shared, &lock(&kv.former), peer, id.as_bytes());
+        match (is, &before) {
+            (HandedOver::GivenUp, _) => {
+                return Err("the machine has handed over a document that was given up".to_owned());
+            }
+            (HandedOver::Again, Some((identity, document))) => {
+                let stored = kv.keeper.restand(document, identity, kv.identity_again(identity.number, &row)).await;
+                return stored.map_err(|error| error.to_string());
+            }
+            _ => {}
         }
         let identity = kv.identity_of(row.clone());
         let mut rows = Row::begin(identity.number, row).to_vec();
-        if let Some(before) = &before {
-            rows.push(Row::Drop { number: before.identity().number });
+        if let Some((before, _)) = &before {
+            rows.push(Row::Drop { number: before.number });
         }
         kv.keeper.rows(rows).await.map_err(|error| error.to_string())?;
         kv.begin(&identity).await;

@@ -12,7 +12,10 @@ use std::{
 
 use groundswell_core::{
     Epoch,
-    kv::{Applied, Delivered, Envelope, KvAuthor, KvKey, KvView, LeftOut, SpaceName},
+    kv::{
+        Applied, Delivered, Envelope, KvAuthor, KvKey, KvView, LeftOut, SpaceName,
+        pairs::{self, Stands},
+    },
     wire::BootId,
 };
 use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret, store::MemPublicKeyStore};
@@ -67,19 +70,12 @@ impl Identity {
 
     /// The other side, if there is one.
     pub(crate) fn peer(&self) -> Option<PeerId> {
-        match self.standing {
-            Standing::Paired { peer, .. } => Some(peer),
-            _ => None,
-        }
+        self.standing().peer()
     }
 
     /// With whom it was shared, and whether that peer knows that it is not any more, if this side has given it up.
     pub(crate) fn former(&self) -> Option<(PeerId, bool)> {
-        match self.standing {
-            Standing::Former { peer, told, .. } => Some((peer, told)),
-            Standing::Releasing { peer } => Some((peer, false)),
-            _ => None,
-        }
+        self.standing().former()
     }
 
     pub(crate) fn author(&self, author: KvAuthor) -> Option<AuthorId> {
@@ -88,6 +84,24 @@ impl Identity {
 
     pub(crate) fn row(&self) -> DocumentRow {
         DocumentRow { secret: self.secret.to_bytes(), standing: self.standing.clone() }
+    }
+}
+
+impl Stands for Identity {
+    type Peer = PeerId;
+
+    fn document(&self) -> [u8; 32] {
+        *self.namespace.as_bytes()
+    }
+
+    fn standing(&self) -> pairs::Standing<PeerId> {
+        match self.standing {
+            Standing::Unclaimed => pairs::Standing::Unclaimed,
+            Standing::Paired { peer, .. } => pairs::Standing::Paired(peer),
+            Standing::Released { peer } => pairs::Standing::Left(peer),
+            Standing::Releasing { peer } => pairs::Standing::Former { peer, told: false },
+            Standing::Former { peer, told, .. } => pairs::Standing::Former { peer, told },
+        }
     }
 }
 

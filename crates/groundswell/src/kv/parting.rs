@@ -1,19 +1,12 @@
-//! The end of a pairing.
-//!
-//! A side gives a document up for one of two reasons: a person releases it here, or the other side proves by a signed
-//! [`Release`] that it has done so there. Neither a close code nor silence is such a proof.
-//!
-//! A document that was given up stays in the list of [`Former`] ones. At first the other side is told, at each connection
-//! and across restarts, until it says that it has given the document up too. After that the row stays for a while, so that
-//! a side which has missed the answer, or was restored from a backup, is answered again. All rows of a peer go when
-//! it says hello for the document of a later pairing.
+//! The end of a pairing. The rules are the core's ([`pairs`](groundswell_core::kv::pairs)); here they get storage and connections.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use groundswell_core::{
     kv::{
         KvAuthor, Release, ReleaseSignature,
         pairing::PeerKey,
+        pairs::{Honour, Stands, honour},
         wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame},
     },
     limits::MAX_REQUEST_BYTES,
@@ -39,76 +32,10 @@ use super::{
 use crate::{
     dialling::Backoff,
     frames::FrameReader,
-    limits::{KV_BACKOFF_LAST, KV_RELEASE_TIMEOUT, MAX_FORMER_DOCUMENTS},
+    limits::{KV_BACKOFF_LAST, KV_RELEASE_TIMEOUT},
     source::PeerId,
     sync::lock,
 };
-
-/// The documents that this side has given up, in the order in which it did.
-#[derive(Default)]
-pub(crate) struct Former(Mutex<Vec<Arc<Identity>>>);
-
-impl Former {
-    pub(crate) fn add(&self, identity: Arc<Identity>) {
-        lock(&self.0).push(identity);
-    }
-
-    /// Whether there is one that was shared with this peer.
-    pub(crate) fn is_with(&self, peer: PeerId) -> bool {
-        lock(&self.0).iter().any(|one| one.former().is_some_and(|(with, _)| with == peer))
-    }
-
-    /// The document of this id that was shared with this peer.
-    pub(crate) fn find(&self, peer: PeerId, document: &[u8; 32]) -> Option<Arc<Identity>> {
-        let is_it = |one: &&Arc<Identity>| {
-            one.former().is_some_and(|(with, _)| with == peer) && one.namespace.as_bytes() == document
-        };
-        lock(&self.0).iter().find(is_it).cloned()
-    }
-
-    /// Those that their other side does not know of yet.
-    pub(crate) fn untold(&self) -> Vec<Arc<Identity>> {
-        let is_untold = |one: &&Arc<Identity>| one.former().is_some_and(|(_, told)| !told);
-        lock(&self.0).iter().filter(is_untold).cloned().collect()
-    }
-
-    /// Those that have to go for another one: of those that were told the earliest, and the earliest of all where none was.
-    fn beyond_room(&self) -> Vec<Arc<Identity>> {
-        let list = lock(&self.0);
-        let is_told = |one: &&Arc<Identity>| one.former().is_some_and(|(_, told)| told);
-        let (told, untold): (Vec<_>, Vec<_>) = list.iter().partition(is_told);
-        let beyond = (list.len() + 1).saturating_sub(MAX_FORMER_DOCUMENTS);
-        told.into_iter().chain(untold).take(beyond).cloned().collect()
-    }
-
-    /// Takes one in whose rows are stored, and lets go of those whose rows went with that.
-    fn take_in(&self, parted: Parted) -> Arc<Identity> {
-        let mut list = lock(&self.0);
-        for forgotten in parted.forgets {
-            if let Some((peer, false)) = forgotten.former() {
-                warn!(peer = %peer.fmt_short(), "a release is forgotten before the other side was told: there are too many");
-            }
-            forgotten.replaced.cancel();
-            list.retain(|one| one.number != forgotten.number);
-        }
-        list.push(parted.former.clone());
-        parted.former
-    }
-
-    /// Takes out all others that were shared with this peer.
-    fn take_others(&self, peer: PeerId, than: NamespaceId) -> Vec<Arc<Identity>> {
-        let is_earlier =
-            |one: &mut Arc<Identity>| one.namespace != than && one.former().is_some_and(|(with, _)| with == peer);
-        lock(&self.0).extract_if(.., is_earlier).collect()
-    }
-
-    /// Puts one that was told in the place of the same one that was not; whether it was still there.
-    fn put(&self, told: Arc<Identity>) -> bool {
-        let mut list = lock(&self.0);
-        let place = list.iter_mut().find(|one| one.number == told.number);
-        place.map(|place| *place = told).is_some()
-    }
-}
 
 /// A document that is given up, until that is stored.
 struct Parted {
@@ -117,15 +44,31 @@ struct Parted {
     forgets: Vec<Arc<Identity>>,
 }
 
-/// What becomes of a document that is given up: its place among the former ones, and the rows that store it there.
-fn become_former(kv: &Kv, identity: &Identity, peer: PeerId, told: bool) -> (Parted, Vec<Row>) {
+/// What becomes of a document that is given up: its place among the former ones, and the rows that store it there. The other side
+/// may have been `told`. `None` where it is shared with nobody.
+fn become_former(kv: &Kv, identity: &Identity, told: bool) -> Option<(Parted, Vec<Row>)> {
+    let (peer, knows) = identity.standing().given_up()?;
     let author = identity.author(kv.ours.other()).map(|author| author.to_bytes());
-    let row = DocumentRow { standing: Standing::Former { peer, author, told }, ..identity.row() };
+    let row = DocumentRow { standing: Standing::Former { peer, author, told: told || knows }, ..identity.row() };
     let former = kv.identity_of(row.clone());
     let mut rows = Row::begin(former.number, row).to_vec();
-    let forgets = kv.former.beyond_room();
+    let forgets: Vec<_> = lock(&kv.former).beyond_room().into_iter().cloned().collect();
     rows.extend(forgets.iter().map(|one| Row::Drop { number: one.number }));
-    (Parted { former, forgets }, rows)
+    Some((Parted { former, forgets }, rows))
+}
+
+/// Takes one in among the former ones whose rows are stored, and lets go of those whose rows went with that.
+fn take_in(kv: &Kv, parted: Parted) -> Arc<Identity> {
+    let mut former = lock(&kv.former);
+    for forgotten in parted.forgets {
+        if let Some((peer, false)) = forgotten.former() {
+            warn!(peer = %peer.fmt_short(), "a release is forgotten before the other side was told: there are too many");
+        }
+        forgotten.replaced.cancel();
+        former.forget(forgotten.namespace.as_bytes());
+    }
+    former.add(parted.former.clone());
+    parted.former
 }
 
 /// A statement that its author has not signed.
@@ -152,7 +95,7 @@ fn verify(kv: &Kv, identity: &Identity, peer: PeerId, signature: ReleaseSignatur
 
 /// The other side says that it has given the document up. If it has signed that, this side does so too: a machine goes on
 /// by itself, and a manager keeps what it has, for reading. The session is closed when that is durable.
-pub(crate) fn honour(
+pub(crate) fn released(
     kv: &Arc<Kv>,
     document: &Arc<Document>,
     identity: &Arc<Identity>,
@@ -167,7 +110,7 @@ pub(crate) fn honour(
             KvAuthor::Machine => {
                 info!("the manager has released this machine");
                 // What it has released is this document, also where it claims it again in this moment.
-                let of = |one: &Identity| one.namespace == identity.namespace && one.peer() == Some(peer);
+                let of = |one: &Identity| honour(task.ours, one, peer, identity.namespace.as_bytes()) == Honour::GoOn;
                 part(&task, &document, of, true).await
             }
             KvAuthor::Manager => {
@@ -231,18 +174,13 @@ pub(crate) async fn renew(
     // A claim that is being stored comes first.
     let _changing = kv.pair_changes.lock().await;
     let identity = kv.new_identity(Standing::Unclaimed);
-    let (parted, along) = match before.peer() {
-        Some(peer) => {
-            let (parted, rows) = become_former(kv, before, peer, told);
-            (Some(parted), rows)
-        }
-        None => (None, Vec::new()),
-    };
+    let (parted, along) = become_former(kv, before, told).unzip();
+    let along = along.unwrap_or_default();
     let (renewed, before) = (document.clone(), before.clone());
     let ask = |reply| Command::Renew { document: renewed, before, identity, keeps, along, reply };
     let renewed = kv.keeper.ask(ask).await??;
     if renewed && let Some(parted) = parted {
-        spawn_telling(kv, kv.former.take_in(parted));
+        spawn_telling(kv, take_in(kv, parted));
     }
     kv.released.notify_one();
     Ok(renewed)
@@ -273,12 +211,10 @@ pub(crate) async fn release_machine(kv: &Arc<Kv>, machine: PeerId) -> Result<(),
 async fn give_up_machine(kv: &Arc<Kv>, machine: PeerId) -> Result<(), KvError> {
     let document = kv.of_peer(machine).ok_or(KvError::UnknownMachine(machine))?;
     let identity = document.identity();
-    // A machine that has left knows, and may still want to hear that its manager does.
-    let told = identity.peer().is_none();
-    let (parted, mut rows) = become_former(kv, &identity, machine, told);
+    let (parted, mut rows) = become_former(kv, &identity, false).ok_or(KvError::UnknownMachine(machine))?;
     rows.push(Row::Drop { number: identity.number });
     kv.keeper.rows(rows).await?;
-    let former = kv.former.take_in(parted);
+    let former = take_in(kv, parted);
     kv.remove_machine(machine, &document);
     identity.replaced.cancel();
     document.end(KvEnded::Released);
@@ -289,7 +225,7 @@ async fn give_up_machine(kv: &Arc<Kv>, machine: PeerId) -> Result<(), KvError> {
 
 /// The peer has said hello for this document: it has no earlier one. This one may have been given up in this moment.
 pub(crate) async fn forget_earlier(kv: &Kv, peer: PeerId, document: NamespaceId) {
-    let forgotten = kv.former.take_others(peer, document);
+    let forgotten = lock(&kv.former).forget_earlier(peer, document.as_bytes());
     if forgotten.is_empty() {
         return;
     }
@@ -458,7 +394,8 @@ async fn settled(kv: &Kv, former: &Arc<Identity>, told: Told) -> Told {
     if let Err(error) = kv.keeper.rows(vec![Row::Document { number, row: row.clone() }]).await {
         warn!(%error, "that the other side knows of a release is not stored; it is told again after the next start");
     }
-    if !kv.former.put(kv.identity_again(number, &row)) {
+    let was_there = lock(&kv.former).put(kv.identity_again(number, &row));
+    if !was_there {
         // It was forgotten meanwhile.
         let _ = kv.keeper.rows(vec![Row::Drop { number }]).await;
     }

@@ -17,7 +17,9 @@ use std::{
 
 use groundswell_core::{
     kv::{
-        Envelope, KvAuthor, skew_ms,
+        Envelope, KvAuthor,
+        pairs::{self, Answer},
+        skew_ms,
         sync::{EntryKey, Heard, KvSync, Received, Step},
         wire::{
             Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
@@ -93,7 +95,7 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
         return refuse(KvCloseCode::ShutDown);
     }
     let document = kv.of_peer(peer);
-    if document.is_none() && !kv.former.is_with(peer) {
+    if document.is_none() && !lock(&kv.former).is_with(peer) {
         return refuse(not_known());
     }
     let opening = async {
@@ -123,19 +125,15 @@ async fn answer(kv: &Arc<Kv>, connection: &Connection) {
             return;
         }
     };
-    let shared = document.map(|document| (document.identity(), document));
-    let shared = shared.filter(|(identity, _)| hello.document == *identity.namespace.as_bytes());
-    match shared {
-        Some((identity, document)) if identity.peer() == Some(peer) => {
+    let identity = document.as_ref().map(|document| document.identity());
+    let answer = pairs::answer(identity.as_ref(), &lock(&kv.former), peer, &hello.document).cloned();
+    match (answer, document, identity) {
+        (Answer::Session, Some(document), Some(identity)) => {
             reader.allow(max_kv_frame_bytes(kv.max_value_bytes));
             run(kv, &document, &identity, connection, send, reader, hello, peer).await;
         }
-        shared => {
-            // One that has ended: the peer may not know that, or may have ended it.
-            let ended = shared.map(|(identity, _)| identity).or_else(|| kv.former.find(peer, &hello.document));
-            let Some(ended) = ended else { return refuse(not_known()) };
-            parting::exchange(kv, &ended, connection, send, reader, false).await;
-        }
+        (Answer::Exchange(ended), ..) => drop(parting::exchange(kv, &ended, connection, send, reader, false).await),
+        _ => refuse(not_known()),
     }
 }
 
@@ -488,7 +486,7 @@ impl Session {
                 }
                 Heard::Delivered(upto) => self.delivered(upto),
                 Heard::Released(signature) => {
-                    return match parting::honour(&self.kv, &self.document, &self.identity, self.peer, signature) {
+                    return match parting::released(&self.kv, &self.document, &self.identity, self.peer, signature) {
                         // The connection is closed when that is durable.
                         Ok(()) => std::future::pending().await,
                         Err(parting::Forged) => Err(violation(&"a release that its author has not signed")),

@@ -18,7 +18,7 @@ use crate::{
 
 /// Waits until nobody is still to be told of a release.
 async fn until_told(kv: &Kv) {
-    until("the other side to be told", || kv.former.untold().is_empty()).await;
+    until("the other side to be told", || kv.untold().is_empty()).await;
 }
 
 async fn restart(pair: Pair) -> Pair {
@@ -37,10 +37,10 @@ async fn a_machines_own_release_is_told_after_restarts_of_both_until_it_is_known
     until_value(&manager, id, "stock", "1").await;
     manager.shutdown().await.unwrap();
     machine.release().await.unwrap();
-    assert_eq!(machine.kv().former.untold().len(), 1);
+    assert_eq!(machine.kv().untold().len(), 1);
     machine.shutdown().await.unwrap();
     let machine = machine_at(machine_dir.path()).await;
-    assert_eq!(machine.kv().former.untold().len(), 1, "it is stored");
+    assert_eq!(machine.kv().untold().len(), 1, "it is stored");
     let manager = manager_at(manager_dir.path()).await;
     until_told(machine.kv()).await;
     assert_eq!(manager.machine_status(id).unwrap().link, KvLink::Released, "it was stored before that was said");
@@ -48,7 +48,7 @@ async fn a_machines_own_release_is_told_after_restarts_of_both_until_it_is_known
     let Pair { machine, manager, .. } = &pair;
     assert_eq!(manager.machine_status(id).unwrap().link, KvLink::Released);
     assert_eq!(manager.get_kv_value(id, "stock").await.unwrap().unwrap().value, "1", "what it had can be read");
-    assert_eq!(machine.kv().former.untold().len(), 0, "it is told once");
+    assert_eq!(machine.kv().untold().len(), 0, "it is told once");
     // The same two become a pair again, and stay one.
     claim(machine, manager).await;
     let pair = restart(pair).await;
@@ -69,7 +69,7 @@ async fn a_managers_release_is_told_after_restarts_of_both_until_it_is_known() {
     assert_eq!(pair.machine.get_machine_state(), MachineState::Unclaimed, "it was stored before that was said");
     let pair = restart(pair).await;
     assert_eq!(pair.machine.get_machine_state(), MachineState::Unclaimed);
-    assert_eq!(pair.manager.kv().former.untold().len(), 0);
+    assert_eq!(pair.manager.kv().untold().len(), 0);
     pair.machine.shutdown().await.unwrap();
     pair.manager.shutdown().await.unwrap();
 }
@@ -103,7 +103,7 @@ async fn a_claim_that_crosses_a_release_makes_a_pair_that_stays() {
     machine.shutdown().await.unwrap();
     manager.release(id).await.unwrap();
     // It does not find the machine by itself.
-    manager.kv().former.untold()[0].replaced.cancel();
+    manager.kv().untold()[0].replaced.cancel();
     let machine = machine_at(machine_dir.path()).await;
     claim(&machine, &manager).await;
     assert_ne!(machine.kv().own().unwrap().identity().namespace, before, "what was released is not shared again");
@@ -126,7 +126,7 @@ async fn a_former_manager_that_comes_back_late_is_told_and_disturbs_nobody() {
     let dir = TempDir::new().unwrap();
     let next = manager_at(dir.path()).await;
     claim(&machine, &next).await;
-    assert_eq!(machine.kv().former.untold().len(), 1, "another manager's hello says nothing of the first one");
+    assert_eq!(machine.kv().untold().len(), 1, "another manager's hello says nothing of the first one");
     let manager = manager_at(manager_dir.path()).await;
     until("the former manager to know", || manager.machine_status(id).unwrap().link == KvLink::Released).await;
     until_told(machine.kv()).await;
@@ -203,7 +203,7 @@ async fn former_documents_have_a_limit_and_those_that_were_told_go_first() {
     }
     manager.kv().storage.fail(false);
     manager.release(machine.id()).await.unwrap();
-    until("the machine to be told", || manager.kv().former.untold().len() == 1).await;
+    until("the machine to be told", || manager.kv().untold().len() == 1).await;
     manager.shutdown().await.unwrap();
     let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
     let numbers: Vec<u64> = storage.documents().unwrap().into_iter().map(|(number, _)| number).collect();
