@@ -647,7 +647,7 @@ export interface components {
             now_ms: number;
             /** @description The peers that are connected. */
             peers: components["schemas"]["Id"][];
-            /** @description Counters since the start; those that end in `_now` say how many there are. */
+            /** @description Metrics since the start, for states and for keys. Those that end in `_now` say how many there are. A time has five: how often it was measured (`_count`), its sum, its median, its 99th percentile and the longest, in nanoseconds. */
             metrics: {
                 [key: string]: number;
             };

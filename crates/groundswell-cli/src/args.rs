@@ -118,6 +118,7 @@ pub(crate) enum Command {
     Kv(Kv),
     Watch(Watch),
     Status(Status),
+    Metrics(Metrics),
     Doctor(Doctor),
     Demo(Demo),
     Completions(Completions),
@@ -398,6 +399,14 @@ Examples:
   groundswell status
   groundswell status --json | head -1")]
 pub(crate) struct Status {}
+
+/// Print what the node has counted since it was started, and how long it took: for states and for keys.
+#[derive(Debug, Arguments)]
+#[command(after_help = "\
+Examples:
+  groundswell metrics
+  groundswell metrics --json | head -1")]
+pub(crate) struct Metrics {}
 
 /// Show it all in one process: vending machines and their manager, over real connections.
 ///

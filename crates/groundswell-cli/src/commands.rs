@@ -8,6 +8,7 @@ mod doctor;
 mod give;
 mod kv;
 mod machines;
+mod metrics;
 mod open;
 mod pages;
 mod paths;
@@ -65,6 +66,7 @@ async fn do_it(command: Command, data: Data, output: &mut Output) -> Result<(), 
         Command::Watch(watch) => watch::run(watch, data.dir()?, output).await,
         Command::Doctor(_) => doctor::run(data.dir()?, output).await,
         Command::Status(_) => status::run(data.dir()?, output).await,
+        Command::Metrics(_) => metrics::run(data.dir()?, output).await,
         Command::Demo(demo) => demo::run(demo, output).await,
         Command::Completions(completions) => pages::completions(completions.shell, output).await,
         Command::Man(man) => pages::man(&man.dir, output).await,

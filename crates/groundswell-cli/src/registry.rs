@@ -10,8 +10,8 @@ mod web;
 use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell::{
-    Access, Cursor, Name, Node, Path, Pattern, PeerId, PeerTicket, Publications, ReadError, Source, Subscriptions,
-    Updates,
+    Access, Cursor, MetricsSnapshot, Name, Node, Path, Pattern, PeerId, PeerTicket, Publications, ReadError, Source,
+    Subscriptions, Updates,
     lakes::{Json, Log, Sum},
 };
 use groundswell_web::lakes::{Keyed, Tide, rock_json};
@@ -140,6 +140,11 @@ impl Registry {
     /// What the node is doing.
     pub(crate) fn status(&self) -> Status {
         self.store.status(&self.node)
+    }
+
+    /// What the node has counted.
+    pub(crate) fn metrics(&self) -> MetricsSnapshot {
+        self.node.metrics()
     }
 
     pub(crate) fn started(&self) -> &Started {

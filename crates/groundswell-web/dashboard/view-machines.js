@@ -186,6 +186,12 @@ export class MachinesView {
   }
 }
 
+/** A metric's name and value in words; times in milliseconds. @param {string} name @param {any} value */
+function metric(name, value) {
+  const words = name.replaceAll('_', ' ');
+  return words.endsWith(' nanoseconds') ? [words.replace(/ nanoseconds$/, ''), `${(Number(value) / 1e6).toFixed(1)} ms`] : [words, count(value)];
+}
+
 /** The node itself. @param {any} node @param {number} now */
 export function renderNode(node, now) {
   const facts = [
@@ -194,7 +200,7 @@ export function renderNode(node, now) {
     ['HTTP', `connections: ${count(node.http.connections)}, streams: ${count(node.http.streams)}, requests refused: ${count(node.http.refused)}`],
   ];
   renderFacts(byId('node-facts'), facts);
-  renderFacts(byId('node-metrics'), Object.entries(node.metrics).map(([name, value]) => [name.replaceAll('_', ' '), count(value)]));
+  renderFacts(byId('node-metrics'), Object.entries(node.metrics).map(([name, value]) => metric(name, value)));
 }
 
 /** @param {HTMLElement} list @param {string[][]} facts Name, value, and what it is called where it is long and can be copied. */

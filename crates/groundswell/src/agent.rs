@@ -1,6 +1,6 @@
 //! The handles of an agent: what it publishes, and what it follows.
 
-use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use groundswell_core::{
@@ -308,8 +308,13 @@ impl<L: Lake> Publications<L> {
             return Err(GiveError::NotDeclared { path, pattern: self.declared.pattern.clone() });
         }
         let declared = self.declared.clone();
+        let begun = Instant::now();
         let given = self.shared.driver.ask(|reply| Command::Give { declared, path, waves, id, reply }).await;
-        given.map_err(WriteError::from)?
+        let given = given.map_err(WriteError::from)?;
+        if given.is_ok() {
+            self.shared.metrics.give_time.note(begun.elapsed());
+        }
+        given
     }
 
     /// The publications under this declaration, by path.

@@ -253,7 +253,14 @@ impl Kv {
         }
         let gone = CancellationToken::new();
         let clock = wall_clock.clone();
-        let started = Keeper::start(storage.clone(), signer.clone(), clock, max_value_bytes, gone.clone());
+        let started = Keeper::start(
+            storage.clone(),
+            shared.metrics.clone(),
+            signer.clone(),
+            clock,
+            max_value_bytes,
+            gone.clone(),
+        );
         let (keeper, thread) = started.map_err(|error| KvOpenError::Documents(error.to_string()))?;
         let next_number = loaded.iter().map(|one| one.identity.number + 1).max().unwrap_or(1);
         let kv = Arc::new(Self {

@@ -74,7 +74,7 @@ pub use kv::{
 };
 pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};
-pub use metrics::MetricsSnapshot;
+pub use metrics::{Metric, MetricValue, MetricsSnapshot, TimesSnapshot};
 pub use moment::Moment;
 pub use node::{Connections, Inspected, Node, NodeBuilder, NodeStatus, ShutdownError, Stored, TideStatus};
 pub use pairing::{ClaimError, ClaimsHeldOpen, ClaimsOpen, IncomingClaim, PendingClaim};

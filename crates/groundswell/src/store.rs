@@ -288,8 +288,7 @@ impl Store {
         match &result {
             Ok(()) => {
                 self.metrics.commits.add(1);
-                let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                self.metrics.commit_nanoseconds.add(spent);
+                self.metrics.commit_time.note(begun.elapsed());
             }
             Err(error) => {
                 self.metrics.commit_failures.add(1);

@@ -83,6 +83,9 @@ pub(super) struct SeenMetrics {
     followers_evicted: u64,
     pub(super) replicas_now: u64,
     pub(super) commit_failures: u64,
+    /// The same for keys; an earlier node does not say it.
+    #[serde(default)]
+    pub(super) key_commit_failures: u64,
 }
 
 /// Prints the status.
@@ -193,10 +196,10 @@ fn access(tide: &SeenTide) -> String {
 }
 
 /// Rows with their columns under each other.
-fn table(rows: &[[String; 7]]) -> Vec<String> {
-    let widths: [usize; 7] =
+pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
+    let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    let line = |row: &[String; 7]| {
+    let line = |row: &[String; COLUMNS]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
     };

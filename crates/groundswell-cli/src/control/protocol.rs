@@ -14,7 +14,9 @@ pub(crate) use kv::{
     NumberedAnswer, OneTimeTicket, Other, Pair, PairLine, Released, ShownPin, Status, WatchKind, WatchedNode,
 };
 
-use groundswell::{Access, Frequency, Name, Path, Pattern, PeerId, Rule};
+use std::time::Duration;
+
+use groundswell::{Access, Frequency, Metric, MetricValue, Name, Path, Pattern, PeerId, Rule, TimesSnapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -97,6 +99,8 @@ pub(crate) enum Request {
         #[serde(default)]
         own: bool,
     },
+    /// Print what the node has counted.
+    Metrics,
     /// Print what the node is doing.
     Status,
     /// Print that, and how the node was started.
@@ -189,6 +193,7 @@ impl Request {
             | Self::Machines
             | Self::Watch { .. }
             | Self::Dashboard { .. }
+            | Self::Metrics
             | Self::Status
             | Self::Doctor => false,
         }
@@ -206,6 +211,45 @@ pub(crate) struct Given {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HasQuit {
     pub(crate) quit: bool,
+}
+
+/// A row of the table of metrics.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MetricLine {
+    pub(crate) name: String,
+    /// What it counts.
+    pub(crate) about: String,
+    /// How often it happened, or how many there are.
+    pub(crate) count: u64,
+    /// How long it took, where that is measured.
+    #[serde(flatten)]
+    pub(crate) times: Option<TimesLine>,
+}
+
+/// How long something took, in nanoseconds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TimesLine {
+    pub(crate) total_ns: u64,
+    pub(crate) median_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) longest_ns: u64,
+}
+
+impl From<Metric> for MetricLine {
+    fn from(row: Metric) -> Self {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let (count, times) = match row.value {
+            MetricValue::Times(TimesSnapshot { count, total, median, p99, longest, .. }) => {
+                let times =
+                    TimesLine { total_ns: ns(total), median_ns: ns(median), p99_ns: ns(p99), longest_ns: ns(longest) };
+                (count, Some(times))
+            }
+            MetricValue::Count(count) => (count, None),
+            // A kind of a later version of the library.
+            _ => (0, None),
+        };
+        Self { name: row.name.to_owned(), about: row.about.to_owned(), count, times }
+    }
 }
 
 /// The answer to a question for the dashboard.

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     give, kv, pairing,
     protocol::{
-        Condition, DONE, Dashboard, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, Outcome, PathAccess,
-        PathRule, Readers, Request,
+        Condition, DONE, Dashboard, Failure, Given, HasQuit, IsKilled, IsWiped, MAX_REQUEST_BYTES, MetricLine, Outcome,
+        PathAccess, PathRule, Readers, Request,
     },
     read, surf, watch,
 };
@@ -193,6 +193,12 @@ impl Session {
             Request::Status => {
                 let status = self.registry.status();
                 self.answers.line(&status).await
+            }
+            Request::Metrics => {
+                for row in self.registry.metrics().rows() {
+                    self.answers.line(&MetricLine::from(row)).await?;
+                }
+                Ok(())
             }
             Request::Doctor => {
                 let (started, standing_still) = (self.registry.started(), self.registry.standing_still());

@@ -360,6 +360,47 @@ fn a_client_that_does_not_read_skips_what_was_replaced() {
     assert!(seen.len() < WRITES / 2, "{} of {WRITES} were kept for it", seen.len());
 }
 
+/// One table has what a node has counted and how long it took, for states and for keys.
+#[test]
+fn metrics_count_states_and_keys() {
+    let world = World::new();
+    let (machine, manager) = world.pair();
+    kv::online(&machine, &manager);
+    machine.run(&["give", "/sales", "one", "two", "--lake", "log"]).well();
+    for (key, value) in [("a", "1"), ("b", "2")] {
+        manager.kv(Some(&machine.id), &["set", key, value]).well();
+    }
+    manager.kv(Some(&machine.id), &["del", "a"]).well();
+    machine.kv(None, &["set", "c", "3"]).well();
+    let metrics = |node: &crate::common::Node| -> BTreeMap<String, Value> {
+        let rows = run(node.command(&["metrics"]), b"").objects();
+        rows.into_iter().map(|row| (row["name"].as_str().unwrap().to_owned(), row)).collect()
+    };
+    let counts = |node: &crate::common::Node, names: [&str; 4]| {
+        let seen = metrics(node);
+        names.map(|name| seen[name]["count"].as_u64().unwrap())
+    };
+    let keys = ["keys_put", "keys_deleted", "entries_received", "documents_online_now"];
+    until("both sides to have all", || {
+        counts(&manager, keys) == [2, 1, 1, 1] && counts(&machine, keys) == [1, 0, 3, 1]
+    });
+    assert_eq!(counts(&machine, ["waves_given", "give_time", "key_write_time", "violations"]), [2, 1, 1, 0]);
+    let seen = metrics(&manager);
+    let time = |name: &str, field: &str| seen[name][field].as_u64().unwrap();
+    for name in ["key_write_time", "key_commit_time"] {
+        assert!(time(name, "count") >= 3, "{seen:?}");
+        let steps = ["median_ns", "p99_ns", "longest_ns"].map(|field| time(name, field));
+        assert!(steps.is_sorted() && steps[0] > 0 && time(name, "total_ns") >= steps[0], "{seen:?}");
+    }
+    assert!(seen["bytes_sent"]["count"].as_u64() > Some(100), "documents count too: {seen:?}");
+    let mut for_people = tool();
+    for_people.arg("--data").arg(&machine.dir).arg("metrics");
+    let table = run(for_people, b"").well().stdout.clone();
+    assert_eq!(table.lines().count(), metrics(&machine).len());
+    let line = table.lines().find(|line| line.trim_start().starts_with("waves_given ")).unwrap();
+    assert!(line.contains(" 2 ") && line.ends_with("durable."), "{line}");
+}
+
 /// How a pair stands is told on both sides, by `status`, by `machines` and by the doctor.
 #[test]
 fn both_sides_tell_how_the_other_stands() {

@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use groundswell_core::kv::{
@@ -33,6 +34,7 @@ use crate::{
     error::{OutcomeUnknown, WriteError, panic_message},
     ids::{Done, Ids, WriteId},
     limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_KV_WRITE_IDS},
+    metrics::Metrics,
 };
 
 /// The wall clock, in milliseconds since 1970.
@@ -208,6 +210,7 @@ impl Desk {
 
 pub(crate) struct Keeper {
     storage: Arc<Storage>,
+    metrics: Arc<Metrics>,
     signer: Author,
     wall_clock: WallClock,
     max_value_bytes: usize,
@@ -223,14 +226,23 @@ impl Keeper {
     /// Starts the keeper's thread. It ends on [`Command::Stop`], or when every handle is gone.
     pub(crate) fn start(
         storage: Arc<Storage>,
+        metrics: Arc<Metrics>,
         signer: Author,
         wall_clock: WallClock,
         max_value_bytes: usize,
         gone: CancellationToken,
     ) -> std::io::Result<(KeeperHandle, std::thread::JoinHandle<()>)> {
         let (desks, unknown, uncertain) = (HashMap::new(), HashSet::new(), Arc::<AtomicBool>::default());
-        let keeper =
-            Self { storage, signer, wall_clock, max_value_bytes, desks, unknown, uncertain: uncertain.clone() };
+        let keeper = Self {
+            storage,
+            metrics,
+            signer,
+            wall_clock,
+            max_value_bytes,
+            desks,
+            unknown,
+            uncertain: uncertain.clone(),
+        };
         let panicked = uncertain.clone();
         let (sender, commands) = mpsc::channel(DRIVER_QUEUE);
         let thread = std::thread::Builder::new().name("groundswell-keeper".to_owned()).spawn(move || {
@@ -449,6 +461,7 @@ impl Keeper {
                 self.desks.remove(number);
             }
             for (number, mut staged) in staged {
+                self.count(&staged);
                 if let Some(desk) = self.desks.get_mut(&number) {
                     desk.ids.remember(std::mem::take(&mut staged.ids));
                 }
@@ -463,9 +476,35 @@ impl Keeper {
         shown.into_iter().for_each(|(shown, document)| document.tell(shown));
     }
 
+    /// Counts what has become durable.
+    fn count(&self, staged: &Staged) {
+        for (entry, envelope) in &staged.entries {
+            let counter = match &envelope.change {
+                _ if entry.author != staged.document.ours => &self.metrics.entries_received,
+                Change::Put(_) => &self.metrics.keys_put,
+                Change::Delete => &self.metrics.keys_deleted,
+            };
+            counter.add(1);
+        }
+    }
+
+    /// Writes rows, and counts that.
+    fn store(&self, rows: Vec<Row>) -> Result<(), WriteError> {
+        let begun = Instant::now();
+        let result = self.storage.write(rows);
+        match &result {
+            Ok(()) => {
+                self.metrics.key_commits.add(1);
+                self.metrics.key_commit_time.note(begun.elapsed());
+            }
+            Err(_) => self.metrics.key_commit_failures.add(1),
+        }
+        result
+    }
+
     /// Writes what is staged, and notes the ids of what has an unknown outcome.
     fn write(&mut self, rows: Vec<Row>, staged: &HashMap<u64, Staged>) -> Result<(), WriteError> {
-        let result = self.storage.write(rows);
+        let result = self.store(rows);
         match &result {
             Ok(()) => self.unknown.clear(),
             Err(WriteError::Unknown(_)) => {
@@ -485,7 +524,7 @@ impl Keeper {
         }
         let (number, row) = (identity.number, identity.row());
         if before.row() != row {
-            self.storage.write(vec![Row::Document { number, row }])?;
+            self.store(vec![Row::Document { number, row }])?;
             document.set_identity(identity);
         }
         Ok(())
@@ -545,7 +584,7 @@ impl Keeper {
         rows.push(Row::Mark { number, author: document.ours, mark: Mark::Held, counter: head });
         rows.push(Row::Drop { number: before.number });
         rows.extend(along);
-        self.storage.write(rows)?;
+        self.store(rows)?;
         self.desks.remove(&before.number);
         self.desks.insert(number, desk);
         document.renew(identity, opened, heads);

@@ -273,6 +273,8 @@ async fn run(
     supervisor::remember(kv, connection).await;
     parting::forget_earlier(kv, peer, identity.namespace).await;
     let begun = Instant::now();
+    kv.shared.metrics.document_sessions.add(1);
+    let _online = kv.shared.metrics.documents_online_now.while_kept();
     let session = Session {
         kv: kv.clone(),
         document: document.clone(),
@@ -359,7 +361,7 @@ impl Session {
                 Step::Entries { author, after, upto } => {
                     let sent = self.some_after(author, after, upto, &mut buffer).await?;
                     lock(&self.sync).entries_sent(author, sent);
-                    flush(stream, &mut buffer).await?;
+                    self.flush(stream, &mut buffer).await?;
                 }
                 Step::Answer(wants) => self.answer(wants, stream, &mut buffer).await?,
                 Step::LookUpMissing { after } => {
@@ -368,14 +370,14 @@ impl Session {
                     lock(&self.sync).want(missing);
                 }
                 Step::Finish => {
-                    flush(stream, &mut buffer).await?;
+                    self.flush(stream, &mut buffer).await?;
                     let _ = stream.finish();
                     // Until the other side has it.
                     let _ = stream.stopped().await;
                     return Ok(());
                 }
                 Step::Wait { until_ms } => {
-                    flush(stream, &mut buffer).await?;
+                    self.flush(stream, &mut buffer).await?;
                     let until = until_ms.map(|ms| (self.begun + Duration::from_millis(ms)).into());
                     tokio::select! {
                         () = at(until) => {}
@@ -428,6 +430,7 @@ impl Session {
         if self.is_too_large(entry) {
             return Ok(());
         }
+        self.kv.shared.metrics.entries_sent.add(1);
         let signed = entry.to_sent();
         self.push(&KvMessage::Entry { signed: (&signed[..]).into(), envelope: (&entry.envelope[..]).into() }, buffer)
     }
@@ -446,9 +449,22 @@ impl Session {
                 self.push_entry(&entry, buffer)?;
             }
             if buffer.len() > READ_ENTRIES_BYTES {
-                flush(stream, buffer).await?;
+                self.flush(stream, buffer).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Sends what is in the buffer.
+    async fn flush(&self, stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        stream.write_all(buffer).await.map_err(lost)?;
+        self.kv.shared.metrics.bytes_sent.add(buffer.len() as u64);
+        buffer.clear();
+        // What one burst needed is not kept for an idle connection.
+        buffer.shrink_to(1024);
         Ok(())
     }
 
@@ -460,7 +476,7 @@ impl Session {
             }
             // Read last: some may have come together with the hello.
             match reader.fill().await {
-                Ok(_) => {}
+                Ok(read) => self.kv.shared.metrics.bytes_received.add(read as u64),
                 // The other side has nothing more to say; the connection tells why.
                 Err(ReadFrameError::Ended | ReadFrameError::Stream(ReadError::ConnectionLost(_))) => {
                     return std::future::pending().await;
@@ -579,15 +595,4 @@ fn open_all(entries: Vec<Sealed>, identity: &Identity, max_value_bytes: usize) -
         envelope.map(|envelope| (entry, envelope)).map_err(|error| error.to_string())
     };
     entries.into_iter().map(open).collect()
-}
-
-async fn flush(stream: &mut SendStream, buffer: &mut Vec<u8>) -> Result<(), End> {
-    if buffer.is_empty() {
-        return Ok(());
-    }
-    stream.write_all(buffer).await.map_err(lost)?;
-    buffer.clear();
-    // What one burst needed is not kept for an idle connection.
-    buffer.shrink_to(1024);
-    Ok(())
 }

@@ -192,7 +192,12 @@ impl KvSpace {
     async fn hand_over(&self, key: KvKey, change: Change, id: Option<WriteId>) -> Result<Written, KvError> {
         self.check_open()?;
         let (document, space) = (self.document.clone(), self.name.clone());
-        self.kv.keeper.ask(|reply| Command::Write { document, space, key, change, id, reply }).await?
+        let begun = Instant::now();
+        let written = self.kv.keeper.ask(|reply| Command::Write { document, space, key, change, id, reply }).await?;
+        if written.is_ok() {
+            self.kv.shared.metrics.key_write_time.note(begun.elapsed());
+        }
+        written
     }
 
     fn check_open(&self) -> Result<(), KvError> {

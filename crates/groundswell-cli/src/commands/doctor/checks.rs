@@ -197,7 +197,7 @@ fn keys(pair: &Pair) -> Finding {
 
 fn storage(condition: &Condition) -> Finding {
     let status = &condition.status;
-    match status.metrics.commit_failures {
+    match status.metrics.commit_failures + status.metrics.key_commit_failures {
         0 => {
             let published = status.publications.iter().filter(|one| one.aeon.is_some()).count();
             let said = format!("it is open; {published} published, {} followed", status.replicas.len());
@@ -390,8 +390,10 @@ mod tests {
         let state = |streams, sources| limits(&condition(&serde_json::json!([]), &[], [streams, sources, 0])).state;
         assert_eq!((state(0, 0), state(most * NEARLY / 100 - 1, 0)), (State::Ok, State::Ok));
         assert_eq!((state(most * NEARLY / 100, 0), state(0, most)), (State::Warn, State::Problem));
-        let failed = condition(&serde_json::json!([]), &[], [0, 0, 2]);
+        let mut failed = condition(&serde_json::json!([]), &[], [0, 0, 2]);
         assert_eq!(storage(&failed).state, State::Problem);
+        failed.status.metrics.key_commit_failures = 3;
+        assert!(storage(&failed).said.starts_with("5 transactions failed"), "of states and of keys");
     }
 
     #[test]

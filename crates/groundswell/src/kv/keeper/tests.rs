@@ -26,7 +26,8 @@ fn keeper(dir: &TempDir) -> (Keeper, Arc<Document>) {
     let desks = HashMap::from([(NUMBER, Desk::new())]);
     let (wall_clock, unknown) = (Arc::new(|| 1_000), HashSet::new());
     let uncertain = Arc::default();
-    let keeper = Keeper { storage, signer, wall_clock, max_value_bytes: 1_024, desks, unknown, uncertain };
+    let metrics = Arc::default();
+    let keeper = Keeper { storage, metrics, signer, wall_clock, max_value_bytes: 1_024, desks, unknown, uncertain };
     (keeper, document)
 }
 

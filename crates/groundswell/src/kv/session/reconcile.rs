@@ -113,6 +113,10 @@ impl Session {
             if let Ok(Moved { whole: true, offered, .. }) = &result {
                 self.document.offered(&self.identity, fed, offered);
             }
+            if let Ok(moved) = &result {
+                self.kv.shared.metrics.reconciliations.add(1);
+                self.kv.shared.metrics.reconciliations_unlike.add(u64::from(!moved.alike));
+            }
             match result {
                 Ok(Moved { alike: true, .. }) => {
                     self.document.reconciled(before);
