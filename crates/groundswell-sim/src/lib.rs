@@ -28,6 +28,7 @@ mod link;
 mod pairs;
 mod publisher;
 mod queue;
+mod reader;
 mod report;
 mod rng;
 mod serve;

@@ -2,7 +2,13 @@
 
 use std::collections::VecDeque;
 
+use groundswell_core::{
+    encoding::decode,
+    wire::{FRAME_HEADER_BYTES, Message, frame_length},
+};
+
 use crate::{
+    checkers::{Broken, Law},
     context::{Context, Event},
     rng::Rng,
 };
@@ -104,4 +110,12 @@ impl Link {
             cx.after(5_000, Event::Closed { subscriber: self.subscriber, connection, side });
         }
     }
+}
+
+/// The message of one frame.
+pub(crate) fn parse(frame: &[u8]) -> Result<Message<'_>, Broken> {
+    let whole = || Law::Protocol.broken("a frame is not whole");
+    let (header, body) = frame.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or_else(whole)?;
+    let length = frame_length(*header).map_err(|error| Law::Protocol.broken(error.to_string()))?;
+    if length == body.len() { Ok(decode(body)?) } else { Err(whole()) }
 }

@@ -6,6 +6,7 @@
 
 mod bug;
 mod laws;
+mod link;
 mod node;
 mod world;
 

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use groundswell_core::{
     Aeon, Cursor, Digest, Epoch, Lake, Name, Path, Rule, Tide,
     encoding::decode,
-    limits::READ_BATCH_BYTES,
-    publisher::{Outflow, Step},
+    publisher::Outflow,
     subscriber::{Inflow, Intake, Violation},
     tide::Changes,
-    wire::{FRAME_HEADER_BYTES, Message, Surf, encode_frame, frame_length},
+    wire::{Surf, encode_frame},
 };
 
 use crate::{
@@ -19,7 +18,8 @@ use crate::{
     context::{Context, Event},
     disk::{Disk, Rows, Write, info},
     lake::{self, Ledger, Rock, Wave},
-    link::{Link, Side},
+    link::{Link, Side, parse},
+    reader::Reader,
     whole::Origin,
 };
 
@@ -73,21 +73,10 @@ struct Staged {
     shown_early: bool,
 }
 
-/// A program that follows the replica, and keeps its cursor over restarts.
-#[derive(Debug, Default)]
-struct Reader {
-    seen: Seen,
-    rock: Rock,
-    outflow: Option<Outflow>,
-    assembled: Vec<u8>,
-    waits: bool,
-    slowest: u64,
-}
-
 impl Subscriber {
     pub(crate) fn new(number: usize, source: usize, rule: Rule, readers: usize, cx: &mut Context) -> Self {
         let slowest = (0..readers).map(|_| if cx.rng.chance(50) { 500 } else { 30_000 });
-        let readers = slowest.map(|slowest| Reader { slowest, waits: true, ..Reader::default() }).collect();
+        let readers = slowest.map(Reader::new).collect();
         Self {
             number,
             source,
@@ -167,7 +156,7 @@ impl Subscriber {
         self.disk.replace(Rows::default());
         self.shown = Seen::default();
         for reader in &mut self.readers {
-            *reader = Reader { slowest: reader.slowest, waits: true, ..Reader::default() };
+            *reader = Reader::new(reader.slowest);
         }
         if let Some(run) = &mut self.run {
             // What is under way belongs to the replica that is gone.
@@ -585,91 +574,6 @@ impl Subscriber {
     }
 }
 
-impl Reader {
-    /// Takes one step. False where it waits.
-    fn step(&mut self, cx: &mut Context, tide: &Tide, rows: &Rows, lawful: bool) -> Result<bool, Broken> {
-        let stands = self.seen.at();
-        let outflow = self.outflow.get_or_insert_with(|| Outflow::new(stands));
-        match outflow.poll(tide) {
-            Step::Resume(_) => outflow.resumed(),
-            Step::BeginRock { at, info } => {
-                self.assembled.clear();
-                outflow.rock_begun(at, info);
-            }
-            Step::Chunk { aeon, index } => match rows.chunk(aeon, index) {
-                Some(chunk) => {
-                    self.assembled.extend_from_slice(chunk);
-                    outflow.chunk_sent(chunk.len() as u64);
-                    if let Some(at) = outflow.cursor().filter(|at| at.aeon == aeon && Some(*at) != stands) {
-                        self.take_rock(cx, at, lawful)?;
-                    }
-                }
-                None => outflow.rock_gone(),
-            },
-            Step::Waves { first, last } => {
-                let recent = tide.recent_from(first, READ_BATCH_BYTES);
-                let waves = recent.unwrap_or_else(|| rows.waves(first, last));
-                let batch = 1 + cx.rng.index(6);
-                let skip = usize::from(cx.has(Bug::SkipWaveAtReader) && cx.rng.chance(5));
-                let aeons = (first.0..=last.0).map(Aeon).zip(waves).skip(skip).take(batch);
-                let read: Vec<_> = aeons.collect();
-                for (aeon, wave) in &read {
-                    outflow.waves_sent(*aeon);
-                    if rows.waves.get(aeon) != Some(wave) {
-                        let what = format!("a reader is shown the wave {aeon}, which its replica has not stored");
-                        return Err(Law::PersistBeforeTransmit.broken(what));
-                    }
-                }
-                if read.is_empty() && skip == 0 {
-                    return Err(Law::Storage.broken(format!("the wave {first} is kept, and is not stored")));
-                }
-                self.take_waves(cx, tide, read, lawful)?;
-            }
-            Step::CaughtUp(_) => outflow.told_caught_up(),
-            Step::Wait => return Ok(false),
-            Step::Ahead => {
-                return Err(
-                    Law::Order.broken(format!("a reader at {stands:?} is ahead of its replica at {}", tide.cursor()))
-                );
-            }
-        }
-        Ok(true)
-    }
-
-    fn take_rock(&mut self, cx: &mut Context, at: Cursor, lawful: bool) -> Result<(), Broken> {
-        cx.report.reader_rocks += 1;
-        self.seen.rock(at)?;
-        if lawful {
-            cx.checkers.same_rock(at, Digest::of(&self.assembled), "a reader's rock")?;
-        }
-        self.rock = decode(&self.assembled)?;
-        Ok(())
-    }
-
-    fn take_waves(
-        &mut self,
-        cx: &mut Context,
-        tide: &Tide,
-        waves: Vec<(Aeon, Bytes)>,
-        lawful: bool,
-    ) -> Result<(), Broken> {
-        for (aeon, wave) in waves {
-            let at = Cursor { epoch: tide.cursor().epoch, aeon };
-            self.seen.wave(at)?;
-            cx.checkers.same_wave(at, &wave, "a reader's wave")?;
-            let wave: Wave = decode(&wave)?;
-            if Ledger::wash(&mut self.rock, &wave).is_err() && lawful {
-                return Err(Law::SameRock.broken(format!("a reader's wash refuses {at}")));
-            }
-            cx.report.reader_waves += 1;
-        }
-        match self.seen.at().filter(|_| lawful) {
-            Some(at) => cx.checkers.same_rock(at, lake::digest(&self.rock)?, "a reader's fold"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Washes a wave, lawfully or not. True where it was refused.
 fn wash(cx: &mut Context, rock: &mut Rock, wave: &[u8], faulty: bool) -> Result<bool, Broken> {
     if faulty && cx.rng.chance(1) {
@@ -686,12 +590,4 @@ fn wash(cx: &mut Context, rock: &mut Rock, wave: &[u8], faulty: bool) -> Result<
         cx.report.faulty_washes += 1;
     }
     Ok(refused)
-}
-
-/// The message of one frame.
-fn parse(frame: &[u8]) -> Result<Message<'_>, Broken> {
-    let whole = || Law::Protocol.broken("a frame is not whole");
-    let (header, body) = frame.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or_else(whole)?;
-    let length = frame_length(*header).map_err(|error| Law::Protocol.broken(error.to_string()))?;
-    if length == body.len() { Ok(decode(body)?) } else { Err(whole()) }
 }

@@ -34,19 +34,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use groundswell_core::{
-    Access, Aeon, Cursor, LakeId, Name, Path, Pattern, Rule, Tombstone, Visible, subscriber::Intake,
-};
+use groundswell_core::{Access, Aeon, Cursor, LakeId, Name, Path, Pattern, Rule, Tombstone, subscriber::Intake};
 use iroh::EndpointAddr;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     catalog::Catalog,
     cell::TideCell,
-    error::{
-        DeclareError, GiveError, ManageError, OutcomeUnknown, StorageError, SurfError, WriteError, from_write_error,
-        panic_message,
-    },
+    error::{DeclareError, GiveError, ManageError, OutcomeUnknown, StorageError, SurfError, WriteError, panic_message},
     fold::NewFold,
     followers::Followers,
     freshness::Ended,
@@ -63,6 +58,7 @@ pub(crate) use manage::AccessChange;
 use once::Windows;
 pub(crate) use replica::Back;
 use replica::{Away, CopyOf};
+pub(crate) use turn::ApplyError;
 use turn::Change;
 
 /// Whether the waves of a publication survive the process.
@@ -207,35 +203,6 @@ fn intake_weight(intake: &Intake) -> usize {
         Intake::Rock { rock, .. } => rock.len(),
         _ => 0,
     }
-}
-
-/// Why what came from a source was not applied. What came before it was.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
-    /// The replica's rock is not the publisher's: both differ from the same waves.
-    #[error(
-        "at aeon {0} this replica's rock differs from the publisher's; a lake whose wash is not deterministic? (see check_lake)"
-    )]
-    Diverged(Aeon),
-    /// The lake does not take what the publisher's took.
-    #[error("the wave of aeon {aeon} was refused here, and not at the publisher: {}", Visible(.reason))]
-    Refused { aeon: Aeon, reason: String },
-    /// The rock does not decode.
-    #[error("the publisher's rock of aeon {aeon} cannot be decoded: {}", Visible(.reason))]
-    BadRock { aeon: Aeon, reason: String },
-    /// The replica is gone, or out of step with the stream.
-    #[error("the replica was quit or replaced meanwhile")]
-    Gone,
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error(transparent)]
-    Unknown(OutcomeUnknown),
-    #[error("the node is shut down")]
-    ShutDown,
-}
-
-from_write_error! {
-    ApplyError: ApplyError::Unknown;
 }
 
 /// The way to the driver.

@@ -1,6 +1,9 @@
 //! What holds in a world of pairs once nothing fails any more, and what people do about the rest.
 
-use super::world::{At, CALM, Connection, Event, MANAGERS, World};
+use super::{
+    link::{At, Connection},
+    world::{CALM, Event, MANAGERS, World},
+};
 use crate::checkers::{Broken, Law};
 
 /// How often people look for pairs that a restored backup has parted.

@@ -3,19 +3,47 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use groundswell_core::{Aeon, Cursor, Digest, Rule, Tide, subscriber::Intake};
+use groundswell_core::{Aeon, Cursor, Digest, Rule, Tide, Visible, subscriber::Intake};
 
 use super::{
-    ApplyError,
     batch::{begin, begin_anew},
     entry::{Entry, LoadError, RockRefused, Staged},
 };
 use crate::{
-    error::{ManageError, StorageError},
+    error::{ManageError, OutcomeUnknown, StorageError, WriteError, from_write_error},
     fold::{Beside, WashError},
     limits::{MAX_REPLICA_HISTORY_BYTES, WASH_TURN},
     metrics::Metrics,
 };
+
+/// Why what came from a source was not applied. What came before it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// The replica's rock is not the publisher's: both differ from the same waves.
+    #[error(
+        "at aeon {0} this replica's rock differs from the publisher's; a lake whose wash is not deterministic? (see check_lake)"
+    )]
+    Diverged(Aeon),
+    /// The lake does not take what the publisher's took.
+    #[error("the wave of aeon {aeon} was refused here, and not at the publisher: {}", Visible(.reason))]
+    Refused { aeon: Aeon, reason: String },
+    /// The rock does not decode.
+    #[error("the publisher's rock of aeon {aeon} cannot be decoded: {}", Visible(.reason))]
+    BadRock { aeon: Aeon, reason: String },
+    /// The replica is gone, or out of step with the stream.
+    #[error("the replica was quit or replaced meanwhile")]
+    Gone,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Unknown(OutcomeUnknown),
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+from_write_error! {
+    ApplyError: ApplyError::Unknown;
+}
 
 /// What came of a turn of waves and rocks.
 #[derive(Default)]
