@@ -54,6 +54,12 @@ pub enum ClaimError {
     /// There is no machine at that address: it is a manager's, or nobody's.
     #[error("that node takes no claims: is the ticket a machine's, and not just shut down?")]
     NoMachine,
+    /// The machine was restored from a backup of before its release, and has handed over the document of that time.
+    #[error(
+        "the machine has handed over a document that was released: it was restored from a backup; it is told of the release, \
+         claim it again in a moment"
+    )]
+    GivenUp,
     /// The machine is starting, or ending.
     #[error("the machine is starting or shutting down: claim it again in a moment")]
     NotReady,

@@ -120,7 +120,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
             *claims += 1;
             *claims > 1
         };
-        let mut driven = Driven { kv: task.clone(), connection, begun, state, shown: Some(shown) };
+        let mut driven = Driven { kv: task.clone(), connection, begun, state, shown: Some(shown), given_up: false };
         let result = tokio::select! {
             result = driven.run(send, reader, answered) => result,
             () = task.closing.cancelled() => Err(ClaimError::ShutDown),
@@ -133,6 +133,7 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
             (Err(ClaimError::Claim(CoreClaimError::Refused(Refusal::Busy))), _) if own_under_way => {
                 Err(ClaimError::OwnUnderWay)
             }
+            (Err(_), _) if driven.given_up => Err(ClaimError::GivenUp),
             (result, _) => result,
         };
         {
@@ -179,6 +180,8 @@ struct Driven {
     begun: Instant,
     state: ManagerClaim,
     shown: Option<oneshot::Sender<ClaimPin>>,
+    /// The machine has handed over a document that was given up.
+    given_up: bool,
 }
 
 impl Driven {
@@ -236,7 +239,7 @@ impl Driven {
     }
 
     /// Stores the machine, in the place of what there was of it.
-    async fn store(&self, payload: &ClaimPayload) -> Result<(), String> {
+    async fn store(&mut self, payload: &ClaimPayload) -> Result<(), String> {
         let card: MachineCard = decode(payload.as_bytes()).map_err(|error| error.to_string())?;
         let (peer, kv) = (self.connection.remote_id(), &self.kv);
         let standing = Standing::Paired { peer, author: card.author };
@@ -250,6 +253,7 @@ impl Driven {
         let is = handed_over(shared, &lock(&kv.former), peer, id.as_bytes());
         match (is, &before) {
             (HandedOver::GivenUp, _) => {
+                self.given_up = true;
                 return Err("the machine has handed over a document that was given up".to_owned());
             }
             (HandedOver::Again, Some((identity, document))) => {
