@@ -1,6 +1,6 @@
 //! What the other side of a document holds of this side's entries.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 /// What the other side says that it holds of ours, durably.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,33 +26,48 @@ impl Delivered {
 /// Our newest entries of their keys that the other side may lack, although it acknowledges counters beyond theirs: their
 /// values are larger than it takes, or than it took. They are a part of the view, which is their bound.
 #[derive(Debug, Default)]
-pub struct LeftOut(BTreeMap<[u8; 32], u64>);
+pub struct LeftOut {
+    entries: BTreeMap<[u8; 32], u64>,
+    /// Their counters, each of which an author gives once.
+    counters: BTreeSet<u64>,
+}
 
 impl LeftOut {
     /// Returns true if no value was too large for the other side.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 
     /// Notes an entry by its document key and its counter.
     pub fn add(&mut self, key: [u8; 32], counter: u64) {
-        self.0.insert(key, counter);
+        if let Some(before) = self.entries.insert(key, counter) {
+            self.counters.remove(&before);
+        }
+        self.counters.insert(counter);
+    }
+
+    /// Whether an entry of this key was noted, and no newer one is there.
+    pub fn has(&self, key: &[u8; 32]) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// A newer entry of the key is there.
     pub fn replaced(&mut self, key: &[u8; 32]) {
-        self.0.remove(key);
+        if let Some(counter) = self.entries.remove(key) {
+            self.counters.remove(&counter);
+        }
     }
 
     /// A reconciliation of all entries up to this counter has offered some of them to the other side: that one has the
     /// others.
     pub fn reconciled(&mut self, upto: u64, offered: impl Fn(&[u8; 32]) -> bool) {
-        self.0.retain(|key, counter| *counter > upto || offered(key));
+        self.entries.retain(|key, counter| *counter > upto || offered(key));
+        self.counters = self.entries.values().copied().collect();
     }
 
     /// The lowest counter of an entry that the other side may lack.
     pub fn lowest(&self) -> Option<u64> {
-        self.0.values().min().copied()
+        self.counters.first().copied()
     }
 }
 
@@ -81,5 +96,8 @@ mod tests {
         left_out.reconciled(9, |_| false);
         assert_eq!((upto(&left_out), left_out.lowest()), (Some(9), Some(12)), "that was no part of the reconciliation");
         assert_eq!(delivered.whole_upto(2), None);
+        left_out.add([3; 32], 20);
+        assert_eq!(left_out.lowest(), Some(20), "the key's newest entry alone counts");
+        assert!(left_out.has(&[3; 32]) && !left_out.has(&[1; 32]));
     }
 }

@@ -191,11 +191,13 @@ impl World {
         Ok(())
     }
 
-    /// Values that an earlier run may have left out.
+    /// Values that an earlier run may have left out. What this run leaves out is noted when it does.
     fn find_left_out(&mut self, id: SideId, takes: usize) -> Result<(), Broken> {
         let side = self.side(id);
-        let met = side.delivered.whole_upto(id.doc as u64).is_some();
-        let took = if met { takes } else { takes.min(USUAL_LIMIT) };
+        if side.delivered.whole_upto(id.doc as u64).is_some() {
+            return Ok(());
+        }
+        let took = takes.min(USUAL_LIMIT);
         for (space, key) in side.view.larger_than(took, id.author) {
             let place = (id.author, groundswell_core::kv::document_key(&space, &key));
             let entry = self.nodes[id.node()].disk.documents[id.doc].entries.get(&place).cloned();

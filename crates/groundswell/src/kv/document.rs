@@ -161,6 +161,8 @@ pub(crate) struct Document {
     pub(crate) delivered: watch::Sender<Delivered>,
     /// Locked after the view.
     left_out: Mutex<LeftOut>,
+    /// Held while what an earlier run may have left out is looked up.
+    pub(crate) finding: tokio::sync::Mutex<()>,
     /// Up to where they are in the docs document.
     pub(crate) fed: watch::Sender<[u64; 2]>,
     /// Whether the docs engine has the document open.
@@ -194,6 +196,7 @@ impl Document {
             status: watch::Sender::new(status),
             delivered: watch::Sender::default(),
             left_out: Mutex::default(),
+            finding: tokio::sync::Mutex::default(),
             fed: watch::Sender::new([0; 2]),
             open_in_engine: AtomicBool::new(false),
             missing: Notify::new(),
@@ -383,6 +386,11 @@ impl Document {
             left_out.add(envelope.document_key(), counter);
             self.tell_left_out(&left_out);
         }
+    }
+
+    /// Whether the newest entry of this document key is left out.
+    pub(crate) fn is_left_out(&self, key: &[u8; 32]) -> bool {
+        lock(&self.left_out).has(key)
     }
 
     /// A whole reconciliation of our entries up to this counter has offered these to the other side.

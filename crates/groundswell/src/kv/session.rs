@@ -249,7 +249,12 @@ async fn run(
     let active = Active { connection: connection.clone(), boot: hello.boot, dialled_by, since: Instant::now() };
     let takes = oversized::taken(&hello.extension);
     // First, so that what the hello says is held is not taken for more than it is.
-    if let Err(end) = oversized::find(kv, document, identity, takes).await {
+    let found = tokio::select! {
+        found = oversized::find(kv, document, identity, takes) => found,
+        error = connection.closed() => return closed(&error),
+        () = identity.replaced.cancelled() => return End::Lost,
+    };
+    if let Err(end) = found {
         KvCloseCode::Later.close(connection);
         return end;
     }

@@ -1,8 +1,10 @@
 //! Values that are larger than what the other side takes. Each side says its limit in its hello. Such a value is left out,
 //! and named in the status; the rest of the document goes on. A reconciliation after the limit was raised finds it.
 
+use std::sync::Arc;
+
 use groundswell_core::{
-    kv::{Change, Envelope},
+    kv::{Change, Envelope, document_key},
     wire::Extension,
 };
 
@@ -43,21 +45,44 @@ pub(super) fn most(max_value_bytes: usize) -> u64 {
     (max_value_bytes as u64).saturating_add(ENVELOPE_BYTES)
 }
 
-/// Finds the entries of ours that the other side may lack, although it says that it holds what was written after them: by
-/// the counters it holds them too. A reconciliation tells which of them it has.
-pub(super) async fn find(kv: &Kv, document: &Document, identity: &Identity, takes: usize) -> Result<(), End> {
-    let met = document.delivered.borrow().whole_upto(identity.number).is_some();
+/// How many entries are looked up before it is asked whether somebody still waits for that.
+const LOOKED_UP_AT_ONCE: usize = 64;
+
+/// Finds the entries of ours that an earlier run may have left out: the other side may lack them, although it says that it holds
+/// what was written after them, and so them too by their counters. A reconciliation tells which of them it has.
+///
+/// It is done once a run, whatever limits the other side says later: what this run leaves out is noted when it does. A
+/// connection that ends meanwhile ends it, and the next one goes on with what is not noted yet.
+pub(super) async fn find(kv: &Kv, document: &Arc<Document>, identity: &Arc<Identity>, takes: usize) -> Result<(), End> {
+    let is_done = || document.delivered.borrow().whole_upto(identity.number).is_some();
+    if is_done() {
+        return Ok(());
+    }
+    let _one_at_a_time = document.finding.lock().await;
+    if is_done() {
+        return Ok(());
+    }
     // Its limit may have been raised since an earlier run of this node. The usual one is the least that is expected.
-    let took = if met { takes } else { takes.min(MAX_KV_VALUE_BYTES) };
-    let (number, ours) = (identity.number, document.ours);
-    for (space, key) in document.with_view(|view| view.larger_than(took, ours)) {
-        let (storage, place) = (kv.storage.clone(), groundswell_core::kv::document_key(&space, &key));
-        let read =
-            tokio::task::spawn_blocking(move || storage.entry(number, ours, place)).await.map_err(super::lost)?;
-        let Some(entry) = read.map_err(|error| End::Failed(error.to_string()))? else { continue };
-        if let Ok(envelope) = Envelope::decode(&entry.key, &entry.envelope, usize::MAX) {
-            document.leave_out(identity, &envelope, entry.counter);
-        }
+    let took = takes.min(MAX_KV_VALUE_BYTES);
+    let larger = document.with_view(|view| view.larger_than(took, document.ours));
+    let places: Vec<[u8; 32]> = larger.iter().map(|(space, key)| document_key(space, key)).collect();
+    drop(larger);
+    for some in places.chunks(LOOKED_UP_AT_ONCE) {
+        let (storage, document, identity, some) =
+            (kv.storage.clone(), document.clone(), identity.clone(), some.to_vec());
+        let look_up = move || {
+            some.into_iter().filter(|place| !document.is_left_out(place)).try_for_each(|place| {
+                let entry = storage.entry(identity.number, document.ours, place)?;
+                let opened =
+                    entry.map(|entry| (Envelope::decode(&entry.key, &entry.envelope, usize::MAX), entry.counter));
+                if let Some((Ok(envelope), counter)) = opened {
+                    document.leave_out(&identity, &envelope, counter);
+                }
+                Ok::<_, crate::StorageError>(())
+            })
+        };
+        let looked_up = tokio::task::spawn_blocking(look_up).await.map_err(super::lost)?;
+        looked_up.map_err(|error| End::Failed(error.to_string()))?;
     }
     Ok(())
 }

@@ -1,12 +1,20 @@
 //! The two sides have different limits for values: what is too large for one of them is left out and named, and the rest of
 //! the document goes on over the same connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use groundswell::{KvLink, Machine};
+use groundswell_core::{
+    kv::wire::{Held, KV_PROTOCOL_VERSIONS, KvHello},
+    wire::{BootId, Extension},
+};
 use tempfile::TempDir;
 
-use crate::kv::common::{PATIENCE, machine_builder, manager_builder, pair, until_put, within};
+use crate::kv::{
+    common::{PATIENCE, machine_builder, manager_builder, pair, until_put, within},
+    raw::{self, Stored},
+};
 
 const MIB: usize = 1024 * 1024;
 
@@ -92,6 +100,60 @@ async fn a_value_too_large_for_the_other_side_is_left_out_and_named() {
     let found = manager.get_kv_value(id, "large").await.unwrap();
     assert_eq!(found.map(|entry| entry.value.len()), Some(2 * MIB));
     expect_delivered(&machine).await;
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+}
+
+/// A side says again and again that it takes no value at all, and goes at once. What an earlier run may have left out is looked up
+/// once, and only for as long as somebody waits. The true limit counts when the side is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_side_that_says_that_it_takes_nothing_costs_one_look_up() {
+    const KEYS: usize = 1_000;
+    let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let machine = machine_builder(machine_dir.path()).spawn().await.unwrap();
+    let manager = manager_builder(manager_dir.path()).spawn().await.unwrap();
+    let id = pair(&machine, &manager).await;
+    let put = |n: usize| manager.set_kv_value(id, format!("key {n}"), "1");
+    try_join_all((0..KEYS).map(put)).await.unwrap();
+    within("the delivery", manager.until_kv_delivered(id)).await.unwrap();
+    machine.shutdown().await.unwrap();
+    manager.shutdown().await.unwrap();
+    let manager = manager_builder(manager_dir.path()).spawn().await.unwrap();
+    let stored = Stored::read(machine_dir.path());
+    let endpoint = raw::endpoint(Some(stored.key.clone())).await;
+    let says_nothing = Extension::new(&[1, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    let mut took = Vec::new();
+    for n in 0..60_u8 {
+        let begun = Instant::now();
+        let connecting = endpoint.connect(raw::address(&manager.node().ticket()), raw::KV_ALPN);
+        let connection = within("a connection", connecting).await.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let hello = KvHello {
+            versions: KV_PROTOCOL_VERSIONS,
+            boot: BootId([n; 16]),
+            document: stored.documents()[0],
+            wall_ms: 0,
+            held: Held { machine: 0, manager: KEYS as u64 },
+            extension: says_nothing.clone(),
+        };
+        raw::say(&mut send, &hello).await;
+        within("a hello", raw::hear(&mut recv)).await;
+        // Half of them go at once, and the others when they are sent something.
+        if n % 2 == 1 {
+            let _ = tokio::time::timeout(Duration::from_secs(1), raw::hear(&mut recv)).await;
+        }
+        connection.close(0u32.into(), b"");
+        took.push(begun.elapsed());
+    }
+    let late = *took[30..].iter().max().unwrap();
+    println!("a hello took {:?} at most at first, and {late:?} later", took[..30].iter().max().unwrap());
+    endpoint.close().await;
+    let machine = machine_builder(machine_dir.path()).spawn().await.unwrap();
+    manager.set_kv_value(id, "after", "1").await.unwrap();
+    until_put(&mut machine.watch_kv_key("after").await.unwrap(), "after", "1").await;
+    // A reconciliation finds that the machine has all of them.
+    tokio::time::timeout(PATIENCE, manager.until_kv_delivered(id)).await.expect("the delivery").unwrap();
+    assert_eq!(machine.get_kv_value("key 7").await.unwrap().unwrap().value, "1");
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }
