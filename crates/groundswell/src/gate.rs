@@ -12,6 +12,7 @@ mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -273,9 +274,19 @@ impl Gate {
     }
 
     /// A place for a connection that has come, whose peer is proven; or why there is none.
-    fn admit(shared: &Arc<Shared>, connection: &Connection, wide: Option<Wide>) -> Result<Place, CloseCode> {
+    fn admit(shared: &Arc<Shared>, connection: &Connection, window: Window) -> Result<Place, CloseCode> {
         let peer = connection.remote_id();
         let known = shared.knows(peer);
+        let wide = match window {
+            Window::OfNewcomer(wide) => wide,
+            // Whoever sends from the address of a chosen peer could have any number of identities, and as much on its way to
+            // each as to that peer. At its next try it is a newcomer.
+            Window::OfChosen(chosen, at) if chosen != peer && !known => {
+                at.into_iter().for_each(|at| shared.peers.is_mistaken(at));
+                return Err(CloseCode::Crowded);
+            }
+            Window::OfChosen(..) => None,
+        };
         // Each has an answer of its own for peers that are not known: a claim at the machine's own door, and a document whose
         // pairing has ended, or is not read yet.
         let answered = match connection.alpn() {
@@ -339,6 +350,14 @@ fn close_for_room(connection: &WeakConnectionHandle) {
     if let Some(connection) = connection.upgrade() {
         connection.close(CloseCode::Crowded.code(), CloseCode::Crowded.reason().as_bytes());
     }
+}
+
+/// How much may be on its way on a connection, by who was expected before its peer was proven.
+enum Window {
+    /// This peer was, which was reached at that address, or comes by a relay.
+    OfChosen(PeerId, Option<SocketAddr>),
+    /// Nobody was. It may be one of the few that have more.
+    OfNewcomer(Option<Wide>),
 }
 
 /// The place of one connection, until it is dropped.
@@ -467,11 +486,14 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &ForNewcomer
         return;
     }
     let chosen = match incoming.remote_addr() {
-        IncomingAddr::Ip(at) => shared.peers.chosen_at(at),
-        IncomingAddr::Relay { endpoint_id, .. } => Some(endpoint_id),
+        IncomingAddr::Ip(at) => shared.peers.chosen_at(at).map(|peer| (peer, Some(at))),
+        // Anybody may come by one.
+        IncomingAddr::Relay { endpoint_id, .. } => Some((endpoint_id, None)).filter(|_| shared.knows(endpoint_id)),
         _ => None,
     };
-    let of_chosen = chosen.filter(|peer| shared.may_know(*peer)).and_then(|peer| Handshake::of_chosen(shared, peer));
+    let of_chosen = chosen
+        .filter(|(peer, _)| shared.may_know(*peer))
+        .and_then(|(peer, at)| Some((Handshake::of_chosen(shared, peer)?, Window::OfChosen(peer, at))));
     let taken = !crowded || of_chosen.is_some() || {
         let from = Origin::of(&incoming.remote_addr());
         lock(&shared.gate.0).turns.take(from, Instant::now())
@@ -481,17 +503,18 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &ForNewcomer
         incoming.ignore();
         return;
     }
-    let (handshake, wide, accepting) = match of_chosen {
-        Some(handshake) => (handshake, None, incoming.accept()),
+    let (handshake, window, accepting) = match of_chosen {
+        Some((handshake, window)) => (handshake, window, incoming.accept()),
         None => {
             let wide = lock(&shared.gate.0).wide();
             let config = if wide.is_some() { &for_newcomers.wide } else { &for_newcomers.narrow };
-            (Handshake::of_newcomer(shared), wide, incoming.accept_with(config.clone()))
+            let accepting = incoming.accept_with(config.clone());
+            (Handshake::of_newcomer(shared), Window::OfNewcomer(wide), accepting)
         }
     };
     match accepting {
         Ok(accepting) => {
-            let met = meet(shared.clone(), accepting, handshake, wide);
+            let met = meet(shared.clone(), accepting, handshake, window);
             shared.tasks.spawn(met);
         }
         Err(error) => debug!(%error, "a packet that begins no connection"),
@@ -499,7 +522,7 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &ForNewcomer
 }
 
 /// Awaits the end of a handshake, and hands the connection to its protocol.
-async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake, wide: Option<Wide>) {
+async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake, window: Window) {
     let connected = tokio::select! {
         connected = timeout(HELLO_TIMEOUT, accepting) => connected.ok().and_then(Result::ok),
         () = handshake.given_up.cancelled() => None,
@@ -510,7 +533,7 @@ async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake, w
         return;
     };
     drop(handshake);
-    match Gate::admit(&shared, &connection, wide) {
+    match Gate::admit(&shared, &connection, window) {
         Ok(place) => hand_over(&shared, connection, place),
         Err(code) => {
             shared.metrics.connections_refused.add(1);

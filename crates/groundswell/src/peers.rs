@@ -93,12 +93,17 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn add(&mut self, peer: PeerId, at: SocketAddr) {
-        if let Some(before) = self.peers.insert(at, peer)
-            && let Some(others) = self.addresses.get_mut(&before)
+    fn forget(&mut self, at: SocketAddr) {
+        if let Some(peer) = self.peers.remove(&at)
+            && let Some(others) = self.addresses.get_mut(&peer)
         {
             others.retain(|other| *other != at);
         }
+    }
+
+    fn add(&mut self, peer: PeerId, at: SocketAddr) {
+        self.forget(at);
+        self.peers.insert(at, peer);
         if self.addresses.len() >= MAX_REMEMBERED_PEERS && !self.addresses.contains_key(&peer) {
             // Some peer makes room. It is met as a newcomer next, and is noted again then.
             let other = self.addresses.keys().next().copied();
@@ -183,6 +188,11 @@ impl Peers {
     pub(crate) fn choose(&self, addr: &EndpointAddr) {
         let mut chosen = lock(&self.chosen);
         addr.ip_addrs().for_each(|at| chosen.add(addr.id, *at));
+    }
+
+    /// Somebody else has come from there.
+    pub(crate) fn is_mistaken(&self, at: SocketAddr) {
+        lock(&self.chosen).forget(at);
     }
 
     /// Which chosen peer was reached there last. It may not be chosen any more.

@@ -201,9 +201,10 @@ pub(crate) async fn remember(kv: &Kv, connection: &Connection) {
 pub(crate) async fn learn(kv: &Kv, addr: &EndpointAddr) {
     let before = kv.shared.store.peer(addr.id).ok().flatten();
     let addr = kv.shared.peers.learn(addr);
+    // Also where it was before: somebody else may have come from there meanwhile.
+    kv.shared.peers.choose(&addr);
     // One that comes back and back to where it was costs no transaction.
     if before.is_none_or(|before| before.addrs != addr.addrs) {
-        kv.shared.peers.choose(&addr);
         kv.shared.driver.tell(driver::Command::Peer { addr, reply: None }).await;
     }
 }

@@ -273,7 +273,7 @@ async fn proxy(node: SocketAddr, mute: Arc<AtomicBool>) -> SocketAddr {
 /// A peer behind a proxy, which surfs the path.
 struct Mute {
     mute: Arc<AtomicBool>,
-    endpoint: Endpoint,
+    _endpoint: Endpoint,
     connection: Connection,
     _streams: (SendStream, RecvStream),
 }
@@ -287,7 +287,7 @@ impl Mute {
         let connection = within("a connection", endpoint.connect(address, raw::ALPN)).await.unwrap();
         raw::hello(&connection).await;
         let streams = raw::ask(&connection, &raw::surf("main", path, "log", None)).await;
-        Self { mute, endpoint, connection, _streams: streams }
+        Self { mute, _endpoint: endpoint, connection, _streams: streams }
     }
 
     /// How many bytes the node takes for it once it acknowledges nothing.
@@ -312,12 +312,12 @@ impl Mute {
 }
 
 /// Peers that offer to take much and acknowledge nothing of it. What is held for one is little, and less for each that is beyond
-/// so many, also where the node itself has dialled.
+/// so many.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_newcomers_do_not_acknowledge_is_little() {
     let wide = limits::NEWCOMER_SEND_WINDOW_BYTES / 2..=limits::NEWCOMER_SEND_WINDOW_BYTES;
     let narrow = limits::NARROW_SEND_WINDOW_BYTES / 2..=limits::NARROW_SEND_WINDOW_BYTES;
-    let mut target = Target::new().await;
+    let target = Target::new().await;
     let mut first = Mute::new(&target, "/log/a").await;
     let held = first.held(&target, "/log/first").await;
     println!("{held} bytes are held that nobody has acknowledged");
@@ -334,23 +334,53 @@ async fn what_newcomers_do_not_acknowledge_is_little() {
     let held = last.held(&target, "/log/last").await;
     println!("{held} bytes of one more");
     assert!(narrow.contains(&held), "{held}");
-    others.clear();
-    drop((first, last));
-    // A follower of an earlier run, which the node dials.
-    let mut follower = Mute::new(&target, "/log/a").await;
-    until("it to be a follower", || target.node.status().connections.followers == 1).await;
+}
+
+/// A follower of an earlier run, which the node dials, is a follower: dialling makes nobody known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_the_node_has_dialled_is_no_chosen_peer() {
+    let mut target = Target::new().await;
+    let (endpoint, connection) = target.stranger(raw::endpoint().await).await;
+    let (_send, mut recv) = raw::ask(&connection, &raw::surf("main", "/log/a", "log", None)).await;
+    within("a rock", raw::read_message(&mut recv)).await.unwrap();
+    until("it to be a follower", || target.node.connections().followers == 1).await;
     target.node.shutdown().await.unwrap();
     let begun = async {
-        let incoming = follower.endpoint.accept().await.unwrap();
+        let incoming = endpoint.accept().await.unwrap();
         incoming.accept().unwrap().await.unwrap()
     };
     let (node, connection) = tokio::join!(spawn_node(target.dir.path()), within("the node to dial", begun));
-    target.logs = node.agent("main").unwrap().publications::<Log>("/log/*").await.unwrap();
     target.node = node;
     raw::hello(&connection).await;
-    follower.connection = connection;
-    let held = follower.held(&target, "/log/later").await;
-    println!("{held} bytes of one that the node has dialled");
-    assert!(narrow.contains(&held), "{held}");
-    assert_eq!(target.node.status().connections.known, 0, "dialling makes nobody known");
+    until("its place", || target.node.connections().followers == 1).await;
+    assert_eq!(target.node.connections().known, 0);
+}
+
+/// Somebody who sends from the address of a peer that the node has chosen is not taken for it: the connection would hold as much
+/// as that peer's may. At the next try it is a newcomer.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_identity_at_the_address_of_a_chosen_peer_is_a_newcomer() {
+    let target = Target::new().await;
+    let chosen = raw::endpoint().await;
+    target.node.add_peer(&raw::ticket(&chosen)).await.unwrap();
+    let agent = target.node.agent("main").unwrap();
+    let followed = Source::new(chosen.id(), "main", "/log/x").unwrap();
+    agent.subscriptions::<Log>("/log/*").await.unwrap().follow(followed).await.unwrap();
+    // It comes from there itself, which is what makes the address its own.
+    let address = raw::address(&target.node.ticket());
+    let own = within("its connection", chosen.connect(address.clone(), raw::ALPN)).await.unwrap();
+    raw::hello(&own).await;
+    let at = chosen.bound_sockets()[0];
+    chosen.close().await;
+    drop((own, chosen));
+    until("it to be gone", || target.node.connections().known == 0).await;
+    until("the address to be free", || std::net::UdpSocket::bind(at).is_ok()).await;
+    let other = raw::endpoint_at(at).await;
+    let connection = within("a connection", other.connect(address.clone(), raw::ALPN)).await.unwrap();
+    assert_eq!(within("its end", raw::closed(&connection)).await.0, u64::from(CROWDED));
+    // As a newcomer it is served.
+    let connection = within("a connection", other.connect(address, raw::ALPN)).await.unwrap();
+    raw::hello(&connection).await;
+    let (_send, mut recv) = raw::ask(&connection, &raw::surf("main", "/log/a", "log", None)).await;
+    assert!(within("an answer", raw::read_message(&mut recv)).await.unwrap().starts_with("Rock"));
 }

@@ -1,6 +1,8 @@
 //! A peer that speaks the protocol by hand, so that it can break it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test binary uses some of it
 
+use std::net::SocketAddr;
+
 use groundswell::{LakeId, Name, PeerTicket};
 use groundswell_core::{
     Cursor,
@@ -19,8 +21,17 @@ pub async fn endpoint() -> Endpoint {
     endpoint_that_takes(None).await
 }
 
-/// The same, which takes so many bytes on a stream before it reads.
+/// An endpoint at this address.
+pub async fn endpoint_at(at: SocketAddr) -> Endpoint {
+    endpoint_with(at, None).await
+}
+
+/// One on loopback, which takes so many bytes on a stream before it reads.
 pub async fn endpoint_that_takes(stream_bytes: Option<u32>) -> Endpoint {
+    endpoint_with(([127, 0, 0, 1], 0).into(), stream_bytes).await
+}
+
+async fn endpoint_with(at: SocketAddr, stream_bytes: Option<u32>) -> Endpoint {
     // As many streams as a node takes.
     let mut transport = QuicTransportConfig::builder().max_concurrent_bidi_streams(2_016u32.into());
     if let Some(bytes) = stream_bytes {
@@ -29,7 +40,7 @@ pub async fn endpoint_that_takes(stream_bytes: Option<u32>) -> Endpoint {
     let transport = transport.build();
     let builder = Endpoint::builder(presets::Minimal).alpns(vec![ALPN.to_vec()]).clear_ip_transports();
     let builder = builder.transport_config(transport);
-    builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
+    builder.bind_addr(at).unwrap().bind().await.unwrap()
 }
 
 /// The address in a node's ticket.
