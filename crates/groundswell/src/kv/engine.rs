@@ -225,15 +225,30 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the engine; what was inserted is made durable.
+    /// Ends the engine; what was inserted is made durable. Where nobody waits for that any more, a thread does.
     pub(crate) async fn stop(&self) {
         let Some(running) = write(&self.running).take() else { return };
-        // The store closes its file when it is dropped, which may block, as may the last handle.
+        let mut leaving = Leaving(Some(running));
+        let Some(running) = &leaving.0 else { return };
         let stopped = tokio::time::timeout(HEALTH_PATIENCE, running.ask(running.handle.shutdown())).await;
-        match stopped.map(Result::ok) {
-            Ok(store) => drop(tokio::task::spawn_blocking(move || drop((store, running))).await),
-            // Its thread hangs, and would hang who joins it.
-            Err(_) => std::mem::forget(running),
+        if let Ok(store) = stopped.map(Result::ok) {
+            // The store closes its file when it is dropped, which may block.
+            let running = leaving.0.take();
+            drop(tokio::task::spawn_blocking(move || drop((store, running))).await);
+        }
+    }
+}
+
+/// An engine that is to end. Its last handle joins the engine's thread, which may be busy for long: nobody else waits for that.
+struct Leaving(Option<Running>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.take() {
+            let joins = std::thread::Builder::new().name("groundswell-leaving".to_owned());
+            // Without a thread for it, it goes on with nobody who waits.
+            let running = std::mem::ManuallyDrop::new(running);
+            let _ = joins.spawn(move || drop(std::mem::ManuallyDrop::into_inner(running)));
         }
     }
 }
@@ -396,6 +411,36 @@ mod tests {
         assert!(left.has(secret.id(), ours.id(), [9; 32], 5).await, "kept across the rebuild");
         left.stop().await;
         right.stop().await;
+    }
+
+    /// The engine's thread has work for long. Whoever gives up waiting for its end is not kept by that.
+    #[tokio::test]
+    async fn an_engine_that_is_busy_keeps_nobody_who_has_given_up() {
+        let dir = TempDir::new().unwrap();
+        let secret = NamespaceSecret::from_bytes(&[7; 32]);
+        let ours = Author::from_bytes(&[1; 32]);
+        let engine = Arc::new(Engine::open(&dir.path().join("docs.redb"), &storage(&dir), &[]).unwrap());
+        engine.open_document(&secret).await.unwrap();
+        for key in 0..2_000_u16 {
+            let key = [key.to_le_bytes(); 16].concat();
+            engine.insert(peer(), entry(&secret, &ours, &key, 1)).await.unwrap();
+        }
+        // Its fingerprint is another, so that each costs some looks at all entries.
+        let mut message =
+            groundswell_core::encoding::encode(&engine.first_message(secret.id()).await.unwrap()).unwrap();
+        *message.last_mut().unwrap() ^= 1;
+        let id = secret.id();
+        for _ in 0..500 {
+            let (task, message) = (engine.clone(), groundswell_core::encoding::decode(&message).unwrap());
+            tokio::spawn(async move { task.process(id, message, peer()).await });
+        }
+        tokio::task::yield_now().await;
+        let begun = std::time::Instant::now();
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), engine.stop()).await;
+        let took = begun.elapsed();
+        println!("given up after {took:?}");
+        assert!(waited.is_err(), "it was not busy");
+        assert!(took < std::time::Duration::from_secs(1), "{took:?}");
     }
 
     /// An identifier that is too short ends iroh-docs' thread, if it gets there. Who waits has an error, and a new thread does
