@@ -294,8 +294,8 @@ pub const KV_RECONCILE_AFTER: Duration = Duration::from_secs(5);
 /// How long after that they do so again: a check of what should be alike already.
 pub const KV_RECONCILE_PERIOD: Duration = Duration::from_secs(600);
 
-/// How long a side waits before it answers another reconciliation on the same connection (1 s): each costs time of the one
-/// docs thread, however often the other side begins one.
+/// How long a side waits before it answers another reconciliation of a document (1 s), over whichever connection: each costs time
+/// of the one docs thread, however often the other side begins one.
 pub const KV_RECONCILE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many documents a manager reconciles at a time, in the order in which they ask: enough that a few slow machines

@@ -163,6 +163,8 @@ pub(crate) struct Document {
     left_out: Mutex<LeftOut>,
     /// Held while what an earlier run may have left out is looked up.
     pub(crate) finding: tokio::sync::Mutex<()>,
+    /// Held while a reconciliation of it goes on, over whichever connection, and in the pause after it.
+    pub(crate) reconciling: Arc<tokio::sync::Mutex<()>>,
     /// Up to where they are in the docs document.
     pub(crate) fed: watch::Sender<[u64; 2]>,
     /// Whether the docs engine has the document open.
@@ -197,6 +199,7 @@ impl Document {
             delivered: watch::Sender::default(),
             left_out: Mutex::default(),
             finding: tokio::sync::Mutex::default(),
+            reconciling: Arc::default(),
             fed: watch::Sender::new([0; 2]),
             open_in_engine: AtomicBool::new(false),
             missing: Notify::new(),

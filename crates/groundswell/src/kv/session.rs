@@ -280,7 +280,7 @@ async fn run(
     let begun = Instant::now();
     kv.shared.metrics.document_sessions.add(1);
     let _online = kv.shared.metrics.documents_online_now.while_kept();
-    let session = Session {
+    let session = Arc::new(Session {
         kv: kv.clone(),
         document: document.clone(),
         identity: identity.clone(),
@@ -289,11 +289,11 @@ async fn run(
         begun,
         sync: Mutex::new(KvSync::new(document.ours, held(document), hello.held, 0)),
         asked: Notify::new(),
-    };
+    });
     let end = tokio::select! {
         end = session.receive(reader) => end,
         end = session.send(send) => end,
-        end = session.reconcile(connection) => end,
+        end = session.clone().reconcile(connection) => end,
         error = connection.closed() => closed(&error),
         () = identity.replaced.cancelled() => End::Lost,
         () = kv.closed.cancelled() => End::Lost,

@@ -3,7 +3,7 @@
 //! is never put into iroh-docs: it is noted as missing and asked for on our own stream, where it is checked like
 //! everything else, and iroh-docs is fed from storage.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use groundswell_core::{
     kv::{KvAuthor, KvView},
@@ -11,7 +11,7 @@ use groundswell_core::{
     wire::encode_frame_within,
 };
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
-use tokio::time::timeout;
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 use tracing::debug;
 
 use super::{End, Session, oversized};
@@ -85,31 +85,28 @@ struct Looked {
 
 impl Session {
     /// The manager's side begins a reconciliation now and then; the machine's side answers.
-    pub(super) async fn reconcile(&self, connection: &Connection) -> End {
+    pub(super) async fn reconcile(self: Arc<Self>, connection: &Connection) -> End {
         let begins = self.document.ours == KvAuthor::Manager;
         let mut wait = KV_RECONCILE_AFTER;
         loop {
-            let (turn, streams) = if begins {
+            let streams = if begins {
                 tokio::time::sleep(self.document.reconciles_in().max(jittered(wait))).await;
                 if self.until_fed().await.is_none() {
                     return End::Lost;
                 }
                 // Before it has a turn: a machine that grants no stream holds up nobody but itself, and it hears of the stream
                 // only when something is sent on it.
-                let streams = connection.open_bi().await;
-                // In the order in which they ask. It is never closed.
-                (self.kv.reconciling.acquire().await.ok(), streams)
+                connection.open_bi().await
             } else {
-                (None, connection.accept_bi().await)
+                connection.accept_bi().await
             };
-            let Ok((mut send, recv)) = streams else { return std::future::pending().await };
+            let Ok((send, recv)) = streams else { return std::future::pending().await };
+            let alone = self.document.reconciling.clone().lock_owned().await;
             let fed = self.document.fed.borrow()[self.document.ours.index()];
             // Before it begins: the other side may break off at any of its messages, and this is not gone on with then.
             let before = self.document.reconciles_later();
-            let result = self.reconcile_once(&mut send, recv, begins).await;
-            drop(turn);
-            // Where it is not finished, the other side is not to take it for the end.
-            let _ = if result.is_ok() { send.finish() } else { send.reset(UNFINISHED) };
+            let one = self.clone().reconcile_alone(alone, connection.clone(), send, recv, begins);
+            let Ok(result) = self.kv.tasks.spawn(one).await else { return End::Lost };
             if let Ok(Moved { whole: true, offered, .. }) = &result {
                 self.document.offered(&self.identity, fed, offered);
             }
@@ -140,11 +137,49 @@ impl Session {
                     self.document.reconciles_after(KV_RECONCILE_PERIOD);
                 }
             }
-            if !begins {
-                // However often the other side wants one.
-                tokio::time::sleep(KV_RECONCILE_PAUSE).await;
-            }
         }
+    }
+
+    /// Runs one reconciliation in a task of its own, which ends when all that it has begun has: the docs thread takes nothing back,
+    /// also when the connection is gone. No other one of this document begins before, over whichever connection, nor within the
+    /// pause after one that the other side has begun. A release and a shutdown end it at once.
+    async fn reconcile_alone(
+        self: Arc<Self>,
+        alone: OwnedMutexGuard<()>,
+        connection: Connection,
+        mut send: SendStream,
+        recv: RecvStream,
+        begins: bool,
+    ) -> Result<Moved, Unfinished> {
+        let turn = if begins {
+            tokio::select! {
+                // In the order in which they ask. It is never closed.
+                turn = self.kv.reconciling.acquire() => turn.ok(),
+                _ = connection.closed() => return Err(Unfinished::Lost),
+            }
+        } else {
+            None
+        };
+        let result = tokio::select! {
+            result = self.reconcile_once(&mut send, recv, begins) => result,
+            // Nothing is said any more to a side that this one has parted from, and nothing waits for a shutdown.
+            () = self.identity.replaced.cancelled() => Err(Unfinished::Lost),
+            () = self.kv.closed.cancelled() => Err(Unfinished::Lost),
+        };
+        drop(turn);
+        // Where it is not finished, the other side is not to take it for the end.
+        let _ = if result.is_ok() { send.finish() } else { send.reset(UNFINISHED) };
+        if !begins {
+            let kv = self.kv.clone();
+            self.kv.tasks.spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(KV_RECONCILE_PAUSE) => {}
+                    () = kv.closed.cancelled() => {}
+                }
+                drop(alone);
+            });
+        }
+        result
     }
 
     /// Waits until the docs document has what storage has now.

@@ -1,11 +1,14 @@
 //! Sides that are paired and break the protocol of reconciliation. Each is told so by the code that closes its
 //! connection, its problem is shown, nothing of what it sent is stored, and other documents go on.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use groundswell::{
     Machine, Manager, PeerId,
-    limits::{MAX_KV_VALUE_BYTES, MAX_RECONCILE_BYTES, RECONCILE_PATIENCE},
+    limits::{KV_RECONCILE_PAUSE, MAX_KV_VALUE_BYTES, MAX_RECONCILE_BYTES, RECONCILE_PATIENCE},
 };
 use groundswell_core::{
     encoding::decode,
@@ -321,6 +324,42 @@ async fn a_manager_that_breaks_the_protocol_is_shut_out_by_its_machine() {
     })
     .await;
     machine.set_kv_value("key", "goes on").await.unwrap();
+    hostile.close().await;
+    machine.shutdown().await.unwrap();
+}
+
+/// A manager that connects again for another reconciliation, and leaves it at once, waits for the one before: its work is done, or is
+/// not begun. Each begins a second after the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_comes_again_has_one_reconciliation_at_a_time() {
+    let Pair { machine, manager, id: _, machine_dir: _dir, manager_dir } = Pair::new().await;
+    for n in 0..20 {
+        machine.set_kv_value(format!("key {n}"), "value").await.unwrap();
+    }
+    manager.shutdown().await.unwrap();
+    let stored = Stored::read(manager_dir.path());
+    let id = NamespaceSecret::from_bytes(&stored.secrets[0]).id();
+    let hostile = endpoint(Some(stored.key.clone())).await;
+    let bound = RecordIdentifier::new(id, author_of(&stored).id(), [0; 32]);
+    let whole = Message { parts: vec![Part::Fingerprint(Range(bound.clone(), bound), [7; 32])] };
+    let mut answered = Vec::new();
+    for leaves in [false, true, true, true, false] {
+        let knock = knock(&hostile, address(&machine.ticket()), stored.documents()[0]).await.unwrap();
+        assert!(knock.hello.is_some());
+        let (mut send, mut recv) = knock.connection.open_bi().await.unwrap();
+        say(&mut send, &whole).await;
+        if leaves {
+            // Time is under test: it has been taken up by then, if it could be.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        } else {
+            assert!(within("an answer", hear(&mut recv)).await.is_some());
+            answered.push(Instant::now());
+        }
+        knock.connection.close(0_u32.into(), b"");
+    }
+    let between = answered[1] - answered[0];
+    println!("the second answer came {between:?} after the first");
+    assert!(between >= KV_RECONCILE_PAUSE, "{between:?}");
     hostile.close().await;
     machine.shutdown().await.unwrap();
 }
