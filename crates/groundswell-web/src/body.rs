@@ -132,6 +132,10 @@ pub(crate) async fn read_json_if_any<T: DeserializeOwned>(body: Body, limit: usi
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // A structure would be read from a list of its fields too.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::bad("the body is not the JSON that goes here: an object goes here, in braces"));
+    }
     serde_json::from_slice(bytes)
         .map_err(|error| Problem::bad(format!("the body is not the JSON that goes here: {error}")))
 }

@@ -115,6 +115,13 @@ async fn a_machine_is_opened_for_claims_and_closed_and_has_a_ticket_for_one() {
 
     // No body says no more than `{}`; where something has to be said, it is said that it is missing.
     assert_eq!(machine.http.send("POST", "/api/v1/pairing/ticket", &[], "").await.status, 201);
+    // A list of the fields is no object of them.
+    for (path, list) in [("pairing", "[]"), ("pairing", " [60]"), ("pairing/ticket", "[]"), ("peers", "[\"x\"]")] {
+        let answer = machine.http.send("POST", &format!("/api/v1/{path}"), &[], list).await;
+        assert_eq!(answer.status, 400, "{path} {list}");
+        let said = String::from_utf8_lossy(&answer.body);
+        assert!(said.contains("an object goes here"), "{said}");
+    }
     assert_eq!(machine.http.send("POST", "/api/v1/pairing", &[], "").await.well()["open"], true);
     let missing = manager.http.send("POST", "/api/v1/claims", &[], "").await.problem(400, "bad-request");
     assert_eq!(missing["detail"], "there is no body: JSON goes here");
