@@ -64,7 +64,7 @@ report! {
     undone,
     /// Backups that were restored.
     restores,
-    /// Pairs that people had to make anew at the end, or to end: their other side was restored.
+    /// Claims and releases by which people repaired pairs at the end, after a restored backup.
     mended,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// One that waits for the replica, and reads on so long after it is woken at most.
+    /// A reader that waits for the replica. Once woken it reads on within this time.
     pub(crate) fn new(slowest: u64) -> Self {
         Self { slowest, waits: true, ..Self::default() }
     }

@@ -52,6 +52,11 @@ impl Ends {
         Self { theirs, ours, found: Arc::default() }
     }
 
+    /// Returns true if the client was looked up before.
+    pub(crate) fn is_known(&self) -> bool {
+        self.found.get().is_some()
+    }
+
     pub(crate) fn caller(&self) -> Caller {
         *self.found.get_or_init(|| {
             let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);

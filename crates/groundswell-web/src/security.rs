@@ -41,7 +41,7 @@ pub(crate) async fn guard(State(app): State<Arc<Inner>>, request: Request, next:
     let (parts, body) = request.into_parts();
     let body = Shared::new(body);
     let request = Request::from_parts(parts, Body::new(body.clone()));
-    if let Some(ends) = request.extensions().get::<Ends>()
+    if let Some(ends) = request.extensions().get::<Ends>().filter(|ends| !ends.is_known())
         && needs_caller(&app, &request)
     {
         // The system's table of connections can be long, and a look at it long: the threads of the node are not for that.
@@ -122,7 +122,7 @@ fn check(app: &Inner, request: &Request, is_page: bool) -> Result<(), Problem> {
     }
 }
 
-/// Whether a request has a session or a link that is valid for some account.
+/// Returns true if the request has a session or a link that is bound to an account.
 fn needs_caller(app: &Inner, request: &Request) -> bool {
     let asked = Cell::new(false);
     let caller = || {

@@ -77,7 +77,7 @@ struct Code {
 }
 
 impl Code {
-    /// Whether it is this one, and `caller`, who is asked for last, may use it.
+    /// Returns true if this code was given and the caller may use it. `caller` is called only for the right code.
     fn is(&self, given: blake3::Hash, caller: impl FnOnce() -> Caller) -> bool {
         self.hash == given && self.made.elapsed() < CODE_LIFETIME && {
             let caller = caller();
@@ -139,7 +139,7 @@ impl Keys {
         code
     }
 
-    /// Whether a code is valid for this caller, who is asked for last. It stays so.
+    /// Returns true if a code is valid for this caller. The code stays valid. `caller` is called only for a known code.
     pub(crate) fn is_code(&self, code: &[u8], caller: impl Fn() -> Caller) -> bool {
         let given = blake3::hash(code);
         let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);

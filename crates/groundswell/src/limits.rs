@@ -151,7 +151,7 @@ pub const NEWCOMER_SEND_WINDOW_BYTES: u64 = 256 * 1024;
 /// All others have [`NARROW_SEND_WINDOW_BYTES`].
 pub const MAX_WIDE_NEWCOMERS: usize = 64;
 
-/// What any further connection of such a peer has, and one that this node dials to a follower (32 KiB): 320 kB/s over a round trip
+/// The same for every further connection of such a peer, and for one that this node dials to a follower (32 KiB): 320 kB/s over a round trip
 /// of 100 ms. Of all followers together that is 64 MiB.
 pub const NARROW_SEND_WINDOW_BYTES: u64 = 32 * 1024;
 

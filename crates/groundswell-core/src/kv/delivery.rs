@@ -46,7 +46,7 @@ impl LeftOut {
         self.counters.insert(counter);
     }
 
-    /// Whether an entry of this key was noted, and no newer one is there.
+    /// Returns true if the newest entry of this key was left out.
     pub fn has(&self, key: &[u8; 32]) -> bool {
         self.entries.contains_key(key)
     }

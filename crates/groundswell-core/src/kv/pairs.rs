@@ -28,7 +28,7 @@ pub enum Standing<P> {
     Former {
         /// With whom it was shared.
         peer: P,
-        /// Whether that peer has said that it has given the document up too.
+        /// The peer has acknowledged the release.
         told: bool,
     },
 }
@@ -148,8 +148,8 @@ pub enum HandedOver {
     Again,
     /// Another one, which takes the place of what there was.
     Anew,
-    /// One that one of them has given up. It is never shared again. The machine does not know that, or not any more since it was
-    /// restored from a backup, and has to be told first.
+    /// A document that was released, which is never shared again. The machine has not heard of the release yet, or was restored
+    /// from an older backup. It has to be told first.
     GivenUp,
 }
 
@@ -181,7 +181,7 @@ impl<T: Stands> Former<T> {
         Self { all: Vec::new(), most }
     }
 
-    /// Whether there is one that was shared with this peer.
+    /// Returns true if a released document was shared with this peer.
     pub fn is_with(&self, peer: T::Peer) -> bool {
         self.all.iter().any(|one| one.standing().former().is_some_and(|(with, _)| with == peer))
     }
@@ -193,12 +193,12 @@ impl<T: Stands> Former<T> {
             .find(|one| one.standing().former().is_some_and(|(with, _)| with == peer) && one.document() == *document)
     }
 
-    /// Those of which the other side is still to be told.
+    /// The documents whose other side has not acknowledged the release.
     pub fn untold(&self) -> impl Iterator<Item = &T> {
         self.all.iter().filter(|one| one.standing().former().is_some_and(|(_, told)| !told))
     }
 
-    /// Those that have to go for another one: the ones that were told the earliest, and the earliest of all where none was.
+    /// The documents to forget before another is added: the oldest acknowledged ones first, then the oldest.
     pub fn beyond_room(&self) -> Vec<&T> {
         let is_told = |one: &&T| one.standing().former().is_some_and(|(_, told)| told);
         let (told, untold): (Vec<_>, Vec<_>) = self.all.iter().partition(is_told);

@@ -132,7 +132,7 @@ pub(crate) struct Node {
     /// What is durable. It is shown as soon as it is, so that nothing else is in memory.
     pub(crate) disk: Known,
     pub(crate) backups: Vec<Known>,
-    /// Whether it ever went back to one.
+    /// A backup was restored here at least once.
     pub(crate) restored: bool,
     pub(crate) queue: VecDeque<Change>,
     /// The documents whose other sides are being told.

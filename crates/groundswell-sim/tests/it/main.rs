@@ -2,6 +2,69 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, reason = "a test fails where it panics")]
 
+/// Many worlds of one kind, none of which breaks a law. `GROUNDSWELL_SEED=n` replays one of them, and prints what happened in it.
+macro_rules! lawful_worlds {
+    ($test:ident, $run:ident, $options:ident, $report:ident, $seeds:expr) => {
+        /// Runs one world, and on failure once more, to tell what happened.
+        fn lawful(seed: u64) -> $report {
+            $run(seed, &$options::default()).unwrap_or_else(|_| {
+                let traced = $run(seed, &$options { trace: true, ..$options::default() });
+                let failure = traced.expect_err("a seed decides everything");
+                panic!("{failure}\nreplay with GROUNDSWELL_SEED={seed}")
+            })
+        }
+
+        #[test]
+        fn $test() {
+            if let Ok(seed) = std::env::var("GROUNDSWELL_SEED") {
+                let seed = seed.parse().expect("GROUNDSWELL_SEED is a number");
+                println!("{:#?}", lawful(seed));
+                return;
+            }
+            let mut total = $report::default();
+            for part in crate::on_each_core($seeds, |seeds| {
+                seeds.fold($report::default(), |mut sum, seed| {
+                    sum.add(&lawful(seed));
+                    sum
+                })
+            }) {
+                total.add(&part);
+            }
+            println!("{total:#?}");
+            // A counter that stays at zero shows an event that was not tested.
+            for (counter, count) in total.counters() {
+                assert!(count > 0, "{counter}: never in {} worlds", $seeds);
+            }
+        }
+    };
+}
+
+/// Each deliberate bug of the drivers is found within so many worlds.
+macro_rules! found_bugs {
+    ($test:ident, $run:ident, $options:ident, $bug:ident, $seeds:expr) => {
+        #[test]
+        fn $test() {
+            let bugs = $bug::ALL;
+            let found = crate::on_each_core(bugs.len() as u64, |numbers| {
+                let of_bug = |number: u64| {
+                    let bug = bugs[number as usize];
+                    let options = $options { bug: Some(bug), ..$options::default() };
+                    (bug, (0..$seeds).find_map(|seed| $run(seed, &options).err()))
+                };
+                numbers.map(of_bug).collect::<Vec<_>>()
+            });
+            let mut missed = Vec::new();
+            for (bug, failure) in found.into_iter().flatten() {
+                match failure {
+                    Some(failure) => println!("{bug:?}: {failure}"),
+                    None => missed.push(bug),
+                }
+            }
+            assert_eq!(missed, [], "these bugs pass {} worlds", $seeds);
+        }
+    };
+}
+
 mod deliberate_bugs;
 mod kv;
 mod pairs;

@@ -391,7 +391,7 @@ impl Document {
         }
     }
 
-    /// Whether the newest entry of this document key is left out.
+    /// Returns true if the newest entry of this document key is left out.
     pub(crate) fn is_left_out(&self, key: &[u8; 32]) -> bool {
         lock(&self.left_out).has(key)
     }

@@ -300,7 +300,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// That of a reconciliation of a document of which this side has so many entries at most.
+    /// The budget of one reconciliation, where this side has at most so many entries of the document.
     pub(crate) fn new(entries: usize) -> Self {
         Self {
             messages: MAX_RECONCILE_MESSAGES,

@@ -6,6 +6,7 @@
 //! receives verifies, has the keeper make it durable and show it, and acknowledges.
 
 mod ends;
+mod hello;
 mod oversized;
 mod place;
 mod reconcile;
@@ -21,12 +22,10 @@ use groundswell_core::{
         pairs::{self, Answer},
         skew_ms,
         sync::{EntryKey, Heard, KvSync, Received, Step},
-        wire::{
-            Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes,
-        },
+        wire::{KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes},
     },
     limits::{MAX_KV_WANTS, MAX_REQUEST_BYTES},
-    wire::{BootId, HelloError, VersionMismatch, decode_hello},
+    wire::BootId,
 };
 use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream};
 use tokio::{sync::Notify, time::timeout};
@@ -54,6 +53,7 @@ use crate::{
 
 use ends::lost;
 pub(crate) use ends::{End, KvCloseCode};
+use hello::{Unheard, hear, held, say_hello};
 use place::Place;
 
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
@@ -174,55 +174,6 @@ pub(crate) async fn dialled(
                 Err(_) => End::Refused(String::from_utf8_lossy(why.reason()).into_owned()),
             }
         }
-    }
-}
-
-async fn say_hello(kv: &Kv, document: &Document, identity: &Identity, send: &mut SendStream) -> Result<(), Unheard> {
-    let hello = KvHello {
-        versions: KV_PROTOCOL_VERSIONS,
-        boot: kv.shared.boot,
-        document: *identity.namespace.as_bytes(),
-        wall_ms: (kv.wall_clock)(),
-        held: held(document),
-        extension: oversized::extension(kv.max_value_bytes),
-    };
-    let mut frame = Vec::new();
-    encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|_| Unheard::Hello)?;
-    send.write_all(&frame).await.map_err(|_| Unheard::Hello)
-}
-
-fn held(document: &Document) -> Held {
-    let [machine, manager] = *document.heads.borrow();
-    Held { machine, manager }
-}
-
-/// Why the other side's hello leads to no session.
-#[derive(Debug, Clone, Copy)]
-enum Unheard {
-    /// The two sides speak no common version.
-    Versions(VersionMismatch),
-    /// There was no proper hello.
-    Hello,
-}
-
-impl Unheard {
-    fn close(self, connection: &Connection) {
-        match self {
-            Self::Versions(mismatch) => {
-                connection.close(KvCloseCode::Version.code(), mismatch.for_other_side().to_string().as_bytes());
-            }
-            Self::Hello => connection.close(KvCloseCode::Hello.code(), KvCloseCode::Hello.reason()),
-        }
-    }
-}
-
-async fn hear(reader: &mut FrameReader) -> Result<KvHello, Unheard> {
-    let body = reader.next().await.map_err(|_| Unheard::Hello)?;
-    match decode_hello(KV_PROTOCOL_VERSIONS, &body) {
-        // All that follows is the same in every version so far.
-        Ok((hello, _version)) => Ok(hello),
-        Err(HelloError::Versions(mismatch)) => Err(Unheard::Versions(mismatch)),
-        Err(HelloError::Malformed(_)) => Err(Unheard::Hello),
     }
 }
 

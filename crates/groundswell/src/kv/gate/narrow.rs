@@ -43,9 +43,9 @@ impl Part {
 /// How many of this side's entries a message may concern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Most {
-    /// Those that it asks for.
+    /// Entries that the message asks for.
     pub(crate) asked: usize,
-    /// Those in ranges whose fingerprints are compared.
+    /// Entries in ranges whose fingerprints are compared.
     pub(crate) compared: usize,
 }
 

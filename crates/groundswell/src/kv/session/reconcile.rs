@@ -72,7 +72,7 @@ struct Moved {
 
 /// What was found out about the entries of a message.
 struct Looked {
-    /// What of it iroh-docs may see.
+    /// The part of the message that iroh-docs may see.
     message: Message,
     /// How many entries it had.
     received: usize,

@@ -104,10 +104,10 @@ async fn a_value_too_large_for_the_other_side_is_left_out_and_named() {
     manager.shutdown().await.unwrap();
 }
 
-/// A side says again and again that it takes no value at all, and goes at once. What an earlier run may have left out is looked up
-/// once, and only for as long as somebody waits. The true limit counts when the side is back.
+/// A side says again and again that it takes no value at all, and leaves at once. It is answered each time, and gets everything when
+/// it is back with its true limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_side_that_says_that_it_takes_nothing_costs_one_look_up() {
+async fn a_side_that_said_that_it_takes_nothing_gets_everything_when_it_is_back() {
     const KEYS: usize = 1_000;
     let (machine_dir, manager_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let machine = machine_builder(machine_dir.path()).spawn().await.unwrap();
