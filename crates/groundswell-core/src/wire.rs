@@ -8,5 +8,5 @@ mod message;
 mod version;
 
 pub use frame::{FRAME_HEADER_BYTES, FrameError, encode_frame, encode_frame_within, frame_length, frame_length_within};
-pub use message::{BootId, Hello, Message, PROTOCOL_VERSIONS, Refusal, Retry, Surf};
+pub use message::{BootId, Hello, Message, PROTOCOL_VERSIONS, Refusal, Retry, StreamKind, Surf};
 pub use version::{EmptyRange, Extension, ExtensionTooLong, HelloError, VersionMismatch, VersionRange, decode_hello};

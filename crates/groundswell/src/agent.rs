@@ -516,7 +516,8 @@ impl<L: Lake> Subscriptions<L> {
             && !self.shared.network.can_look_up()
             && !self.shared.peers.knows_address(source.peer)
         {
-            self.learn_stored(source)?;
+            let addr = self.shared.followers.find(source.peer).filter(|addr| !addr.is_empty());
+            self.shared.peers.learn(&addr.ok_or(SurfError::UnknownPeer { peer: source.peer })?);
         }
         let _one_at_a_time = self.shared.following.lock(source).await;
         if asked == Asked::Now && self.shared.catalog.is_full(source, self.shared.following.count()) {
@@ -541,16 +542,6 @@ impl<L: Lake> Subscriptions<L> {
             follow::spawn(&self.shared, cell, source.clone(), lake, followed.all_quit);
         }
         Ok((cell, followed.quit))
-    }
-
-    fn learn_stored(&self, source: &Source) -> Result<(), SurfError> {
-        match self.shared.store.peer(source.peer)?.or_else(|| self.shared.followers.find(source.peer)) {
-            Some(addr) if !addr.is_empty() => {
-                self.shared.peers.learn(&addr);
-                Ok(())
-            }
-            _ => Err(SurfError::UnknownPeer { peer: source.peer }),
-        }
     }
 
     /// Follows again what an earlier run followed.

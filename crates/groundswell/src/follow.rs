@@ -10,7 +10,7 @@ use groundswell_core::{
     LakeId,
     limits::{MAX_FRAME_BYTES, READ_BATCH_BYTES},
     subscriber::{Inflow, Intake},
-    wire::{Message, Refusal, Retry, Surf, encode_frame},
+    wire::{Message, Refusal, Retry, StreamKind, Surf, encode_frame},
 };
 use iroh::endpoint::{Connection, ReadError};
 use tokio_util::sync::CancellationToken;
@@ -21,10 +21,10 @@ use crate::{
     driver::{ApplyError, Command, Manage},
     frames::{FrameReader, ReadFrameError},
     freshness::Freshness,
-    limits::{BACKOFF_FIRST, BACKOFF_LAST},
+    limits::{BACKOFF_FIRST, BACKOFF_REFUSED},
+    link::{Link, Refused, Want, jittered},
     metrics::Metrics,
     network::{CloseCode, lost_at},
-    peers::{Link, Want, jittered},
     shared::Shared,
     source::Source,
 };
@@ -97,10 +97,10 @@ impl Following {
             let connection = match now {
                 Link::Up(connection) => connection,
                 Link::Connecting | Link::Down { .. } => {
-                    if let Link::Down { since, versions } = now {
-                        self.cell.set_freshness(match versions {
-                            Some(mismatch) => Freshness::Unusable { reason: mismatch.to_string() },
-                            None => Freshness::Offline { since },
+                    if let Link::Down { since, refused } = now {
+                        self.cell.set_freshness(match refused {
+                            Some(Refused::Versions(mismatch)) => Freshness::Unusable { reason: mismatch.to_string() },
+                            _ => Freshness::Offline { since },
                         });
                     }
                     if link.changed().await.is_err() {
@@ -135,7 +135,7 @@ impl Following {
             }
             // The connection stands, so that asking again at once would be a busy loop.
             self.pause(&mut link, wait).await;
-            wait = (wait * 2).min(BACKOFF_LAST);
+            wait = (wait * 2).min(BACKOFF_REFUSED);
         }
     }
 
@@ -159,7 +159,7 @@ impl Following {
         let cursor = if self.heal { None } else { seen };
         let surf =
             Surf { agent: self.source.agent.clone(), path: self.source.path.clone(), lake: self.lake.clone(), cursor };
-        let mut frame = Vec::new();
+        let mut frame = vec![StreamKind::Subscription.byte()];
         if encode_frame(&surf, &mut frame).is_err() {
             return End::Later;
         }
@@ -184,7 +184,7 @@ impl Following {
                     match decoded {
                         Some(Ok(intake)) => Some(intake),
                         Some(Err(violation)) => return self.violated(pending, &violation).await,
-                        None => return self.violated(pending, &"a message that is none").await,
+                        None => return self.violated(pending, &"an undecodable message").await,
                     }
                 }
                 Ok(None) => None,

@@ -5,6 +5,8 @@ use futures_util::FutureExt;
 use groundswell_core::wire::{FRAME_HEADER_BYTES, FrameError, frame_length_within};
 use iroh::endpoint::{ReadError, RecvStream};
 
+use crate::network::CloseCode;
+
 /// How much is read from a stream at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -20,9 +22,16 @@ pub(crate) enum ReadFrameError {
     /// The peer ended the stream within a frame.
     #[error("the stream ended within a frame")]
     Cut,
-    /// The peer announced a frame that may not be.
+    /// The peer announced a frame that is not allowed.
     #[error(transparent)]
     Frame(#[from] FrameError),
+}
+
+impl ReadFrameError {
+    /// The reason for which the peer has ended the stream, where it has chosen one.
+    pub(crate) fn code(&self) -> Option<CloseCode> {
+        if let Self::Stream(ReadError::Reset(code)) = self { CloseCode::of(*code) } else { None }
+    }
 }
 
 /// Reads frames from a stream.
@@ -44,6 +53,12 @@ impl FrameReader {
     /// From here on the bodies of frames may have so many bytes.
     pub(crate) fn allow(&mut self, max: usize) {
         self.max = max;
+    }
+
+    /// Asks the other side to send nothing more, for this reason.
+    pub(crate) fn stop(&mut self, why: CloseCode) {
+        // It may have ended already.
+        let _ = self.stream.stop(why.code());
     }
 
     /// The body of the next frame, if all of it has been read already.

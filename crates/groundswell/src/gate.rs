@@ -1,4 +1,4 @@
-//! The gate: every connection that reaches this node passes here, whichever of its protocols it speaks.
+//! The gate: every connection that reaches this node passes here, whatever it will carry.
 //!
 //! Identities cost nothing, so that a limit for each peer bounds nothing. What bounds the node are places, and there are
 //! three kinds of them: for strangers, for followers, and for the peers that this node knows by its owner's choice. A
@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use groundswell_core::kv::KvAuthor;
 use iroh::{
     Endpoint,
     endpoint::{Accepting, Connection, Incoming, IncomingAddr, WeakConnectionHandle},
@@ -27,14 +28,13 @@ use tracing::{debug, info};
 
 use self::turns::{Origin, Turns};
 use crate::{
-    kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
     limits::{
         CROWDED_NEWCOMERS_PER_SECOND, HELLO_TIMEOUT, MAX_CLAIM_PLACES, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS,
         MAX_HALF_OPEN, MAX_HALF_OPEN_OF_ALL_CHOSEN, MAX_HALF_OPEN_OF_CHOSEN, MAX_KNOWN, MAX_STRANGERS,
         MAX_WIDE_NEWCOMERS, VALIDATE_ABOVE,
     },
-    network::{ALPN, CloseCode, ForNewcomers},
-    peers,
+    link,
+    network::{ALPN, CloseCode, FORMER_ALPNS, ForNewcomers},
     shared::Shared,
     source::PeerId,
     sync::lock,
@@ -287,19 +287,11 @@ impl Gate {
             }
             Window::OfChosen(..) => None,
         };
-        // Each has an answer of its own for peers that are not known: a claim at the machine's own door, and a document whose
-        // pairing has ended, or is not read yet.
-        let answered = match connection.alpn() {
-            CLAIM_ALPN => true,
-            KV_ALPN => shared.kv.get().is_none_or(|kv| lock(&kv.former).is_with(peer)),
-            _ => false,
-        };
         if shared.closing.is_cancelled() {
             return Err(CloseCode::ShutDown);
         }
-        if shared.private && !known && !answered {
-            // A pair whose files are gone here is to see that, and not a private node.
-            return Err(if connection.alpn() == KV_ALPN { CloseCode::NotPaired } else { CloseCode::Private });
+        if shared.private && !known && !is_answered(shared, peer) {
+            return Err(CloseCode::Private);
         }
         let class = if known { Class::Known } else { Class::Stranger };
         let number = lock(&shared.gate.0).take(peer, class, Some(connection.weak_handle()))?;
@@ -314,6 +306,11 @@ impl Gate {
             shared.metrics.strangers_evicted.add(1);
             close_for_room(&connection);
         }
+    }
+
+    /// The owner of this node has chosen a peer: it is known from now on, with all its connections, if there is room.
+    pub(crate) fn is_known(shared: &Shared, peer: PeerId) {
+        lock(&shared.gate.0).promote(peer, Class::Known);
     }
 
     /// A peer is served something: it is no stranger from now on. Where the places of followers are taken, the one that was sent
@@ -346,9 +343,18 @@ impl Gate {
     }
 }
 
+/// Returns true if a private node has something to say to a peer that it does not know: a machine takes claims, a former pair
+/// hears of its release, and a role that is not open yet may have any peer for the other side of a document.
+fn is_answered(shared: &Shared, peer: PeerId) -> bool {
+    match shared.kv.get() {
+        Some(kv) => kv.ours == KvAuthor::Machine || lock(&kv.former).is_with(peer),
+        None => shared.kv.is_expected(),
+    }
+}
+
 fn close_for_room(connection: &WeakConnectionHandle) {
     if let Some(connection) = connection.upgrade() {
-        connection.close(CloseCode::Crowded.code(), CloseCode::Crowded.reason().as_bytes());
+        CloseCode::Crowded.close(&connection);
     }
 }
 
@@ -451,7 +457,7 @@ impl Drop for Handshake {
 
 /// Takes what comes to the endpoint, until the node is shut down. It fails only where the endpoint could not be bound either.
 pub(crate) fn open(shared: &Arc<Shared>, endpoint: Endpoint) -> Result<(), String> {
-    let alpns = [ALPN, KV_ALPN, CLAIM_ALPN].map(<[u8]>::to_vec).to_vec();
+    let alpns: Vec<Vec<u8>> = FORMER_ALPNS.iter().chain(&[ALPN]).map(|alpn| alpn.to_vec()).collect();
     let for_newcomers = ForNewcomers::new(&endpoint, &alpns)?;
     endpoint.set_alpns(alpns);
     let task = shared.clone();
@@ -521,7 +527,7 @@ fn receive(shared: &Arc<Shared>, incoming: Incoming, for_newcomers: &ForNewcomer
     }
 }
 
-/// Awaits the end of a handshake, and hands the connection to its protocol.
+/// Awaits the end of a handshake, and hands the connection on.
 async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake, window: Window) {
     let connected = tokio::select! {
         connected = timeout(HELLO_TIMEOUT, accepting) => connected.ok().and_then(Result::ok),
@@ -533,41 +539,18 @@ async fn meet(shared: Arc<Shared>, accepting: Accepting, handshake: Handshake, w
         return;
     };
     drop(handshake);
-    match Gate::admit(&shared, &connection, window) {
-        Ok(place) => hand_over(&shared, connection, place),
+    let admitted =
+        if connection.alpn() == ALPN { Gate::admit(&shared, &connection, window) } else { Err(CloseCode::Version) };
+    match admitted {
+        Ok(place) => link::accept(&shared, connection, place),
         Err(code) => {
             shared.metrics.connections_refused.add(1);
             if let Some(left_out) = shared.stranger_log.line() {
                 info!(peer = %connection.remote_id().fmt_short(), ?code, left_out, "a connection is refused");
             }
-            connection.close(code.code(), code.reason().as_bytes());
+            code.close(&connection);
         }
     }
-}
-
-fn hand_over(shared: &Arc<Shared>, connection: Connection, place: Place) {
-    if connection.alpn() == ALPN {
-        return peers::accept(shared, connection, place);
-    }
-    let place = Arc::new(place);
-    match (connection.alpn() == KV_ALPN, shared.kv.get()) {
-        // It is not known here yet, or not any more, whether there is such a document.
-        (true, None) => return KvCloseCode::Later.close(&connection),
-        (false, None) if shared.kv.is_expected() => return KvCloseCode::Later.close(&connection),
-        (false, None) => return KvCloseCode::NotPaired.close(&connection),
-        (true, Some(kv)) => kv.accept(connection.clone()),
-        (false, Some(kv)) => kv.accept_claim(connection.clone(), place.clone()),
-    }
-    // The place is taken for as long as the connection lasts, whoever has it by then.
-    let over = connection.weak_handle().closed();
-    let closed = shared.closed.clone();
-    shared.tasks.spawn(async move {
-        let _place = place;
-        tokio::select! {
-            _ = over => {}
-            () = closed.cancelled() => {}
-        }
-    });
 }
 
 #[cfg(test)]

@@ -36,8 +36,9 @@ use std::{
 use groundswell_core::{
     Epoch,
     kv::{AuthorCounter, Clock, Envelope, KvAuthor, KvView, pairs::Former},
+    wire::StreamKind,
 };
-use iroh::{SecretKey, endpoint::Connection};
+use iroh::SecretKey;
 use iroh_docs::Author;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -47,23 +48,22 @@ pub(crate) use document::{Document, Identity};
 pub use error::{KvEnded, KvError, KvOpenError};
 pub use fleet::{KvFleetEvent, KvFleetSubscription};
 pub(crate) use keeper::{Command, WallClock};
-pub(crate) use session::KvCloseCode;
 pub(crate) use slot::Slot;
 pub use space::KvSpace;
 pub use status::{KvLink, LinkStatus};
 pub use storage::Role;
 pub(crate) use storage::{DocumentRow, Row, Standing};
 pub use subscription::{KvSubscription, KvWatch};
-pub(crate) use supervisor::learn;
 
 use crate::{
     driver,
     error::{OpenError, OutcomeUnknown, StorageError, WriteError},
     files,
-    gate::Place,
     ids::Ids,
     limits::{KV_RECONCILES_AT_ONCE, KV_RESERVE_BYTES, MAX_FORMER_DOCUMENTS, MAX_KV_WRITE_IDS},
+    link::Stream,
     moment::milliseconds,
+    network::CloseCode,
     node::within,
     shared::Shared,
     source::PeerId,
@@ -82,14 +82,8 @@ pub(crate) const KV_STORAGE_FILE: &str = "kv.redb";
 /// What keeps some room on the disk for the documents' next start.
 const RESERVE_FILE: &str = "kv.reserve";
 
-/// The protocol of the two sides of a document.
-pub(crate) const KV_ALPN: &[u8] = b"groundswell/kv";
-
-/// The protocol by which a manager claims a machine.
-pub(crate) const CLAIM_ALPN: &[u8] = b"groundswell/claim";
-
-/// Who gets the connections of a claim.
-pub(crate) type ClaimHandler = Box<dyn Fn(Connection, Arc<Place>) + Send + Sync>;
+/// Who gets the streams of claims.
+pub(crate) type ClaimHandler = Box<dyn Fn(Stream) + Send + Sync>;
 
 /// What can be said at a start.
 #[derive(Clone)]
@@ -160,6 +154,18 @@ async fn remember(shared: &Shared, role: Role) {
         warn!(%error, %role, "the role of this data directory is not remembered apart from its files");
     }
     shared.kv.remember(role);
+}
+
+/// Takes a stream of a document or a claim.
+pub(crate) fn accept(shared: &Shared, kind: StreamKind, stream: Stream) {
+    match (shared.kv.get(), kind) {
+        (Some(kv), StreamKind::Claim) => kv.accept_claim(stream),
+        (Some(kv), StreamKind::Reconciliation) => session::accept_reconciliation(&kv, stream),
+        (Some(kv), _) => session::accept(&kv, stream),
+        (None, StreamKind::Claim) if !shared.kv.is_expected() => stream.refuse(CloseCode::NotPaired),
+        // It is not known here yet, or not any more, whether there is such a document.
+        (None, _) => stream.refuse(CloseCode::Later),
+    }
 }
 
 /// The documents of one node.
@@ -455,18 +461,13 @@ impl Kv {
         *write(&self.claim_handler) = Some(handler);
     }
 
-    /// A peer connects for a document.
-    pub(crate) fn accept(self: &Arc<Self>, connection: Connection) {
-        session::accept(self, connection);
-    }
-
-    /// A peer connects to claim this machine.
-    pub(crate) fn accept_claim(&self, connection: Connection, place: Arc<Place>) {
+    /// A peer claims this machine.
+    fn accept_claim(&self, stream: Stream) {
         match &*read(&self.claim_handler) {
-            Some(handler) if !self.closing.is_cancelled() => handler(connection, place),
-            None if self.ours == KvAuthor::Manager => KvCloseCode::NotPaired.close(&connection),
+            Some(handler) if !self.closing.is_cancelled() => handler(stream),
+            None if self.ours == KvAuthor::Manager => stream.refuse(CloseCode::NotPaired),
             // It is still starting, or about to end.
-            _ => KvCloseCode::Later.close(&connection),
+            _ => stream.refuse(CloseCode::Later),
         }
     }
 
@@ -518,10 +519,10 @@ impl Kv {
         // 4. Local streams end after what was committed.
         self.documents().iter().for_each(|document| document.end(KvEnded::ShutDown));
         self.machines_changed.send_modify(|changes| *changes += 1);
-        // 5. Connections and tasks.
+        // 5. Sessions and tasks.
         self.closed.cancel();
         for document in self.documents() {
-            document.close_session(KvCloseCode::ShutDown);
+            document.close_session(CloseCode::ShutDown);
         }
         note("ending the tasks of documents", within(deadline, 0.5, self.tasks.wait()).await);
         fault_point!(self.shared.kv, "tasks ended");

@@ -155,8 +155,13 @@ pub const MAX_WIDE_NEWCOMERS: usize = 64;
 /// of 100 ms. Of all followers together that is 64 MiB.
 pub const NARROW_SEND_WINDOW_BYTES: u64 = 32 * 1024;
 
-/// How long dialling a peer may take before it counts as failed: look-up, a relay and a lost packet or two.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long dialling a peer may take before it counts as failed (5 s): three first packets. With [`BACKOFF_LAST`] two peers
+/// meet again within 10 s of the end of whatever kept them apart.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same for a peer that is away for [`ABSENT_AFTER`], and where a person waits, as for a claim (15 s): a look-up, a relay
+/// and a line on which a packet takes seconds.
+pub const ABSENT_DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection that is silent for so long is dead. With [`KEEP_ALIVE`] this is three
 /// keep-alives lost in a row.
@@ -170,6 +175,10 @@ pub const BOTH_DIALLED: Duration = Duration::from_secs(2);
 /// times what a fast line with a long round trip needs, and a bound on what a peer can make us hold.
 pub const RECEIVE_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 
+/// How long a connection to a peer that this node does not know stays although neither side wants anything of the other (60 s): a
+/// peer that was refused asks again within [`BACKOFF_REFUSED`]. A private node waits for [`HELLO_TIMEOUT`] only.
+pub const UNUSED_AFTER: Duration = Duration::from_secs(60);
+
 /// How often a connection that has nothing to say says so: often enough to keep the mapping of any router.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
@@ -181,9 +190,13 @@ pub const DIAL_TURN: Duration = Duration::from_secs(5);
 /// within it.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
-/// The longest wait before dialling again: what one notices of a peer that comes back, against a packet now and then
-/// for one that does not.
-pub const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// The longest wait before dialling again a peer that was there in the last [`ABSENT_AFTER`] (4 s), and before a document is
+/// asked for again.
+pub const BACKOFF_LAST: Duration = Duration::from_secs(4);
+
+/// The longest wait before a peer is asked again that answers and refuses (30 s): it is private, has no room, speaks another
+/// version, or does not know the pair or the path. It says so by itself when that changes, or dials.
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(30);
 
 /// How long the driver waits for readers of a rock before it leaves them that rock and goes
 /// on with a copy: long enough for any quick look, short enough for every writer.
@@ -332,13 +345,9 @@ pub const MAX_KV_MISSING: usize = 16_384;
 /// The highest limit that can be set for values (64 MiB): each is held in memory whole.
 pub const MAX_KV_VALUE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 
-/// The longest wait before the other side of a document is dialled again (4 s). With
-/// [`KV_DIAL_TIMEOUT`] two sides meet again within 10 s of the end of whatever kept them apart.
-pub const KV_BACKOFF_LAST: Duration = Duration::from_secs(4);
-
-/// The longest wait before a side is dialled again that answers and does not know the pair (30 s). It begins to know it
-/// when somebody brings its files back, and then dials by itself.
-pub const KV_NOT_KNOWN_BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// How long a machine that is connected to its manager waits for it to open the stream of their document (2 s), before it does
+/// so itself: only a manager that has lost the document opens none.
+pub const KV_OPENED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a side waits for the other to answer a release (5 s), before it says it again later.
 pub const KV_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -362,9 +371,6 @@ pub const DIALS_AT_ONCE: usize = 64;
 /// How many peers a node dials at a time that are away for [`ABSENT_AFTER`], or that it tells that it is back (16): 3 dials
 /// a second, however many are away.
 pub const ABSENT_DIALS_AT_ONCE: usize = 16;
-
-/// How long dialling the other side of a document may take before it counts as failed (5 s).
-pub const KV_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many bytes of what a failing handler said are kept with its state (1 KiB): the first line of
 /// any sensible error.

@@ -12,13 +12,14 @@ use iroh::{
     Endpoint, EndpointAddr, SecretKey,
     endpoint::{
         Builder, ConnectOptions, Connection, ConnectionError, IdleTimeout, PortmapperConfig, QuicTransportConfig,
-        ServerConfig, VarInt, presets,
+        SendStream, ServerConfig, VarInt, presets,
     },
 };
 
 use crate::{
     Moment,
     error::OpenError,
+    frames::FrameReader,
     lan::LanLookupBuilder,
     limits::{
         FOLLOWER_WINDOW_BYTES, IDLE_TIMEOUT, KEEP_ALIVE, MAX_CONNECTIONS_OF_PEER, MAX_FOLLOWERS, MAX_PARKED_OF_PEER,
@@ -27,18 +28,21 @@ use crate::{
     },
 };
 
-/// The protocol of subscriptions. Its messages carry a version of their own, so that two
-/// versions can refuse each other politely; this changes only when that could not work.
+/// The one protocol of a node. Its hello says which versions a side speaks, so that two versions can refuse each other
+/// politely; this changes only when that could not work.
 pub(crate) const ALPN: &[u8] = b"groundswell/surf";
+
+/// The protocols that documents and claims had before version 3. A peer that speaks them is told to update.
+pub(crate) const FORMER_ALPNS: [&[u8]; 2] = [b"groundswell/kv", b"groundswell/claim"];
 
 /// How often, and how far apart, the port of the last run is tried before another is taken.
 const PORT_TRIES: u32 = 5;
 const PORT_WAIT: Duration = Duration::from_millis(50);
 
-/// Why a connection is closed: the codes on the wire. They are part of the protocol.
+/// Why a connection is closed, or a stream reset: the codes on the wire. They are part of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseCode {
-    /// The node shuts down.
+    /// The node shuts down. A stream of a document that is dropped has it too.
     ShutDown = 0,
     /// The two sides speak no common version of the protocol.
     Version = 1,
@@ -46,23 +50,47 @@ pub(crate) enum CloseCode {
     TooManyConnections = 2,
     /// The peer did not say hello, or not as it should.
     Hello = 3,
-    /// The peer's process was restarted: this is a connection of its earlier run.
+    /// Another connection of the same peer, or another stream of the same document, has taken its place.
     Superseded = 4,
-    /// The peer sent what the protocol does not allow.
+    /// The peer broke the protocol.
     Violation = 5,
-    /// This node shares no document with the peer: code 6 of documents.
+    /// This side knows of no such document of the peer's. It proves nothing: its files may be lost.
     NotPaired = 6,
-    /// This node takes only peers that it knows. This code and the next are of all protocols of a node, each of which
-    /// has those below for itself.
+    /// Not now: ask again later.
+    Later = 7,
+    /// This side has given the document up, durably. It answers a signed release, and ends no pairing by itself.
+    Released = 8,
+    /// This node takes only peers that it knows.
     Private = 16,
-    /// There is no room for this peer among those that this node does not know. A stream of a subscription that is
-    /// reset for want of room has this code too.
+    /// There is no room for this peer among those that this node does not know.
     Crowded = 17,
+    /// Neither side wants anything of the other on this connection.
+    Unused = 18,
 }
 
 impl CloseCode {
+    const ALL: [Self; 12] = [
+        Self::ShutDown,
+        Self::Version,
+        Self::TooManyConnections,
+        Self::Hello,
+        Self::Superseded,
+        Self::Violation,
+        Self::NotPaired,
+        Self::Later,
+        Self::Released,
+        Self::Private,
+        Self::Crowded,
+        Self::Unused,
+    ];
+
     pub(crate) fn code(self) -> VarInt {
         VarInt::from_u32(self as u32)
+    }
+
+    /// The code with which a peer has reset a stream, if it is one of these.
+    pub(crate) fn of(code: VarInt) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.code() == code)
     }
 
     pub(crate) fn reason(self) -> String {
@@ -73,14 +101,34 @@ impl CloseCode {
                 "this peer has {MAX_CONNECTIONS_OF_PEER} connections here, the most that a peer may have: use or close one"
             ),
             Self::Hello => "no proper hello".to_owned(),
-            Self::Superseded => "superseded by a connection of a newer run".to_owned(),
-            Self::Violation => "a message that the protocol does not allow".to_owned(),
-            Self::NotPaired => "no document is shared with this peer".to_owned(),
+            Self::Superseded => "superseded by another connection".to_owned(),
+            Self::Violation => "protocol violation".to_owned(),
+            Self::NotPaired => "there is no such document for this peer".to_owned(),
+            Self::Later => "not now, ask again later".to_owned(),
+            Self::Released => "the document was given up".to_owned(),
             Self::Private => "this node is private: it takes only peers that it knows".to_owned(),
             Self::Crowded => format!(
                 "this node has {MAX_FOLLOWERS} connections of followers, or newer peers needed the place: try again later, or have its owner allow this peer by name"
             ),
+            Self::Unused => "nothing is wanted of this connection".to_owned(),
         }
+    }
+
+    /// Closes a connection for this reason.
+    pub(crate) fn close(self, connection: &Connection) {
+        connection.close(self.code(), self.reason().as_bytes());
+    }
+
+    /// Ends a stream for this reason. What is on its way in either direction is lost.
+    pub(crate) fn end(self, send: &mut SendStream, reader: &mut FrameReader) {
+        // Either half may have ended already.
+        let _ = send.reset(self.code());
+        reader.stop(self);
+    }
+
+    /// Returns true if the peer has closed the connection with this code.
+    pub(crate) fn is(self, error: &ConnectionError) -> bool {
+        matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == self.code())
     }
 }
 
@@ -167,7 +215,7 @@ impl ForNewcomers {
     }
 }
 
-/// Dials a peer for subscriptions. What may be on its way to it is less where this node does not know it.
+/// Dials a peer. What may be on its way to it is less where this node does not know it.
 pub(crate) async fn connect(endpoint: &Endpoint, addr: EndpointAddr, known: bool) -> Result<Connection, String> {
     // Its words, or a name that somebody else has given.
     let visible = |error: &dyn std::fmt::Display| groundswell_core::Visible(error).to_string();
@@ -214,12 +262,6 @@ pub(crate) fn allow_requests(connection: &Connection) {
 /// A peer that this node follows, or shares a document with, has much to send.
 pub(crate) fn widen(connection: &Connection) {
     connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES));
-}
-
-/// Whether the other side has closed a connection to make room for others.
-pub(crate) fn is_crowded(connection: &Connection) -> bool {
-    let crowded = CloseCode::Crowded.code();
-    matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(close)) if close.error_code == crowded)
 }
 
 /// When a connection that has ended was of use last: one that fell silent was of none since, and its end is noticed only

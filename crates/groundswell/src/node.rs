@@ -248,8 +248,8 @@ impl Node {
     pub async fn add_peer(&self, ticket: &PeerTicket) -> Result<PeerId, WriteError> {
         let shared = &self.0.shared;
         if !ticket.0.is_empty() && ticket.peer() != shared.id {
-            let addr = shared.peers.learn(&ticket.0);
-            shared.peers.choose(&addr);
+            shared.peers.learn(&ticket.0);
+            let (addr, _) = shared.peers.choose(&ticket.0);
             let asked = shared.driver.ask(|reply| Command::Peer { addr, reply: Some(reply) }).await;
             asked.map_err(WriteError::from)??;
         }

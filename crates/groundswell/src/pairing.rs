@@ -20,12 +20,12 @@ use groundswell_core::{
 };
 use iroh::{
     EndpointAddr,
-    endpoint::{Connection, SendStream, VarInt},
+    endpoint::{Connection, SendStream},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 
@@ -33,10 +33,11 @@ pub use self::manager::PendingClaim;
 pub(crate) use self::manager::claim;
 use crate::{
     frames::FrameReader,
-    gate::{ClaimPlace, Place},
-    kv::{DocumentRow, Kv, KvCloseCode, Standing, fault_point, learn},
+    gate::ClaimPlace,
+    kv::{DocumentRow, Kv, Standing, fault_point},
     limits::HELLO_TIMEOUT,
-    network,
+    link::{Stream, remember_addr},
+    network::{self, CloseCode},
     source::PeerId,
     sync::lock,
 };
@@ -105,8 +106,8 @@ async fn outcome_of(outcome: &mut Outcome) -> Result<PeerId, ClaimError> {
 /// takes no byte would keep its claim for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// The code with which the stream of a claim ends whose other side takes nothing.
-const UNSAID: VarInt = VarInt::from_u32(1);
+/// How long a claim that was refused keeps its peer from the next one (100 ms).
+const REFUSED_FOR: Duration = Duration::from_millis(100);
 
 fn keying(connection: &Connection) -> Option<[u8; 32]> {
     let mut keying = [0; 32];
@@ -183,12 +184,12 @@ impl Claims {
             begun: Instant::now(),
         });
         let handler = Arc::downgrade(&claims);
-        kv.on_claim(Box::new(move |connection, place| {
+        kv.on_claim(Box::new(move |stream| {
             if let Some(claims) = handler.upgrade() {
                 let kv = claims.kv.clone();
                 kv.tasks.clone().spawn(async move {
                     tokio::select! {
-                        () = claims.answer(connection, place) => {}
+                        () = claims.answer(stream) => {}
                         () = kv.closed.cancelled() => {}
                     }
                 });
@@ -296,19 +297,19 @@ impl Claims {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn answer(self: Arc<Self>, connection: Connection, place: Arc<Place>) {
-        let Some(keying) = keying(&connection) else { return };
-        let opening = async {
-            let (send, recv) = connection.accept_bi().await.ok()?;
-            let mut reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
-            let body = reader.next().await.ok()?;
-            Some((send, reader, decode_claim(&body)))
+    async fn answer(self: Arc<Self>, stream: Stream) {
+        let Stream { peer, connection, place, share, mut send, recv } = stream;
+        // In the order in which they come.
+        let one_at_a_time = timeout(HELLO_TIMEOUT, peer.claiming.clone().lock_owned()).await;
+        let peer = peer.id;
+        let mut reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
+        let (Ok(one_at_a_time), Some(keying)) = (one_at_a_time, keying(&connection)) else {
+            return CloseCode::Later.end(&mut send, &mut reader);
         };
-        let Ok(Some((mut send, mut reader, first))) = timeout(HELLO_TIMEOUT, opening).await else {
-            connection.close(KvCloseCode::Hello.code(), KvCloseCode::Hello.reason());
-            return;
+        let Ok(Ok(first)) = timeout(HELLO_TIMEOUT, reader.next()).await else {
+            return CloseCode::Hello.end(&mut send, &mut reader);
         };
-        let peer = connection.remote_id();
+        let first = decode_claim(&first);
         let manager = PeerKey(*peer.as_bytes());
         let secrets = ClaimSecrets { keying, nonce: rand::random() };
         // Subscribed before it is admitted: from then on another claim may end it.
@@ -321,9 +322,14 @@ impl Claims {
                     info!(%refusal, left_out, "a claim is refused");
                 }
                 say(&mut send, &ToManager::Refused(refusal)).await;
-                return last_words(send, &connection).await;
+                last_words(send).await;
+                // Whoever claims in vain comes again no faster.
+                sleep(REFUSED_FOR).await;
+                return;
             }
         };
+        drop(one_at_a_time);
+        drop(share);
         // Whatever happens here, the next claim finds the way free.
         let under_way = UnderWay { claims: self.clone(), id, _place: place.claims() };
         say(&mut send, &nonce).await;
@@ -394,7 +400,7 @@ impl Claims {
                         drop(answer);
                         drop(under_way);
                         over.send_replace(Some(result.map(|_| peer).map_err(ClaimError::Claim)));
-                        return last_words(send, &connection).await;
+                        return last_words(send).await;
                     }
                 }
             }
@@ -412,7 +418,7 @@ impl Claims {
         let stored = kv.keeper.restand(&document, &before, kv.identity_again(before.number, &row)).await;
         stored.map_err(|error| error.to_string())?;
         if card.addr.id == peer {
-            learn(kv, &card.addr).await;
+            remember_addr(&kv.shared, &card.addr).await;
         }
         let card = MachineCard {
             secret: row.secret,
@@ -467,15 +473,14 @@ async fn say<M: Serialize>(send: &mut SendStream, message: &M) {
         // The end of the connection is noticed where it is read.
         Ok(Err(_)) => debug!("a message of a claim is not sent"),
         // Half of it may be sent, so that nothing more can be.
-        Err(_) => drop(send.reset(UNSAID)),
+        Err(_) => drop(send.reset(CloseCode::Violation.code())),
     }
 }
 
-/// Waits until the other side has what was said, and closes.
-async fn last_words(mut send: SendStream, connection: &Connection) {
+/// Waits until the other side has what was said.
+async fn last_words(mut send: SendStream) {
     let _ = send.finish();
     let _ = timeout(LAST_WORDS, send.stopped()).await;
-    connection.close(KvCloseCode::ShutDown.code(), b"the claim is over");
 }
 
 /// A claim that the machine's person has to answer. There can be a few at once: the one that is meant has the PIN that the

@@ -26,8 +26,9 @@ use crate::{
     frames::FrameReader,
     gate::Gate,
     limits::{HELLO_TIMEOUT, SENDING_BYTES_OF_EACH_UNKNOWN, SENDING_PATIENCE},
+    link::{Peer, Stream, note_follower},
+    metrics::Metrics,
     network::CloseCode,
-    peers::{Peer, note_follower},
     readers::Reader,
     shared::Shared,
     store::{Backing, TideKey},
@@ -41,17 +42,23 @@ const BATCH_OF_UNKNOWN: usize = SENDING_BYTES_OF_EACH_UNKNOWN as usize;
 const WAVE_FRAME_BYTES: usize = 64;
 
 /// Why a subscription is no longer served.
-enum Stop {
+pub(crate) enum Stop {
     /// The peer is gone, or quit.
     Gone,
-    /// It is refused, in words.
-    Refused(Refusal),
+    /// It is refused, in words. Boxed: thousands of tasks have room for a reason.
+    Refused(Box<Refusal>),
     /// It takes less than it has room for, and others wait for that. Nothing can be said on a stream that is full.
     InTheWay,
     /// The node shuts down.
     ShutDown,
     /// The time to say so is over.
     Closed,
+}
+
+impl Stop {
+    fn refused(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
 }
 
 /// A stream that can't be written to any more: the peer has let go of it.
@@ -61,36 +68,14 @@ impl From<iroh::endpoint::WriteError> for Stop {
     }
 }
 
-/// Serves one stream in a task of its own. Thousands of such tasks wait for news, so that each holds little while it
-/// does: what it needs to read the request, to write and to end is in boxes that are gone by then.
-pub(crate) fn spawn(
-    shared: &Arc<Shared>,
-    peer: &Arc<Peer>,
-    connection: &Arc<Connection>,
-    send: SendStream,
-    recv: RecvStream,
-) {
-    let begun = Box::pin(Serving::begin(shared.clone(), peer.clone(), connection.clone(), send, recv));
-    shared.tasks.spawn(async move {
-        let Some(mut serving) = begun.await else { return };
-        let stop = loop {
-            let parked = match Box::pin(serving.until_idle()).await {
-                Ok(parked) => u64::from(parked),
-                Err(stop) => break stop,
-            };
-            serving.writer.shared.metrics.parked_readers_now.add(parked);
-            let stop = serving.news().await;
-            serving.writer.shared.metrics.parked_readers_now.less(parked);
-            if let Some(stop) = stop {
-                break stop;
-            }
-        };
-        Box::pin(serving.end(stop)).await;
-    });
+/// Refuses a stream before it is known what it is for.
+pub(crate) async fn refuse(shared: &Arc<Shared>, stream: Stream, refusal: Refusal) {
+    let mut writer = Writer { stream: stream.send, shared: shared.clone(), buffer: Vec::new() };
+    let _ = writer.refuse(refusal).await;
 }
 
 /// One subscription that is served, or parked.
-struct Serving {
+pub(crate) struct Serving {
     peer: Arc<Peer>,
     connection: Arc<Connection>,
     recv: RecvStream,
@@ -105,26 +90,19 @@ struct Serving {
 }
 
 impl Serving {
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.writer.shared.metrics
+    }
+
     fn span(&self) -> Span {
         self.span.as_deref().map_or_else(Span::none, Span::clone)
     }
 
-    /// Reads the request. One that is none is refused.
-    async fn begin(
-        shared: Arc<Shared>,
-        peer: Arc<Peer>,
-        connection: Arc<Connection>,
-        send: SendStream,
-        recv: RecvStream,
-    ) -> Option<Self> {
+    /// Reads the request. A malformed one is refused.
+    pub(crate) async fn begin(shared: Arc<Shared>, stream: Stream, share: Share) -> Option<Self> {
+        let Stream { peer, connection, send, recv, .. } = stream;
         let mut writer = Writer { stream: send, shared: shared.clone(), buffer: Vec::new() };
-        let place = match Share::take(&peer, Of::Asking, 1, shared.knows(peer.id)) {
-            Ok(share) => Place { share, parked: None },
-            Err(refusal) => {
-                let _ = writer.refuse(refusal).await;
-                return None;
-            }
-        };
+        let place = Place { share, parked: None };
         let requested = tokio::select! {
             requested = request(&shared, &peer, &connection, recv, &mut writer) => requested,
             () = shared.closed.cancelled() => None,
@@ -138,8 +116,8 @@ impl Serving {
         Some(Self { peer, connection, recv, writer, cell, changes, lake, outflow, place, span })
     }
 
-    /// Does all that there is to do, until there is nothing but to wait; whether it is parked then.
-    async fn until_idle(&mut self) -> Result<bool, Stop> {
+    /// Does all that there is to do, until there is nothing but to wait; and whether it is parked then.
+    pub(crate) async fn until_idle(&mut self) -> Result<bool, Stop> {
         let (closed, span) = (self.writer.shared.closed.clone(), self.span());
         let known = self.writer.shared.knows(self.peer.id);
         let mut room = Room { known, needed: BATCH_OF_UNKNOWN, share: None, lost_rock: None };
@@ -162,13 +140,13 @@ impl Serving {
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
         if !self.writer.shared.welcomes(self.peer.id) {
-            let code = CloseCode::Private;
-            self.connection.close(code.code(), code.reason().as_bytes());
+            // It may have come for a claim or a former document, which have streams of their own.
+            let _ = self.writer.stream.reset(CloseCode::Private.code());
             return Err(Stop::Gone);
         }
         let why = match self.cell.remote_next(&self.outflow, &self.lake, &self.peer.id, room.bytes()) {
             RemoteNext::Step { step, recent, digests, backing } => {
-                if self.place.serve(&self.writer.shared, &self.peer).map_err(Stop::Refused)? {
+                if self.place.serve(&self.writer.shared, &self.peer).map_err(Stop::refused)? {
                     note_follower(&self.writer.shared, &self.peer, &self.connection);
                     self.peer.allow_more(&self.connection);
                 }
@@ -183,7 +161,7 @@ impl Serving {
                     // Nothing is held while there is none, and the tide is looked at again then.
                     drop((recent, digests, backing));
                     room.share = None;
-                    room.share = Some(Box::pin(Share::room(&self.peer, needed)).await.map_err(Stop::Refused)?);
+                    room.share = Some(Box::pin(Share::room(&self.peer, needed)).await.map_err(Stop::refused)?);
                     return Ok(None);
                 }
                 // Boxed: those that are parked, of which there may be as many, do not get here.
@@ -198,7 +176,7 @@ impl Serving {
         };
         self.changes.has_no_place();
         // Said once, then nothing is sent until it can begin, from where the reader stands.
-        if self.place.park(&self.peer, room.known, self.cell.key(), &why).map_err(Stop::Refused)? {
+        if self.place.park(&self.peer, room.known, self.cell.key(), &why).map_err(Stop::refused)? {
             self.peer.allow_more(&self.connection);
             self.writer.send(&why.map_or(Message::NotAvailable, Message::Refused)).await?;
             self.outflow = Outflow::new(self.outflow.cursor());
@@ -207,7 +185,7 @@ impl Serving {
     }
 
     /// Waits for news; or says that there will be none.
-    async fn news(&mut self) -> Option<Stop> {
+    pub(crate) async fn news(&mut self) -> Option<Stop> {
         tokio::select! {
             // In this order: what is committed is sent before the goodbye.
             biased;
@@ -219,7 +197,7 @@ impl Serving {
     }
 
     /// Says why it ends, where that is to be said, and lets go of everything.
-    async fn end(self, stop: Stop) {
+    pub(crate) async fn end(self, stop: Stop) {
         if matches!(stop, Stop::Closed) {
             return;
         }
@@ -231,7 +209,7 @@ impl Serving {
             match stop {
                 Stop::Gone | Stop::Closed => {}
                 Stop::Refused(refusal) => {
-                    let _ = writer.refuse(refusal).await;
+                    let _ = writer.refuse(*refusal).await;
                 }
                 Stop::InTheWay => {
                     shared.metrics.refusals.add(1);
@@ -257,7 +235,7 @@ impl Serving {
     }
 }
 
-/// Reads the request, and gives the stream back; or refuses what is none.
+/// Reads the request, and gives the stream back; or refuses a malformed one.
 async fn request(
     shared: &Shared,
     peer: &Peer,
@@ -281,7 +259,7 @@ async fn request(
         shared.metrics.violations.add(1);
         let _ = writer.refuse(Refusal::Malformed).await;
         let _ = timeout(HELLO_TIMEOUT, writer.stream.stopped()).await;
-        connection.close(CloseCode::Violation.code(), CloseCode::Violation.reason().as_bytes());
+        CloseCode::Violation.close(connection);
         return None;
     };
     // More than the one frame ends the subscription before it has begun.
@@ -372,7 +350,7 @@ impl Writer {
     fn push(&mut self, message: &Message<'_>) -> Result<(), Stop> {
         encode_frame(message, &mut self.buffer).map_err(|error| {
             warn!(%error, "a message cannot be sent");
-            Stop::Refused(Refusal::Storage)
+            Stop::refused(Refusal::Storage)
         })
     }
 
@@ -535,5 +513,5 @@ fn storage_failed(shared: &Shared, error: &StorageError) -> Stop {
     if let Some(left_out) = shared.stranger_log.line() {
         warn!(%error, left_out, "a subscription cannot be served");
     }
-    Stop::Refused(Refusal::Storage)
+    Stop::refused(Refusal::Storage)
 }

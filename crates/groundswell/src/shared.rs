@@ -13,13 +13,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catalog::Catalog,
-    dialling::Dials,
     driver::DriverHandle,
     followers::Followers,
     gate::Gate,
+    link::{Dials, Peers, Stream},
     metrics::Metrics,
     network::NetworkConfig,
-    peers::Peers,
     source::{PeerId, Source},
     store::{Store, TideKey},
     stranger_log::StrangerLog,
@@ -40,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Whether peers that the node does not know are refused: see [`Shared::welcomes`].
     pub(crate) private: bool,
+    /// Serves a stream that a peer has opened.
+    pub(crate) on_stream: fn(&Arc<Shared>, Stream),
     /// The places of dials.
     pub(crate) dials: Dials,
     /// The places of connections.
@@ -51,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// The way to the machine or the manager of this node, if it has one.
     pub(crate) kv: crate::kv::Slot,
-    /// Counts how often an address of this node was gone: see [`crate::moves`].
+    /// Counts how often an address of this node was gone.
     pub(crate) moves: watch::Sender<u64>,
     /// One permit a stream of updates.
     pub(crate) reader_permits: Arc<Semaphore>,
@@ -108,9 +109,11 @@ impl Shared {
         }
     }
 
-    /// Whether the owner of this node has chosen the peer: by following it, by opening a path to it by name, or by a pairing.
+    /// Returns true if the owner of this node has chosen the peer: by following it, by opening a path to it by name, or by a pairing.
     pub(crate) fn knows(&self, peer: PeerId) -> bool {
-        self.peers.wants(peer) || self.catalog.allowed.contains(peer) || self.kv.get().is_some_and(|kv| kv.knows(peer))
+        self.peers.chooses(peer)
+            || self.catalog.allowed.contains(peer)
+            || self.kv.get().is_some_and(|kv| kv.knows(peer))
     }
 
     /// The same before the role is there that this node is expected to have: then any peer may be the other side of one of its

@@ -22,7 +22,7 @@ use crate::{
         SERVED_OF_EACH_UNKNOWN, SERVED_OF_UNKNOWN, WAITING_BYTES_OF_EACH_UNKNOWN, WAITING_BYTES_OF_UNKNOWN,
         WAITING_OF_EACH_UNKNOWN, WAITING_OF_UNKNOWN,
     },
-    peers::Peer,
+    link::Peer,
     store::TideKey,
     sync::lock,
 };

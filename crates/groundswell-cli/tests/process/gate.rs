@@ -100,13 +100,13 @@ async fn a_stranger_forges_no_line_of_the_log() {
 async fn the_reason_why_a_claim_is_closed_does_not_steer_the_terminal() {
     let world = World::new();
     let manager = world.manager("manager");
-    let machine = Endpoint::builder(presets::Minimal).alpns(vec![b"groundswell/claim".to_vec()]).clear_ip_transports();
+    let machine = Endpoint::builder(presets::Minimal).alpns(vec![raw::ALPN.to_vec()]).clear_ip_transports();
     let machine = machine.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap();
     let ticket = raw::ticket(&machine).to_string();
     let closing = tokio::spawn(async move {
         while let Some(incoming) = machine.accept().await {
             if let Ok(connection) = incoming.await {
-                connection.close(7_u32.into(), HOSTILE.as_bytes());
+                connection.close(99_u32.into(), HOSTILE.as_bytes());
                 connection.closed().await;
             }
         }

@@ -1,12 +1,12 @@
 //! The messages between the two sides of a document.
 //!
-//! Each side says once, in a [`KvHello`], which run of its process it is and up to which counter
+//! Each side says once, in a [`KvHello`], which document it means and up to which counter
 //! it holds each author's entries. Then each sends what the other lacks, in the order of their
 //! counters, and from then on what is new, once it is durable here. The other acknowledges
 //! once it is durable there.
 //!
-//! Their order and their fields are the protocol: append, never insert, and raise
-//! the highest of [`KV_PROTOCOL_VERSIONS`] when an old side could not understand.
+//! Their order and their fields are the protocol: append, never insert, and raise the highest of
+//! [`PROTOCOL_VERSIONS`](crate::wire::PROTOCOL_VERSIONS) when an old side could not understand.
 
 use alloc::{borrow::Cow, vec::Vec};
 
@@ -16,11 +16,8 @@ use crate::{
     encoding::{DecodeError, decode, raw_cow},
     kv::{entry::KvAuthor, envelope::max_envelope_bytes, release::ReleaseSignature},
     limits::{KV_FRAME_OVERHEAD_BYTES, MAX_SIGNED_ENTRY_BYTES},
-    wire::{BootId, Extension, FRAME_HEADER_BYTES, FrameError, VersionRange, encode_frame_within, frame_length_within},
+    wire::{Extension, FRAME_HEADER_BYTES, FrameError, encode_frame_within, frame_length_within},
 };
-
-/// The versions of these messages that this side speaks, which each side says in its [`KvHello`].
-pub const KV_PROTOCOL_VERSIONS: VersionRange = VersionRange::only(2);
 
 /// Up to which counter a side holds an author's entries durably. Every entry of the author with
 /// a counter up to it is here, or one that the author wrote over it since.
@@ -51,14 +48,10 @@ impl Held {
     }
 }
 
-/// What each side says first, once.
+/// What each side says first on the stream of a document, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvHello {
-    /// The versions that the side speaks. It stays the first field in every version.
-    pub versions: VersionRange,
-    /// Which run of the process this is: two devices with one identity have two at a time.
-    pub boot: BootId,
-    /// The document that the connection is for.
+    /// The document that the stream is for.
     pub document: [u8; 32],
     /// What this side's wall clock shows, in milliseconds since 1970, to measure the
     /// [skew](crate::kv::skew_ms) by.

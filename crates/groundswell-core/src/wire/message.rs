@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The versions of these messages that this side speaks, which each side says in its [`Hello`].
-pub const PROTOCOL_VERSIONS: VersionRange = VersionRange::only(2);
+pub const PROTOCOL_VERSIONS: VersionRange = VersionRange::only(3);
 
 /// A random id of one run of one process, by which a peer tells a restart, and two devices
 /// with one identity, from a second connection.
@@ -39,6 +39,33 @@ pub struct Hello {
     pub boot: BootId,
     /// What later versions add.
     pub extension: Extension,
+}
+
+/// What a stream that goes both ways is for: the first byte that the side which opens it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// A [`Surf`] follows, and the other side answers with [`Message`]s.
+    Subscription = 1,
+    /// The two sides of a document exchange a [`KvHello`](crate::kv::wire::KvHello) each, then
+    /// [`KvMessage`](crate::kv::wire::KvMessage)s.
+    Document = 2,
+    /// A reconciliation of the document that the two sides share.
+    Reconciliation = 3,
+    /// A manager claims a machine ([`pairing`](crate::kv::pairing)).
+    Claim = 4,
+}
+
+impl StreamKind {
+    /// The byte on the wire.
+    pub const fn byte(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind that a byte stands for. `None` is a protocol violation: both sides know the kinds of their common version.
+    pub fn of(byte: u8) -> Option<Self> {
+        let all = [Self::Subscription, Self::Document, Self::Reconciliation, Self::Claim];
+        all.into_iter().find(|kind| kind.byte() == byte)
+    }
 }
 
 /// What a subscriber asks for: the one frame that it sends on a stream. Ending the stream

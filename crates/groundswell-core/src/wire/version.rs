@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     encoding::{DecodeError, decode, raw},
     limits::MAX_HELLO_EXTENSION_BYTES,
+    wire::Hello,
 };
 
 /// The lowest and the highest version of a protocol that a side speaks. It speaks all between them.
@@ -137,10 +138,7 @@ pub enum HelloError {
 
 /// Reads a hello, and chooses the version of what follows it. The rest of a hello with no common
 /// version is not looked at: it may be of another time.
-pub fn decode_hello<'bytes, H: Deserialize<'bytes>>(
-    ours: VersionRange,
-    hello: &'bytes [u8],
-) -> Result<(H, u16), HelloError> {
+pub fn decode_hello(ours: VersionRange, hello: &[u8]) -> Result<(Hello, u16), HelloError> {
     let version = ours.common(VersionRange::of_hello(hello)?)?;
     Ok((decode(hello)?, version))
 }

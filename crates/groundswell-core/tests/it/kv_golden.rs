@@ -16,10 +16,10 @@ use groundswell_core::{
             CLAIM_VERSIONS, ClaimPayload, ClaimPin, ClaimSecret, PeerKey, Refusal, ToMachine, ToManager, commitment,
             decode_to_machine, decode_to_manager,
         },
-        wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame, kv_frame_length},
+        wire::{Held, KvHello, KvMessage, decode_kv_message, encode_kv_frame, kv_frame_length},
     },
     limits::MAX_KV_VALUE_BYTES,
-    wire::{BootId, Extension, FRAME_HEADER_BYTES, VersionMismatch, VersionRange, decode_hello, encode_frame},
+    wire::{Extension, FRAME_HEADER_BYTES, VersionMismatch, VersionRange, encode_frame},
 };
 use serde::Serialize;
 
@@ -90,13 +90,10 @@ fn to_manager() -> Vec<(&'static str, ToManager)> {
 }
 
 fn hello() -> KvHello {
-    let (boot, held) = (BootId([0xb0; 16]), Held { machine: 300, manager: 2 });
     KvHello {
-        versions: KV_PROTOCOL_VERSIONS,
-        boot,
         document: [0xd0; 32],
         wall_ms: 1_750_000_000_000,
-        held,
+        held: Held { machine: 300, manager: 2 },
         extension: Extension::new(b"of a later version").unwrap(),
     }
 }
@@ -150,7 +147,6 @@ fn the_messages_of_a_claim_have_their_bytes() {
 fn the_messages_of_a_document_have_their_bytes() {
     let body = framed("kv-hello", &hello());
     assert_eq!(decode(&body), Ok(hello()));
-    assert_eq!(decode_hello(KV_PROTOCOL_VERSIONS, &body), Ok((hello(), KV_PROTOCOL_VERSIONS.highest())));
     for (name, message) in messages() {
         assert_eq!(decode_kv_message(MAX_KV_VALUE_BYTES, &framed(name, &message)), Ok(message), "{name}");
     }

@@ -14,7 +14,7 @@ use groundswell_core::{
         },
     },
     limits::{MAX_HELLO_EXTENSION_BYTES, MAX_KV_VALUE_BYTES, MAX_REQUEST_BYTES, MAX_SIGNED_ENTRY_BYTES},
-    wire::{BootId, Extension, FrameError, VersionRange},
+    wire::{Extension, FrameError},
 };
 use proptest::prelude::*;
 
@@ -86,8 +86,6 @@ fn a_frame_is_refused_by_its_header() {
 #[test]
 fn a_hello_is_a_small_frame() {
     let widest = KvHello {
-        versions: VersionRange::only(u16::MAX),
-        boot: BootId([0xff; 16]),
         document: [0xff; 32],
         wall_ms: u64::MAX,
         held: Held { machine: u64::MAX, manager: u64::MAX },

@@ -2,10 +2,7 @@
 
 use groundswell_core::{
     encoding::{DecodeError, decode, encode},
-    kv::{
-        pairing::CLAIM_VERSIONS,
-        wire::{Held, KV_PROTOCOL_VERSIONS, KvHello},
-    },
+    kv::pairing::CLAIM_VERSIONS,
     limits::MAX_HELLO_EXTENSION_BYTES,
     wire::{
         BootId, Extension, ExtensionTooLong, Hello, HelloError, PROTOCOL_VERSIONS, VersionMismatch, VersionRange,
@@ -49,7 +46,7 @@ proptest! {
     fn the_range_of_any_later_hello_can_be_read(ours in range(), theirs in range(), rest in prop::collection::vec(any::<u8>(), 0..64)) {
         let later = [&encode(&theirs).unwrap()[..], &rest].concat();
         prop_assert_eq!(VersionRange::of_hello(&later), Ok(theirs));
-        match decode_hello::<Hello>(ours, &later) {
+        match decode_hello(ours, &later) {
             Ok((hello, version)) => prop_assert_eq!((hello.versions, Ok(version)), (theirs, ours.common(theirs))),
             // What follows the range matters only where there is something to talk about.
             Err(HelloError::Malformed(_)) => prop_assert!(ours.common(theirs).is_ok()),
@@ -60,25 +57,21 @@ proptest! {
     #[test]
     fn any_bytes_are_a_hello_or_are_not(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
         let _ = VersionRange::of_hello(&bytes);
-        let _ = decode_hello::<Hello>(PROTOCOL_VERSIONS, &bytes);
-        let _ = decode_hello::<KvHello>(KV_PROTOCOL_VERSIONS, &bytes);
+        let _ = decode_hello(PROTOCOL_VERSIONS, &bytes);
     }
 
     #[test]
     fn what_a_later_version_adds_to_a_hello_is_passed_over(added in prop::collection::vec(any::<u8>(), 0..=MAX_HELLO_EXTENSION_BYTES)) {
         let extension = Extension::new(&added).unwrap();
-        let surf = Hello { extension: extension.clone(), ..hello(PROTOCOL_VERSIONS) };
-        prop_assert_eq!(decode_hello(PROTOCOL_VERSIONS, &encode(&surf).unwrap()), Ok((surf, PROTOCOL_VERSIONS.highest())));
-        let (boot, document, held) = (BootId([7; 16]), [8; 32], Held::default());
-        let kv = KvHello { versions: KV_PROTOCOL_VERSIONS, boot, document, wall_ms: 9, held, extension };
-        prop_assert_eq!(decode_hello(KV_PROTOCOL_VERSIONS, &encode(&kv).unwrap()), Ok((kv, KV_PROTOCOL_VERSIONS.highest())));
+        let hello = Hello { extension, ..hello(PROTOCOL_VERSIONS) };
+        prop_assert_eq!(decode_hello(PROTOCOL_VERSIONS, &encode(&hello).unwrap()), Ok((hello, PROTOCOL_VERSIONS.highest())));
     }
 }
 
 /// A rolling update: whoever speaks the version before or after as well is understood.
 #[test]
 fn neighbours_talk_and_others_say_who_is_to_be_updated() {
-    for current in [PROTOCOL_VERSIONS, KV_PROTOCOL_VERSIONS, CLAIM_VERSIONS] {
+    for current in [PROTOCOL_VERSIONS, CLAIM_VERSIONS] {
         let now = current.highest();
         let between = |lowest, highest| VersionRange::new(lowest, highest).unwrap();
         assert_eq!(current.common(between(now, now + 1)), Ok(now));
@@ -102,11 +95,11 @@ fn neighbours_talk_and_others_say_who_is_to_be_updated() {
 fn a_hello_of_the_first_version_says_so() {
     let first = [&[1][..], &[0xb0; 16]].concat();
     assert_eq!(VersionRange::of_hello(&first), Ok(VersionRange::only(1)));
-    let refused = decode_hello::<Hello>(PROTOCOL_VERSIONS, &first).unwrap_err();
+    let refused = decode_hello(PROTOCOL_VERSIONS, &first).unwrap_err();
     let theirs = VersionRange::only(1);
     assert_eq!(refused, HelloError::Versions(VersionMismatch { ours: PROTOCOL_VERSIONS, theirs }));
     // And it finds its own number in the place where it looks for one, and not 1.
-    assert_eq!(encode(&hello(PROTOCOL_VERSIONS)).unwrap()[0], 2);
+    assert_eq!(encode(&hello(PROTOCOL_VERSIONS)).unwrap()[0], 3);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn surfs() -> Vec<(&'static str, Surf)> {
 fn hellos() -> Vec<(&'static str, Hello)> {
     let hello = Hello { versions: PROTOCOL_VERSIONS, boot: BootId([0xb0; 16]), extension: Extension::default() };
     let extension = Extension::new(b"of a later version").unwrap();
-    let later = Hello { versions: VersionRange::new(2, 300).unwrap(), extension, ..hello.clone() };
+    let later = Hello { versions: VersionRange::new(3, 300).unwrap(), extension, ..hello.clone() };
     vec![("hello", hello), ("hello-later", later)]
 }
 

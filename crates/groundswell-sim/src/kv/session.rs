@@ -6,13 +6,14 @@ use std::{
 };
 
 use groundswell_core::{
+    encoding::decode,
     kv::{
         Delivered, KvAuthor,
         sync::{Heard, KvSync, Step},
-        wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame},
+        wire::{Held, KvHello, KvMessage, decode_kv_message, encode_kv_frame},
     },
     limits::MAX_KV_WANTS,
-    wire::{BootId, Extension, FRAME_HEADER_BYTES, decode_hello},
+    wire::{Extension, FRAME_HEADER_BYTES},
 };
 
 use super::{
@@ -61,11 +62,7 @@ impl World {
     fn say_hello(&mut self, id: SideId, connection: u64) {
         let one = &self.nodes[id.node()];
         let limit = one.limit as u64;
-        let mut boot = [0; 16];
-        boot[..8].copy_from_slice(&one.boot.to_be_bytes());
         let hello = KvHello {
-            versions: KV_PROTOCOL_VERSIONS,
-            boot: BootId(boot),
             document: [id.doc as u8; 32],
             wall_ms: self.wall(id.node()),
             held: self.side(id).heads,
@@ -105,8 +102,7 @@ impl World {
 
     /// The other side has said hello.
     fn greeted(&mut self, id: SideId, connection: u64, body: &[u8]) -> Result<(), Broken> {
-        let hello: Result<(KvHello, _), _> = decode_hello(KV_PROTOCOL_VERSIONS, body);
-        let (hello, _) = hello.map_err(|error| Law::Protocol.broken(error.to_string()))?;
+        let hello: KvHello = decode(body).map_err(|error| Law::Protocol.broken(error.to_string()))?;
         let Some(one) = self.connections.get_mut(&connection) else { return Ok(()) };
         one.heard[id.author.index()] = true;
         let (dialled_by, is_open) = (one.dialled_by, one.open);
@@ -127,7 +123,8 @@ impl World {
         let takes =
             hello.extension.as_bytes().first_chunk().map_or(USUAL_LIMIT as u64, |limit| u64::from_be_bytes(*limit));
         let takes = usize::try_from(takes).unwrap_or(USUAL_LIMIT);
-        let boot = hello.boot.0.first_chunk().map_or(0, |boot| u64::from_be_bytes(*boot));
+        // The connection's own hello says it. A connection ends with the run of either of its sides.
+        let boot = self.nodes[id.other().node()].boot;
         self.truth.check_held(
             id.other(),
             &self.nodes[id.other().node()].disk,

@@ -16,7 +16,6 @@ use groundswell_core::{
         Applied, Delivered, Envelope, KvAuthor, KvKey, KvView, LeftOut, SpaceName,
         pairs::{self, Stands},
     },
-    wire::BootId,
 };
 use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret, store::MemPublicKeyStore};
 use tokio::sync::{Notify, watch};
@@ -25,19 +24,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     error::KvEnded,
     sealed::Sealed,
-    session::{Active, KvCloseCode},
+    session::Active,
     status::LinkStatus,
     storage::{DocumentRow, Standing},
     subscription::Wake,
 };
 use crate::{
     limits::{KV_RECENT_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD},
+    network::CloseCode,
     source::PeerId,
     sync::{lock, read, write},
 };
-
-/// How many runs of the other side are remembered, to know one that comes back.
-const REMEMBERED_BOOTS: usize = 16;
 
 /// Which document this is, and with whom it is shared. It is replaced as a whole, by a release and by
 /// a claim; whoever works for the one before ends then.
@@ -171,10 +168,10 @@ pub(crate) struct Document {
     open_in_engine: AtomicBool,
     /// Told when a value was found missing.
     pub(crate) missing: Notify,
-    /// The one connection that synchronises the document now.
+    /// Held while a hello of the other side is answered.
+    pub(crate) answering: Arc<tokio::sync::Mutex<()>>,
+    /// The one session that synchronises the document now.
     pub(crate) session: watch::Sender<Option<Arc<Active>>>,
-    /// The runs of the other side that were met, the newest last.
-    boots: Mutex<VecDeque<BootId>>,
     /// Whether the end of the newest session was told in the log as the fault of somebody.
     complained: AtomicBool,
     /// What the next reconciliation waits for after one that found differences or was not finished.
@@ -203,8 +200,8 @@ impl Document {
             fed: watch::Sender::new([0; 2]),
             open_in_engine: AtomicBool::new(false),
             missing: Notify::new(),
+            answering: Arc::default(),
             session: watch::Sender::new(None),
-            boots: Mutex::default(),
             complained: AtomicBool::new(false),
             reconciles: Mutex::default(),
             ended: RwLock::new(None),
@@ -356,22 +353,6 @@ impl Document {
         self.open_in_engine.store(open, Ordering::SeqCst);
     }
 
-    /// Notes a run of the other side. One that comes back after another has taken its place is that
-    /// of a second device with the same identity.
-    pub(crate) fn meet(&self, boot: BootId) {
-        let mut boots = lock(&self.boots);
-        if boots.back() == Some(&boot) {
-            return;
-        }
-        if boots.contains(&boot) {
-            self.status.send_if_modified(|status| !std::mem::replace(&mut status.duplicate, true));
-        }
-        boots.push_back(boot);
-        if boots.len() > REMEMBERED_BOOTS {
-            boots.pop_front();
-        }
-    }
-
     /// Whether the end of a session is to be told in the log: the first of several that fail one after another. Who
     /// connects again and again is not to fill it.
     pub(crate) fn complains(&self, failed: bool) -> bool {
@@ -446,16 +427,16 @@ impl Document {
         lock(&self.reconciles).map_or(Duration::ZERO, |(then, _)| then.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits until no connection synchronises the document.
+    /// Waits until no session synchronises the document.
     pub(crate) async fn until_no_session(&self) {
         // The sender lives in the document, which the caller holds.
         let _ = self.session.subscribe().wait_for(Option::is_none).await;
     }
 
-    /// Closes the connection that synchronises the document, if there is one.
-    pub(crate) fn close_session(&self, why: KvCloseCode) {
+    /// Ends the session that synchronises the document, if there is one.
+    pub(crate) fn close_session(&self, why: CloseCode) {
         if let Some(active) = &*self.session.borrow() {
-            active.connection.close(why.code(), why.reason());
+            active.close(why);
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     limits::{KV_FEED_LATEST, KV_FEED_PAUSE},
-    peers::jittered,
+    link::jittered,
 };
 
 /// How often the engine's health is looked at.

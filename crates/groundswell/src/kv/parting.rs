@@ -7,14 +7,14 @@ use groundswell_core::{
         KvAuthor, Release, ReleaseSignature,
         pairing::PeerKey,
         pairs::{Honour, Stands, honour},
-        wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message, encode_kv_frame},
+        wire::{Held, KvHello, KvMessage, decode_kv_message, encode_kv_frame},
     },
     limits::MAX_REQUEST_BYTES,
-    wire::Extension,
+    wire::{Extension, StreamKind},
 };
 use iroh::{
     Signature,
-    endpoint::{Connection, ConnectionError, SendStream},
+    endpoint::{Connection, SendStream},
 };
 use iroh_docs::NamespaceId;
 use tokio::time::timeout;
@@ -25,14 +25,13 @@ use super::{
     document::{Document, Identity},
     error::{KvEnded, KvError},
     keeper::{Command, Contents},
-    session::KvCloseCode,
     storage::{DocumentRow, Row, Standing},
-    supervisor,
 };
 use crate::{
-    dialling::Backoff,
     frames::FrameReader,
-    limits::{KV_BACKOFF_LAST, KV_RELEASE_TIMEOUT},
+    limits::KV_RELEASE_TIMEOUT,
+    link::{Backoff, Link, Want},
+    network::CloseCode,
     source::PeerId,
     sync::lock,
 };
@@ -120,7 +119,7 @@ pub(crate) fn released(
         };
         if let Err(error) = honoured {
             warn!(%error, "a release cannot be stored yet; the other side says it again");
-            document.close_session(KvCloseCode::Later);
+            document.close_session(CloseCode::Later);
         }
     });
     Ok(())
@@ -256,23 +255,9 @@ pub(crate) fn spawn_telling(kv: &Arc<Kv>, former: Arc<Identity>) {
     let span = info_span!("release", peer = %peer.fmt_short());
     kv.tasks.spawn(
         async move {
-            let telling = async {
-                let mut backoff = Backoff::new(KV_BACKOFF_LAST);
-                loop {
-                    let told = match supervisor::dial(&task, peer, backoff.is_absent()).await {
-                        Ok(connection) => tell(&task, &former, &connection).await,
-                        Err(_) => Told::No,
-                    };
-                    if told == Told::Yes {
-                        return;
-                    }
-                    backoff.answered(told != Told::NotKnown);
-                    tokio::time::sleep(backoff.next()).await;
-                }
-            };
             tokio::select! {
-                () = telling => {}
-                // It was told by another connection, or need not be told any more.
+                () = keep_telling(&task, &former, peer) => {}
+                // It was told by another stream, or need not be told any more.
                 () = former.replaced.cancelled() => {}
                 () = task.closing.cancelled() => {}
             }
@@ -281,87 +266,101 @@ pub(crate) fn spawn_telling(kv: &Arc<Kv>, former: Arc<Identity>) {
     );
 }
 
-/// Tells the other side of a former document on a connection that was made for that.
-pub(crate) async fn tell(kv: &Kv, former: &Arc<Identity>, connection: &Connection) -> Told {
-    let opened = match timeout(KV_RELEASE_TIMEOUT, connection.open_bi()).await {
-        Ok(Ok((send, recv))) => Ok((send, FrameReader::new(recv, MAX_REQUEST_BYTES))),
-        Ok(Err(error)) => Err(told_by(&error)),
-        Err(_) => Err(Told::No),
-    };
-    match opened {
-        Ok((send, reader)) => exchange(kv, former, connection, send, reader, true).await,
-        Err(told) => told,
+async fn keep_telling(kv: &Arc<Kv>, former: &Arc<Identity>, peer: PeerId) {
+    let want = Want::to_tell(&kv.shared, peer);
+    let (mut link, mut backoff) = (want.peer.link(), Backoff::new());
+    loop {
+        let now = link.borrow_and_update().clone();
+        if let Link::Up(connection) = now {
+            let told = tell(kv, former, &connection).await;
+            if told == Told::Yes {
+                return;
+            }
+            backoff.answered(told == Told::NotKnown);
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                _ = link.changed() => {}
+            }
+        } else if link.changed().await.is_err() {
+            return;
+        }
     }
 }
 
-/// Says that this side has given a document up, on a connection where both know which one is meant, and hears what the
-/// other has to say to that. The hello of the side that has accepted the connection is still to come. The peer is a
+/// Tells the other side of a former document on a stream that is made for that.
+pub(crate) async fn tell(kv: &Kv, former: &Arc<Identity>, connection: &Connection) -> Told {
+    let opening = async {
+        let (mut send, recv) = connection.open_bi().await.ok()?;
+        send.write_all(&[StreamKind::Document.byte()]).await.ok()?;
+        Some((send, recv))
+    };
+    let Ok(Some((send, recv))) = timeout(KV_RELEASE_TIMEOUT, opening).await else { return Told::No };
+    exchange(kv, former, connection.remote_id(), send, FrameReader::new(recv, MAX_REQUEST_BYTES), true).await
+}
+
+/// What the other side says to a statement that this one has given a document up.
+enum Said {
+    /// The same, and whether its author has signed that; `None` where the author is not known any more.
+    Released(Option<Result<(), Forged>>),
+    /// Nothing more, with this code where it has chosen one.
+    Ended(Option<CloseCode>),
+}
+
+/// Says that this side has given a document up, on a stream where both know which one is meant, and hears what the
+/// other has to say to that. The hello of the side that has accepted the stream is still to come. The peer is a
 /// stranger by now: nothing larger than a hello is read.
 pub(crate) async fn exchange(
     kv: &Kv,
     former: &Arc<Identity>,
-    connection: &Connection,
+    peer: PeerId,
     mut send: SendStream,
     mut reader: FrameReader,
     hello_follows: bool,
 ) -> Told {
-    let peer = connection.remote_id();
     let Some(words) = words(kv, former, peer) else { return Told::No };
     let hearing = async {
-        // Where it fails, the connection says why.
+        // Where it fails, the other half says why.
         let _ = send.write_all(&words).await;
-        if hello_follows {
-            let _ = reader.next().await;
-        }
-        // A side that shares the document still may send entries before it has read the statement.
-        while let Ok(body) = reader.next().await {
-            if let Ok(KvMessage::Released { signature }) = decode_kv_message(kv.max_value_bytes, &body) {
-                return Some(verify(kv, former, peer, signature));
+        let mut heard = if hello_follows { reader.next().await.map(drop) } else { Ok(()) };
+        loop {
+            if let Err(error) = heard {
+                return Said::Ended(error.code());
             }
+            // A side that shares the document still may send entries before it has read the statement.
+            heard = match reader.next().await {
+                Ok(body) => match decode_kv_message(kv.max_value_bytes, &body) {
+                    Ok(KvMessage::Released { signature }) => {
+                        return Said::Released(verify(kv, former, peer, signature));
+                    }
+                    _ => Ok(()),
+                },
+                Err(error) => Err(error),
+            };
         }
-        None
     };
-    let spoken = tokio::select! {
-        heard = timeout(KV_RELEASE_TIMEOUT, hearing) => heard,
-        error = connection.closed() => return settled(kv, former, told_by(&error)).await,
-    };
-    match spoken {
+    let (told, why) = match timeout(KV_RELEASE_TIMEOUT, hearing).await {
         // Both have given it up, and the other side learns from the code that this one has.
-        Ok(Some(Some(Ok(())))) => {
-            KvCloseCode::Released.close(connection);
-            settled(kv, former, Told::Yes).await
-        }
-        // Who has signed can't be checked any more. That this side has given the document up is true in any case.
-        Ok(Some(None)) => {
-            KvCloseCode::Released.close(connection);
-            Told::No
-        }
-        Ok(Some(Some(Err(Forged)))) => {
+        Ok(Said::Released(Some(Ok(())))) => (Told::Yes, CloseCode::Released),
+        // It cannot be checked any more who has signed. That this side has given the document up is true in any case.
+        Ok(Said::Released(None)) => (Told::No, CloseCode::Released),
+        Ok(Said::Released(Some(Err(Forged)))) => {
             kv.shared.metrics.violations.add(1);
             if let Some(left_out) = kv.shared.stranger_log.line() {
                 warn!(left_out, "a release that its author has not signed");
             }
-            KvCloseCode::Violation.close(connection);
-            Told::No
+            (Told::No, CloseCode::Violation)
         }
-        // Nothing more comes: the connection says why.
-        Ok(None) => {
-            let closed = timeout(KV_RELEASE_TIMEOUT, connection.closed()).await;
-            KvCloseCode::Later.close(connection);
-            settled(kv, former, closed.map_or(Told::No, |error| told_by(&error))).await
-        }
-        Err(_) => {
-            KvCloseCode::Later.close(connection);
-            Told::No
-        }
-    }
+        Ok(Said::Ended(Some(CloseCode::Released))) => (Told::Yes, CloseCode::Released),
+        Ok(Said::Ended(Some(CloseCode::NotPaired))) => (Told::NotKnown, CloseCode::Later),
+        Ok(Said::Ended(_)) | Err(_) => (Told::No, CloseCode::Later),
+    };
+    why.end(&mut send, &mut reader);
+    settled(kv, former, told).await
 }
 
 /// A hello for the document and the statement, as frames.
 fn words(kv: &Kv, former: &Identity, peer: PeerId) -> Option<Vec<u8>> {
     let hello = KvHello {
-        versions: KV_PROTOCOL_VERSIONS,
-        boot: kv.shared.boot,
         document: *former.namespace.as_bytes(),
         wall_ms: (kv.wall_clock)(),
         held: Held::default(),
@@ -372,14 +371,6 @@ fn words(kv: &Kv, former: &Identity, peer: PeerId) -> Option<Vec<u8>> {
     let released = KvMessage::Released { signature: sign(kv, former, peer) };
     encode_kv_frame(kv.max_value_bytes, &released, &mut words).ok()?;
     Some(words)
-}
-
-fn told_by(error: &ConnectionError) -> Told {
-    match error {
-        error if KvCloseCode::Released.is(error) => Told::Yes,
-        error if KvCloseCode::NotPaired.is(error) => Told::NotKnown,
-        _ => Told::No,
-    }
 }
 
 /// Stores that the other side knows, if it does.

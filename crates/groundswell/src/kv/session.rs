@@ -1,4 +1,4 @@
-//! One connection between the two sides of a document: hellos, what each lacks, what is new, and
+//! A session between the two sides of a document, on a stream of their connection: what each lacks, what is new, and
 //! reconciliation now and then.
 //!
 //! The side that sends is a reader of the document's logs: it goes on from where the other says
@@ -22,13 +22,15 @@ use groundswell_core::{
         pairs::{self, Answer},
         skew_ms,
         sync::{EntryKey, Heard, KvSync, Received, Step},
-        wire::{KvHello, KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes},
+        wire::{KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes},
     },
     limits::{MAX_KV_WANTS, MAX_REQUEST_BYTES},
-    wire::BootId,
 };
-use iroh::endpoint::{Connection, ConnectionError, ReadError, SendStream};
-use tokio::{sync::Notify, time::timeout};
+use iroh::endpoint::{Connection, SendStream};
+use tokio::{
+    sync::{Notify, OwnedMutexGuard, mpsc},
+    time::timeout,
+};
 use tracing::{Instrument, info_span, warn};
 
 use super::{
@@ -40,42 +42,37 @@ use super::{
     sealed::Sealed,
     status::KvLink,
     storage::Storage,
-    supervisor,
 };
 use crate::{
     error::{StorageError, WriteError},
-    frames::{FrameReader, ReadFrameError},
-    limits::{HELLO_TIMEOUT, KV_BACKOFF_LAST, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
-    network,
+    frames::FrameReader,
+    limits::{BACKOFF_LAST, HELLO_TIMEOUT, KV_RECEIVE_BYTES, READ_ENTRIES_BYTES},
+    link::{Peer, Stream},
+    network::CloseCode,
     source::PeerId,
     sync::lock,
 };
 
-use ends::lost;
-pub(crate) use ends::{End, KvCloseCode};
+pub(crate) use ends::{End, lost};
+pub(crate) use hello::{Greeted, open};
 use hello::{Unheard, hear, held, say_hello};
+pub(crate) use place::Active;
 use place::Place;
 
 /// How many entries are verified without leaving the task to others: a verification takes about 0.1 ms.
 const VERIFY_HERE: usize = 8;
 
-/// The connection that synchronises a document now.
-#[derive(Debug)]
-pub(crate) struct Active {
-    pub(crate) connection: Connection,
-    boot: BootId,
-    dialled_by: PeerId,
-    since: Instant,
-}
-
-/// Hands a connection to a task of our own.
-pub(crate) fn accept(kv: &Arc<Kv>, connection: Connection) {
+/// Hands a stream of a document to a task of our own.
+pub(crate) fn accept(kv: &Arc<Kv>, stream: Stream) {
+    if kv.closing.is_cancelled() {
+        return stream.refuse(CloseCode::ShutDown);
+    }
     let task = kv.clone();
-    let span = info_span!("kv", peer = %connection.remote_id().fmt_short());
+    let span = info_span!("kv", peer = %stream.peer.id.fmt_short());
     kv.tasks.spawn(
         async move {
             tokio::select! {
-                () = answer(&task, &connection) => {}
+                () = answer(&task, stream) => {}
                 () = task.closed.cancelled() => {}
             }
         }
@@ -83,138 +80,95 @@ pub(crate) fn accept(kv: &Arc<Kv>, connection: Connection) {
     );
 }
 
-/// The accepting side: who is not paired learns nothing.
-async fn answer(kv: &Arc<Kv>, connection: &Connection) {
-    let refuse = |why: KvCloseCode| why.close(connection);
-    let peer = connection.remote_id();
+/// Hands the stream of a reconciliation to the session of the document that the two share.
+pub(crate) fn accept_reconciliation(kv: &Kv, stream: Stream) {
+    let active = kv.of_peer(stream.peer.id).and_then(|document| document.session.borrow().clone());
+    let Some(active) = active else { return stream.refuse(CloseCode::Later) };
+    let Stream { send, recv, .. } = stream;
+    // An honest side begins the next one when the one before is over. Dropped, it ends.
+    let _ = active.reconciliations.try_send((send, recv));
+}
+
+/// The accepting side. A peer that is not paired learns nothing.
+async fn answer(kv: &Arc<Kv>, stream: Stream) {
+    let Stream { peer, connection, place: _place, share, mut send, recv } = stream;
+    // The peer may be a stranger: it may have lost the document, or have been released.
+    let mut reader = FrameReader::new(recv, MAX_REQUEST_BYTES);
     let not_known = || {
-        let claiming = lock(&kv.claiming).contains_key(&peer);
-        if claiming { KvCloseCode::Later } else { KvCloseCode::NotPaired }
+        let claiming = lock(&kv.claiming).contains_key(&peer.id);
+        if claiming { CloseCode::Later } else { CloseCode::NotPaired }
     };
-    if kv.closing.is_cancelled() {
-        return refuse(KvCloseCode::ShutDown);
+    let document = kv.of_peer(peer.id);
+    if document.is_none() && !lock(&kv.former).is_with(peer.id) {
+        return not_known().end(&mut send, &mut reader);
     }
-    let document = kv.of_peer(peer);
-    if document.is_none() && !lock(&kv.former).is_with(peer) {
-        return refuse(not_known());
-    }
-    let opening = async {
-        let (mut send, recv) = connection.accept_bi().await.map_err(|_| Unheard::Hello)?;
-        // The peer may be a stranger: it may have lost the document, or have been released.
-        let mut reader = FrameReader::new(recv, MAX_REQUEST_BYTES);
-        match hear(&mut reader).await {
-            Err(Unheard::Versions(mismatch)) => {
-                // The other side has to know why: it gets our versions before the connection is closed.
-                if let Some(document) = &document {
-                    say_hello(kv, document, &document.identity(), &mut send).await?;
-                    let _ = send.finish();
-                    let _ = send.stopped().await;
-                }
-                Err(Unheard::Versions(mismatch))
-            }
-            hello => Ok((send, reader, hello?)),
-        }
+    // One hello of a document at a time is heard and answered.
+    let answering = match &document {
+        Some(document) => match document.answering.clone().try_lock_owned() {
+            Ok(answering) => Some(answering),
+            Err(_) => return CloseCode::Later.end(&mut send, &mut reader),
+        },
+        None => None,
     };
-    let (send, mut reader, hello) = match timeout(HELLO_TIMEOUT, opening).await.unwrap_or(Err(Unheard::Hello)) {
-        Ok(opened) => opened,
-        Err(why) => {
-            why.close(connection);
-            if let (Unheard::Versions(mismatch), Some(document)) = (why, document) {
-                document.status.send_modify(|status| status.problem = Some(mismatch.to_string()));
-            }
-            return;
+    let hello = match timeout(HELLO_TIMEOUT, hear(&mut reader)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(Unheard::Ended(_))) => return,
+        Ok(Err(Unheard::Malformed)) | Err(_) => {
+            kv.shared.metrics.violations.add(1);
+            return CloseCode::Hello.end(&mut send, &mut reader);
         }
     };
     let identity = document.as_ref().map(|document| document.identity());
-    let answer = pairs::answer(identity.as_ref(), &lock(&kv.former), peer, &hello.document).cloned();
+    let answer = pairs::answer(identity.as_ref(), &lock(&kv.former), peer.id, &hello.document).cloned();
     match (answer, document, identity) {
         (Answer::Session, Some(document), Some(identity)) => {
             reader.allow(max_kv_frame_bytes(kv.max_value_bytes));
-            run(kv, &document, &identity, connection, send, reader, hello, peer).await;
+            let (opened, opened_by) = (Greeted { send, reader, hello }, document.ours.other());
+            drop(share);
+            run(kv, &document, &identity, &peer, &connection, opened, opened_by, answering).await;
         }
-        (Answer::Exchange(ended), ..) => drop(parting::exchange(kv, &ended, connection, send, reader, false).await),
-        _ => refuse(not_known()),
+        (Answer::Exchange(ended), ..) => drop(parting::exchange(kv, &ended, peer.id, send, reader, false).await),
+        _ => not_known().end(&mut send, &mut reader),
     }
 }
 
-/// The dialling side: runs a session until it ends.
-pub(crate) async fn dialled(
-    kv: &Arc<Kv>,
-    document: &Arc<Document>,
-    identity: &Arc<Identity>,
-    connection: Connection,
-) -> End {
-    let opening = async {
-        let (mut send, recv) = connection.open_bi().await.map_err(|_| Unheard::Hello)?;
-        say_hello(kv, document, identity, &mut send).await?;
-        let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
-        let hello = hear(&mut reader).await?;
-        Ok::<_, Unheard>((send, reader, hello))
-    };
-    match timeout(HELLO_TIMEOUT, opening).await {
-        Ok(Ok((send, reader, hello))) => {
-            let dialled_by = kv.shared.id;
-            run(kv, document, identity, &connection, send, reader, hello, dialled_by).await
-        }
-        Ok(Err(why @ Unheard::Versions(mismatch))) => {
-            why.close(&connection);
-            End::Refused(mismatch.to_string())
-        }
-        _ => {
-            // What the other side says, if it has closed the connection, is what counts.
-            let closed = timeout(Duration::from_millis(100), connection.closed()).await;
-            let why = KvCloseCode::Hello;
-            connection.close(why.code(), why.reason());
-            match closed {
-                Ok(error) if KvCloseCode::NotPaired.is(&error) => End::NotKnown,
-                // It is starting or ending, and will say more in a moment.
-                Ok(error) if KvCloseCode::Later.is(&error) || KvCloseCode::ShutDown.is(&error) => lost(error),
-                // Its words are the other side's.
-                Ok(error) => End::Refused(groundswell_core::Visible(error).to_string()),
-                Err(_) => End::Refused(String::from_utf8_lossy(why.reason()).into_owned()),
-            }
-        }
-    }
-}
-
-/// A session whose other side has said hello.
+/// Runs a session whose other side has said hello, to its end. An answer is over once the session has its place.
 #[allow(clippy::too_many_arguments, reason = "the two sides open it differently, and from here on it is one")]
-async fn run(
+pub(crate) async fn run(
     kv: &Arc<Kv>,
     document: &Arc<Document>,
     identity: &Arc<Identity>,
+    peer: &Peer,
     connection: &Connection,
-    mut send: SendStream,
-    reader: FrameReader,
-    hello: KvHello,
-    dialled_by: PeerId,
+    mut opened: Greeted,
+    opened_by: KvAuthor,
+    answering: Option<OwnedMutexGuard<()>>,
 ) -> End {
-    let peer = connection.remote_id();
-    if dialled_by == peer
-        && let Err(why) = say_hello(kv, document, identity, &mut send).await
-    {
-        why.close(connection);
-        return End::Lost;
+    if opened_by != document.ours {
+        match timeout(HELLO_TIMEOUT, say_hello(kv, document, identity, &mut opened.send)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(end)) => return end,
+            Err(_) => return lost("the other side takes no hello"),
+        }
     }
-    document.meet(hello.boot);
-    let active = Active { connection: connection.clone(), boot: hello.boot, dialled_by, since: Instant::now() };
-    let takes = oversized::taken(&hello.extension);
+    let (theirs, takes) = (opened.hello.held, oversized::taken(&opened.hello.extension));
     // First, so that what the hello says is held is not taken for more than it is.
     let found = tokio::select! {
         found = oversized::find(kv, document, identity, takes) => found,
-        error = connection.closed() => return closed(&error),
+        error = connection.closed() => return lost(error),
         () = identity.replaced.cancelled() => return End::Lost,
     };
     if let Err(end) = found {
-        KvCloseCode::Later.close(connection);
+        CloseCode::Later.end(&mut opened.send, &mut opened.reader);
         return end;
     }
-    let Some(mut place) = Place::take(document, identity, active, hello.held.of(document.ours)) else {
-        connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
-        return End::Lost;
-    };
-    let skew = skew_ms((kv.wall_clock)(), hello.wall_ms);
+    let skew = skew_ms((kv.wall_clock)(), opened.hello.wall_ms);
+    let (begun_by_other, reconciliations) = mpsc::channel(1);
+    let place = Place::take(document, identity, connection, opened_by, opened, begun_by_other);
+    drop(answering);
+    let Some(mut place) = place else { return End::Lost };
     document.status.send_modify(|status| {
+        status.duplicate |= peer.is_duplicate();
         // Released in this moment, it has a status that is not this session's.
         if identity.replaced.is_cancelled() {
             return;
@@ -225,9 +179,7 @@ async fn run(
             status.problem = None;
         }
     });
-    network::widen(connection);
-    supervisor::remember(kv, connection).await;
-    parting::forget_earlier(kv, peer, identity.namespace).await;
+    parting::forget_earlier(kv, peer.id, identity.namespace).await;
     let begun = Instant::now();
     kv.shared.metrics.document_sessions.add(1);
     let _online = kv.shared.metrics.documents_online_now.while_kept();
@@ -235,28 +187,25 @@ async fn run(
         kv: kv.clone(),
         document: document.clone(),
         identity: identity.clone(),
-        peer,
+        peer: peer.id,
         takes,
         begun,
-        sync: Mutex::new(KvSync::new(document.ours, held(document), hello.held, 0)),
+        sync: Mutex::new(KvSync::new(document.ours, held(document), theirs, 0)),
         asked: Notify::new(),
     });
+    let active = place.active.clone();
     let end = tokio::select! {
-        end = session.receive(reader) => end,
-        end = session.send(send) => end,
-        end = session.clone().reconcile(connection) => end,
-        error = connection.closed() => closed(&error),
+        end = session.receive(&mut place.reader) => end,
+        end = session.send(&mut place.send) => end,
+        end = session.clone().reconcile(connection, reconciliations) => end,
+        error = connection.closed() => lost(error),
+        () = active.closing.cancelled() => End::Lost,
         () = identity.replaced.cancelled() => End::Lost,
         () = kv.closed.cancelled() => End::Lost,
     };
-    place.end = match end {
-        // The other side closed the connection and said why.
-        End::Lost => connection.close_reason().map_or(End::Lost, |error| closed(&error)),
-        end => end,
-    };
-    let end = place.end.clone();
+    place.end = end.clone();
     // A session that lasted for long was a good one.
-    if matches!(end, End::Lost) && begun.elapsed() > KV_BACKOFF_LAST {
+    if matches!(end, End::Lost) && begun.elapsed() > BACKOFF_LAST {
         document.complains(false);
     }
     if matches!(end, End::Violation(_)) {
@@ -268,10 +217,6 @@ async fn run(
         warn!(problem, violation = matches!(end, End::Violation(_)), "the session ends");
     }
     end
-}
-
-fn closed(error: &ConnectionError) -> End {
-    if KvCloseCode::NotPaired.is(error) { End::NotKnown } else { lost(error) }
 }
 
 struct Session {
@@ -294,8 +239,8 @@ impl Session {
     }
 
     /// Does what the state machine says, until the connection ends.
-    async fn send(&self, mut stream: SendStream) -> End {
-        match self.steps(&mut stream).await {
+    async fn send(&self, stream: &mut SendStream) -> End {
+        match self.steps(stream).await {
             Ok(()) => End::Lost,
             Err(end) => end,
         }
@@ -416,7 +361,7 @@ impl Session {
         if buffer.is_empty() {
             return Ok(());
         }
-        stream.write_all(buffer).await.map_err(lost)?;
+        stream.write_all(buffer).await?;
         self.kv.shared.metrics.bytes_sent.add(buffer.len() as u64);
         buffer.clear();
         // What one burst needed is not kept for an idle connection.
@@ -425,19 +370,15 @@ impl Session {
     }
 
     /// Takes what the other side sends, until the connection ends.
-    async fn receive(&self, mut reader: FrameReader) -> End {
+    async fn receive(&self, reader: &mut FrameReader) -> End {
         loop {
-            if let Err(end) = self.take_buffered(&mut reader).await {
+            if let Err(end) = self.take_buffered(reader).await {
                 return end;
             }
             // Read last: some may have come together with the hello.
             match reader.fill().await {
                 Ok(read) => self.kv.shared.metrics.bytes_received.add(read as u64),
-                // The other side has nothing more to say; the connection tells why.
-                Err(ReadFrameError::Ended | ReadFrameError::Stream(ReadError::ConnectionLost(_))) => {
-                    return std::future::pending().await;
-                }
-                Err(error) => return lost(error),
+                Err(error) => return error.into(),
             }
         }
     }
@@ -459,7 +400,7 @@ impl Session {
                 Heard::Delivered(upto) => self.delivered(upto),
                 Heard::Released(signature) => {
                     return match parting::released(&self.kv, &self.document, &self.identity, self.peer, signature) {
-                        // The connection is closed when that is durable.
+                        // The stream ends when that is durable.
                         Ok(()) => std::future::pending().await,
                         Err(parting::Forged) => Err(violation(&"a release that its author has not signed")),
                     };
@@ -526,7 +467,7 @@ impl Session {
         match asked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(KvError::ShutDown)) | Err(WriteError::ShutDown) => Err(End::Lost),
-            // It is asked for again at the next connection, from where storage stands.
+            // It is asked for again in the next session, from where storage stands.
             Ok(Err(error @ KvError::TooManyKeys(_))) => Err(End::Violation(error.to_string())),
             Ok(Err(error)) => Err(End::Failed(error.to_string())),
             Err(error) => Err(End::Failed(error.to_string())),

@@ -18,9 +18,11 @@ use super::{
     keeper::Contents,
     session,
     storage::{Mark, Storage},
-    supervisor,
 };
-use crate::{Machine, Manager, PeerId};
+use crate::{
+    Machine, Manager, PeerId,
+    link::{Link, Want},
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,8 +87,8 @@ fn place(key: &str) -> [u8; 32] {
     document_key(&SpaceName::default(), &KvKey::new(key).unwrap())
 }
 
-/// A shutdown and a release drop the futures of sessions wherever they are. A connection that stayed in its document would
-/// keep the node's socket open, so that its port would be taken at the next start.
+/// A shutdown and a release drop the futures of sessions wherever they are. The place is free for the next session then, and
+/// the other side is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_dropped_halfway_leaves_nothing_in_its_document() {
     let Pair { machine, manager, id, .. } = pair().await;
@@ -95,20 +97,28 @@ async fn a_session_that_is_dropped_halfway_leaves_nothing_in_its_document() {
     let identity = document.identity();
     let mut session = document.session.subscribe();
     let regular = session.borrow_and_update().clone().unwrap();
-    let mine = loop {
-        // Of two connections at about the same time one is refused: it is dialled again then.
-        let connection = supervisor::dial(kv, id, false).await.unwrap();
-        let other = |now: &Option<_>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, &regular));
-        // A reference into the channel would be held while the other future is dropped, which writes to it.
-        let found = async { session.wait_for(other).await.unwrap().clone().unwrap() };
-        tokio::select! {
-            _ = session::dialled(kv, &document, &identity, connection) => {}
-            mine = found => break mine,
-        }
+    let want = Want::new(&kv.shared, id);
+    let Link::Up(connection) = want.peer.link().borrow().clone() else { panic!("they are connected") };
+    let mut opened = session::open(kv, &document, &identity, &connection).await;
+    while opened.is_err() {
+        // The regular one has its place for a moment at least. A poll for a condition: time is under test only as patience.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        opened = session::open(kv, &document, &identity, &connection).await;
+    }
+    let opened = opened.unwrap();
+    let other = |now: &Option<_>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, &regular));
+    // A reference into the channel would be held while the other future is dropped, which writes to it.
+    let found = async { session.wait_for(other).await.unwrap().clone().unwrap() };
+    let mine = tokio::select! {
+        _ = session::run(kv, &document, &identity, &want.peer, &connection, opened, document.ours, None) => None,
+        mine = found => Some(mine),
     };
     let left = document.session.borrow().clone();
-    assert!(left.is_none_or(|now| !Arc::ptr_eq(&now, &mine)), "it is free for the next session");
-    assert!(mine.connection.close_reason().is_some());
+    assert!(
+        left.is_none_or(|now| mine.is_none_or(|mine| !Arc::ptr_eq(&now, &mine))),
+        "it is free for the next session"
+    );
+    assert_eq!(connection.close_reason(), None, "what else is on the connection goes on");
     machine.set_kv_value("after", "1").await.unwrap();
     until_value(&manager, id, "after", "1").await;
     machine.shutdown().await.unwrap();

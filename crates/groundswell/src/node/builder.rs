@@ -22,14 +22,14 @@ use crate::{
     identity::DataDir,
     kv::{self, KV_STORAGE_FILE},
     limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, RESERVE_BYTES},
+    link::{self, Peers},
     metrics::Metrics,
-    moves,
     network::{self, NetworkConfig},
-    peers::{self, Peers},
     shared::Shared,
     source::{PeerId, PeerTicket},
     store::{META_FOLLOWERS, META_PORT, META_PRIVATE, Store, Write},
     stranger_log::StrangerLog,
+    streams,
 };
 
 /// What keeps some room on the disk for the next start.
@@ -209,7 +209,7 @@ impl NodeBuilder {
         chosen.sort_by_key(|(_, seen)| std::cmp::Reverse(*seen));
         let mut told: Vec<_> = chosen.into_iter().map(|(addr, _)| addr).collect();
         let peers = Peers::default();
-        told.iter().for_each(|addr| peers.choose(addr));
+        told.iter().for_each(|addr| drop(peers.choose(addr)));
         // A private node has followers only among those that it knows.
         told.extend(followers.all().into_iter().filter(|_| !private));
         told.truncate(MAX_ANNOUNCED_PEERS);
@@ -226,7 +226,8 @@ impl NodeBuilder {
             catalog,
             peers,
             private,
-            dials: crate::dialling::Dials::default(),
+            on_stream: streams::take,
+            dials: link::Dials::default(),
             gate: Gate::default(),
             followers,
             stranger_log: StrangerLog::default(),
@@ -243,10 +244,10 @@ impl NodeBuilder {
         let ticket = Mutex::new(PeerTicket(network::own_address(&endpoint)));
         // Made before anything runs: a start that fails or is dropped from here on ends what it has begun.
         let node = Node(Arc::new(Running { shared: shared.clone(), ticket, thread: Mutex::new(Some(thread)) }));
-        moves::watch(&shared, &endpoint);
+        link::watch_moves(&shared, &endpoint);
         gate::open(&shared, endpoint).map_err(OpenError::Network)?;
         for addr in told {
-            let told = peers::announce(shared.clone(), addr);
+            let told = link::announce(shared.clone(), addr);
             shared.tasks.spawn(told);
         }
         let dir = shared.dir.clone();

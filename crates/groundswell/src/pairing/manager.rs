@@ -16,11 +16,9 @@ use groundswell_core::{
         pairs::{HandedOver, handed_over},
     },
     limits::MAX_CLAIM_MESSAGE_BYTES,
+    wire::StreamKind,
 };
-use iroh::{
-    Endpoint,
-    endpoint::{Connection, ConnectionError, SendStream},
-};
+use iroh::endpoint::{Connection, SendStream};
 use iroh_docs::NamespaceSecret;
 use tokio::{
     sync::{oneshot, watch},
@@ -34,11 +32,13 @@ use super::{
 use crate::{
     frames::FrameReader,
     kv::{
-        CLAIM_ALPN, Document, DocumentRow, Identity, KV_ALPN, Kv, KvCloseCode, Row, Standing, learn,
+        Document, DocumentRow, Identity, Kv, Row, Standing,
         parting::{self, Told},
     },
-    limits::{BACKOFF_FIRST, DIAL_TIMEOUT, HELLO_TIMEOUT},
-    source::{ClaimTicket, PeerId, PeerTicket},
+    limits::{ABSENT_DIAL_TIMEOUT, BACKOFF_FIRST, HELLO_TIMEOUT},
+    link::{Unreached, connect, remember_addr, renew},
+    network::CloseCode,
+    source::{ClaimTicket, PeerId},
     sync::lock,
 };
 
@@ -73,12 +73,43 @@ impl PendingClaim {
     }
 }
 
-/// What it means for a claim that the other side has closed the connection before it said anything.
-fn turned_away(why: &ConnectionError) -> Option<ClaimError> {
-    match why {
-        why if KvCloseCode::NotPaired.is(why) => Some(ClaimError::NoMachine),
-        why if KvCloseCode::Later.is(why) => Some(ClaimError::NotReady),
+/// What it means for a claim that the other side has ended its stream with this code.
+fn turned_away(code: CloseCode) -> Option<ClaimError> {
+    match code {
+        CloseCode::NotPaired | CloseCode::Private => Some(ClaimError::NoMachine),
+        CloseCode::Later | CloseCode::ShutDown => Some(ClaimError::NotReady),
         _ => None,
+    }
+}
+
+fn unreachable(error: impl std::fmt::Display) -> ClaimError {
+    ClaimError::Unreachable(groundswell_core::Visible(error).to_string())
+}
+
+/// A machine that is being claimed, until this is dropped: it is known meanwhile.
+struct Claiming {
+    kv: Arc<Kv>,
+    machine: PeerId,
+    /// Another claim of it was under way before.
+    is_second: bool,
+}
+
+impl Claiming {
+    fn begin(kv: &Arc<Kv>, machine: PeerId) -> Self {
+        let mut claiming = lock(&kv.claiming);
+        let claims = claiming.entry(machine).or_default();
+        *claims += 1;
+        Self { kv: kv.clone(), machine, is_second: *claims > 1 }
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        let mut claiming = lock(&self.kv.claiming);
+        match claiming.get_mut(&self.machine) {
+            Some(claims) if *claims > 1 => *claims -= 1,
+            _ => drop(claiming.remove(&self.machine)),
+        }
     }
 }
 
@@ -88,13 +119,15 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     if machine == kv.shared.id {
         return Err(ClaimError::OwnTicket);
     }
-    let endpoint = kv.shared.endpoint().filter(|_| !kv.closing.is_cancelled()).ok_or(ClaimError::ShutDown)?;
-    let unreachable =
-        |error: &dyn std::fmt::Display| ClaimError::Unreachable(groundswell_core::Visible(error).to_string());
-    tell_of_releases(kv, &endpoint, &ticket.ticket).await?;
-    let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.ticket.0.clone(), CLAIM_ALPN)).await;
-    let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
-    let keying = keying(&connection).ok_or_else(|| unreachable(&"the connection has no keys to derive a PIN from"))?;
+    if kv.closing.is_cancelled() {
+        return Err(ClaimError::ShutDown);
+    }
+    let claiming = Claiming::begin(kv, machine);
+    let unreached = |why: Unreached| why.code.and_then(turned_away).unwrap_or_else(|| unreachable(why));
+    let connection = connect(&kv.shared, &ticket.ticket.0).await.map_err(unreached)?;
+    let was_paired = kv.of_peer(machine).is_some();
+    tell_of_releases(kv, machine, &connection).await?;
+    let keying = keying(&connection).ok_or_else(|| unreachable("the connection has no keys to derive a PIN from"))?;
     let card = ManagerCard { author: kv.signer.id().to_bytes(), addr: own_addr(kv).ok_or(ClaimError::ShutDown)? };
     let card = encode(&card).ok().and_then(|bytes| ClaimPayload::new(&bytes).ok()).ok_or(ClaimError::Handover)?;
     let begun = Instant::now();
@@ -102,11 +135,13 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     let (state, first) = ManagerClaim::new(0, secrets, card, ticket.secret.as_ref());
     let state = state.with_timeout(0, kv.claim_timeout_ms);
     // A peer that grants no stream, and says nothing, is no machine.
-    let (mut send, recv) = match timeout(HELLO_TIMEOUT, connection.open_bi()).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return Err(turned_away(&error).unwrap_or_else(|| unreachable(&error))),
-        Err(_) => return Err(unreachable(&"it takes no message of a claim")),
+    let opening = async {
+        let (mut send, recv) = connection.open_bi().await.map_err(unreachable)?;
+        send.write_all(&[StreamKind::Claim.byte()]).await.map_err(unreachable)?;
+        Ok((send, recv))
     };
+    let (mut send, recv) =
+        timeout(HELLO_TIMEOUT, opening).await.unwrap_or_else(|_| Err(unreachable("it takes no message of a claim")))?;
     say(&mut send, &first).await;
     let reader = FrameReader::new(recv, MAX_CLAIM_MESSAGE_BYTES);
     let (shown, pin) = oneshot::channel();
@@ -114,34 +149,35 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
     let (ended, mut outcome) = watch::channel(None);
     let task = kv.clone();
     kv.tasks.spawn(async move {
-        let own_under_way = {
-            let mut claiming = lock(&task.claiming);
-            let claims = claiming.entry(machine).or_default();
-            *claims += 1;
-            *claims > 1
+        let mut driven = Driven {
+            kv: task.clone(),
+            connection,
+            begun,
+            state,
+            shown: Some(shown),
+            given_up: false,
+            turned_away: None,
         };
-        let mut driven = Driven { kv: task.clone(), connection, begun, state, shown: Some(shown), given_up: false };
         let result = tokio::select! {
             result = driven.run(send, reader, answered) => result,
             () = task.closing.cancelled() => Err(ClaimError::ShutDown),
         };
-        let result = match (result, driven.connection.close_reason()) {
-            (Err(ClaimError::Claim(CoreClaimError::Disconnected)), Some(why)) => {
-                Err(turned_away(&why).unwrap_or(ClaimError::Claim(CoreClaimError::Disconnected)))
+        let result = match result {
+            Err(ClaimError::Claim(CoreClaimError::Disconnected)) => {
+                let why = driven.turned_away.and_then(turned_away);
+                Err(why.unwrap_or(ClaimError::Claim(CoreClaimError::Disconnected)))
             }
             // The machine refuses a second claim of a manager as it refuses one too many.
-            (Err(ClaimError::Claim(CoreClaimError::Refused(Refusal::Busy))), _) if own_under_way => {
+            Err(ClaimError::Claim(CoreClaimError::Refused(Refusal::Busy))) if claiming.is_second => {
                 Err(ClaimError::OwnUnderWay)
             }
-            (Err(_), _) if driven.given_up => Err(ClaimError::GivenUp),
-            (result, _) => result,
+            Err(_) if driven.given_up => Err(ClaimError::GivenUp),
+            result => result,
         };
-        {
-            let mut claiming = lock(&task.claiming);
-            match claiming.get_mut(&machine) {
-                Some(claims) if *claims > 1 => *claims -= 1,
-                _ => drop(claiming.remove(&machine)),
-            }
+        drop(claiming);
+        if result.is_ok() && !was_paired {
+            // The machine has taken the connection as that of a stranger.
+            renew(&task.shared, machine);
         }
         ended.send_replace(Some(result));
     });
@@ -153,21 +189,19 @@ pub(crate) async fn claim(kv: &Arc<Kv>, ticket: &ClaimTicket) -> Result<PendingC
 
 /// A machine that was released while it was away hears of that before it is claimed again. A document that was released
 /// is never shared again, so that the claim gets another.
-async fn tell_of_releases(kv: &Arc<Kv>, endpoint: &Endpoint, ticket: &PeerTicket) -> Result<(), ClaimError> {
-    let unreachable =
-        |error: &dyn std::fmt::Display| ClaimError::Unreachable(groundswell_core::Visible(error).to_string());
+async fn tell_of_releases(kv: &Arc<Kv>, machine: PeerId, connection: &Connection) -> Result<(), ClaimError> {
     let begun = Instant::now();
     loop {
-        let is_of_machine = |one: &Arc<Identity>| one.former().is_some_and(|(peer, _)| peer == ticket.peer());
+        let is_of_machine = |one: &Arc<Identity>| one.former().is_some_and(|(peer, _)| peer == machine);
         let Some(former) = kv.untold().into_iter().find(is_of_machine) else { return Ok(()) };
-        let connecting = timeout(DIAL_TIMEOUT, endpoint.connect(ticket.0.clone(), KV_ALPN)).await;
-        let connection = connecting.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&error))?;
-        match parting::tell(kv, &former, &connection).await {
+        match parting::tell(kv, &former, connection).await {
             Told::Yes => {}
             // It has lost the document, and may still get it back: the claim is of another.
             Told::NotKnown => return Ok(()),
-            // Two connections can cross, or the machine is about to start.
-            Told::No if begun.elapsed() < DIAL_TIMEOUT => tokio::time::sleep(BACKOFF_FIRST).await,
+            // Two streams can cross, or the machine is about to start.
+            Told::No if begun.elapsed() < ABSENT_DIAL_TIMEOUT && connection.close_reason().is_none() => {
+                tokio::time::sleep(BACKOFF_FIRST).await;
+            }
             Told::No => return Err(ClaimError::NotReady),
         }
     }
@@ -182,6 +216,8 @@ struct Driven {
     shown: Option<oneshot::Sender<ClaimPin>>,
     /// The machine has handed over a document that was given up.
     given_up: bool,
+    /// The code with which the machine has ended the stream.
+    turned_away: Option<CloseCode>,
 }
 
 impl Driven {
@@ -199,7 +235,10 @@ impl Driven {
                 body = reader.next() => {
                     let input = match body {
                         Ok(body) => decode_to_manager(&body).map_or(ManagerInput::Unreadable, ManagerInput::Message),
-                        Err(_) => ManagerInput::Disconnected,
+                        Err(error) => {
+                            self.turned_away = error.code();
+                            ManagerInput::Disconnected
+                        }
                     };
                     self.state.handle(input)
                 }
@@ -245,7 +284,7 @@ impl Driven {
         let standing = Standing::Paired { peer, author: card.author };
         let row = DocumentRow { secret: card.secret, standing };
         if card.addr.id == peer {
-            learn(kv, &card.addr).await;
+            remember_addr(&kv.shared, &card.addr).await;
         }
         let id = NamespaceSecret::from_bytes(&card.secret).id();
         let before = kv.of_peer(peer).map(|document| (document.identity(), document));

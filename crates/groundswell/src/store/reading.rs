@@ -82,15 +82,6 @@ impl Store {
         })
     }
 
-    pub(crate) fn peer(&self, peer: PeerId) -> Result<Option<EndpointAddr>> {
-        self.reading(|txn| {
-            let table = txn.open_table(tables::PEERS).map_err(failed)?;
-            let row = table.get(peer.as_bytes().as_slice()).map_err(failed)?;
-            let decoded = row.map(|row| decode::<(EndpointAddr, u64)>(row.value()).map_err(StorageError::new));
-            Ok(decoded.transpose()?.map(|(addr, _)| addr))
-        })
-    }
-
     pub(crate) fn tide(&self, id: u64) -> Result<StoredTide> {
         self.reading(|txn| {
             let table = txn.open_table(tables::ROCKS).map_err(failed)?;

@@ -38,10 +38,7 @@ async fn is_served(subscriber: &Endpoint, node: &Node, versions: VersionRange) -
     let connection = within("a connection", subscriber.connect(raw::address(&node.ticket()), raw::ALPN)).await.unwrap();
     raw::hello_speaking(&connection, versions).await;
     let asked = async {
-        let (mut send, mut recv) = connection.open_bi().await.ok()?;
-        let mut frame = Vec::new();
-        encode_frame(&raw::surf("main", "/log/a", "log", None), &mut frame).unwrap();
-        send.write_all(&frame).await.ok()?;
+        let (_send, mut recv) = raw::try_ask(&connection, &raw::surf("main", "/log/a", "log", None)).await?;
         let message = raw::read_message(&mut recv).await?;
         assert!(message.starts_with("Rock"), "{message}");
         Some(())
@@ -177,9 +174,7 @@ async fn a_publisher_of_a_later_version_that_has_gone_is_offline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recorded_bytes_of_a_subscriber_are_served() {
-    let mut surf = Vec::new();
-    encode_frame(&raw::surf("main", "/log/a", "log", None), &mut surf).unwrap();
-    let newest = [hello_frame(PROTOCOL_VERSIONS), surf];
+    let newest = [hello_frame(PROTOCOL_VERSIONS), raw::request(&raw::surf("main", "/log/a", "log", None))];
     let recorded = Recorded { name: "surf-{}-subscriber", versions: PROTOCOL_VERSIONS };
     let (node, _logs, _dir) = publisher().await;
     let subscriber = raw::endpoint().await;

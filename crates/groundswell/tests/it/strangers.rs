@@ -472,7 +472,7 @@ async fn strangers_write_one_line_of_log_a_second() {
             1 => {
                 raw::hello(&connection).await;
                 let (mut send, _recv) = connection.open_bi().await.unwrap();
-                send.write_all(&raw::frame(&[0xee; 20])).await.unwrap();
+                send.write_all(&raw::in_place_of_request(&raw::frame(&[0xee; 20]))).await.unwrap();
             }
             _ => {
                 raw::hello(&connection).await;

@@ -1,62 +1,14 @@
-//! How a session of a document ends: the close codes on the wire, and what they mean here.
+//! How a session of a document ends.
 
-use iroh::endpoint::{Connection, ConnectionError, VarInt};
+use iroh::endpoint::WriteError;
 use tracing::debug;
 
-/// Why a connection is closed: the codes on the wire. They are part of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KvCloseCode {
-    /// The node shuts down, or has no such role now.
-    ShutDown = 0,
-    /// The two sides speak no common version of the protocol.
-    Version = 1,
-    /// The peer did not say hello, or not as it should.
-    Hello = 3,
-    /// Another connection has taken its place.
-    Superseded = 4,
-    /// The peer broke the protocol.
-    Violation = 5,
-    /// This side does not know of such a document of the peer's. It proves nothing: its files may be lost.
-    NotPaired = 6,
-    /// Not now: ask again later.
-    Later = 7,
-    /// This side has given the document up, durably. It answers a signed release, and ends no pairing by itself.
-    Released = 8,
-}
+use crate::{frames::ReadFrameError, network::CloseCode};
 
-impl KvCloseCode {
-    pub(crate) fn code(self) -> VarInt {
-        VarInt::from_u32(self as u32)
-    }
-
-    pub(crate) fn reason(self) -> &'static [u8] {
-        match self {
-            Self::ShutDown => b"shutting down",
-            Self::Version => b"no common version of the protocol",
-            Self::Hello => b"no proper hello",
-            Self::Superseded => b"superseded by another connection",
-            Self::Violation => b"protocol violation",
-            Self::NotPaired => b"there is no such document for this peer",
-            Self::Later => b"not now, ask again later",
-            Self::Released => b"the document was given up",
-        }
-    }
-
-    /// Closes a connection for this reason.
-    pub(crate) fn close(self, connection: &Connection) {
-        connection.close(self.code(), self.reason());
-    }
-
-    /// Whether the peer has closed the connection with this code.
-    pub(crate) fn is(self, error: &ConnectionError) -> bool {
-        matches!(error, ConnectionError::ApplicationClosed(closed) if closed.error_code == self.code())
-    }
-}
-
-/// How a connection ended.
+/// How a session ended, or why it has not begun.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
-    /// It broke, was superseded, or the other side left.
+    /// The stream or the connection broke, was superseded, or the other side left.
     Lost,
     /// The other side does not know the document.
     NotKnown,
@@ -76,9 +28,45 @@ impl End {
             Self::Refused(problem) | Self::Violation(problem) | Self::Failed(problem) => Some(problem),
         }
     }
+
+    /// The other side has ended the stream of a session with this code.
+    fn of(code: Option<CloseCode>) -> Self {
+        match code {
+            Some(CloseCode::NotPaired) => Self::NotKnown,
+            code => lost(format_args!("the other side has ended it: {code:?}")),
+        }
+    }
+
+    /// The other side has answered a hello with this code, if with any.
+    pub(super) fn refused(code: Option<CloseCode>) -> Self {
+        match code {
+            Some(CloseCode::NotPaired) => Self::NotKnown,
+            // It is starting or ending, or has another session, and will say more in a moment.
+            None | Some(CloseCode::Later | CloseCode::ShutDown | CloseCode::Superseded) => Self::Lost,
+            Some(code) => Self::Refused(code.reason()),
+        }
+    }
 }
 
-pub(super) fn lost(error: impl std::fmt::Display) -> End {
-    debug!(error = %groundswell_core::Visible(error), "the connection is lost");
+impl From<ReadFrameError> for End {
+    fn from(error: ReadFrameError) -> Self {
+        match error.code() {
+            Some(code) => Self::of(Some(code)),
+            None => lost(error),
+        }
+    }
+}
+
+impl From<WriteError> for End {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => Self::of(CloseCode::of(code)),
+            error => lost(error),
+        }
+    }
+}
+
+pub(crate) fn lost(error: impl std::fmt::Display) -> End {
+    debug!(error = %groundswell_core::Visible(error), "the session is lost");
     End::Lost
 }

@@ -1,37 +1,78 @@
 //! The hellos with which a session of a document begins.
 
 use groundswell_core::{
-    kv::wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, encode_kv_frame},
-    wire::{HelloError, VersionMismatch, decode_hello},
+    encoding::decode,
+    kv::wire::{Held, KvHello, encode_kv_frame, max_kv_frame_bytes},
+    wire::StreamKind,
 };
 use iroh::endpoint::{Connection, SendStream};
+use tokio::time::timeout;
 
-use super::{KvCloseCode, oversized};
+use super::{End, ends::lost, oversized};
 use crate::{
-    frames::FrameReader,
+    frames::{FrameReader, ReadFrameError},
     kv::{
         Kv,
         document::{Document, Identity},
     },
+    limits::HELLO_TIMEOUT,
+    network::CloseCode,
 };
+
+/// Streams of documents are written before those of subscriptions, so that no key waits for a rock.
+const PRIORITY: i32 = 1;
+
+/// A stream on which the other side has said hello.
+pub(crate) struct Greeted {
+    pub(super) send: SendStream,
+    pub(super) reader: FrameReader,
+    pub(super) hello: KvHello,
+}
+
+/// Opens the stream of a document on a connection. Both sides have said hello on it then.
+pub(crate) async fn open(
+    kv: &Kv,
+    document: &Document,
+    identity: &Identity,
+    connection: &Connection,
+) -> Result<Greeted, End> {
+    let opening = async {
+        let (mut send, recv) = connection.open_bi().await.map_err(lost)?;
+        let mut reader = FrameReader::new(recv, max_kv_frame_bytes(kv.max_value_bytes));
+        // It may be closed already, as with a stream that has ended.
+        let _ = send.set_priority(PRIORITY);
+        send.write_all(&[StreamKind::Document.byte()]).await?;
+        say_hello(kv, document, identity, &mut send).await?;
+        match hear(&mut reader).await {
+            Ok(hello) => Ok(Greeted { send, reader, hello }),
+            Err(Unheard::Ended(code)) => Err(End::refused(code)),
+            Err(Unheard::Malformed) => {
+                CloseCode::Hello.end(&mut send, &mut reader);
+                Err(End::Refused(CloseCode::Hello.reason()))
+            }
+        }
+    };
+    // A side that does not answer may be about to start, or has no stream to spare.
+    timeout(HELLO_TIMEOUT, opening).await.unwrap_or_else(|_| Err(End::Refused(CloseCode::Hello.reason())))
+}
 
 pub(super) async fn say_hello(
     kv: &Kv,
     document: &Document,
     identity: &Identity,
     send: &mut SendStream,
-) -> Result<(), Unheard> {
+) -> Result<(), End> {
     let hello = KvHello {
-        versions: KV_PROTOCOL_VERSIONS,
-        boot: kv.shared.boot,
         document: *identity.namespace.as_bytes(),
         wall_ms: (kv.wall_clock)(),
         held: held(document),
         extension: oversized::extension(kv.max_value_bytes),
     };
     let mut frame = Vec::new();
-    encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|_| Unheard::Hello)?;
-    send.write_all(&frame).await.map_err(|_| Unheard::Hello)
+    encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|error| End::Failed(error.to_string()))?;
+    // It may be closed already, as with a stream that has ended.
+    let _ = send.set_priority(PRIORITY);
+    Ok(send.write_all(&frame).await?)
 }
 
 pub(super) fn held(document: &Document) -> Held {
@@ -42,29 +83,16 @@ pub(super) fn held(document: &Document) -> Held {
 /// Why the other side's hello leads to no session.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Unheard {
-    /// The two sides speak no common version.
-    Versions(VersionMismatch),
-    /// There was no proper hello.
-    Hello,
-}
-
-impl Unheard {
-    pub(super) fn close(self, connection: &Connection) {
-        match self {
-            Self::Versions(mismatch) => {
-                connection.close(KvCloseCode::Version.code(), mismatch.for_other_side().to_string().as_bytes());
-            }
-            Self::Hello => connection.close(KvCloseCode::Hello.code(), KvCloseCode::Hello.reason()),
-        }
-    }
+    /// The stream has ended, with this code where the other side has chosen one.
+    Ended(Option<CloseCode>),
+    /// What came is no hello.
+    Malformed,
 }
 
 pub(super) async fn hear(reader: &mut FrameReader) -> Result<KvHello, Unheard> {
-    let body = reader.next().await.map_err(|_| Unheard::Hello)?;
-    match decode_hello(KV_PROTOCOL_VERSIONS, &body) {
-        // All that follows is the same in every version so far.
-        Ok((hello, _version)) => Ok(hello),
-        Err(HelloError::Versions(mismatch)) => Err(Unheard::Versions(mismatch)),
-        Err(HelloError::Malformed(_)) => Err(Unheard::Hello),
-    }
+    let body = reader.next().await.map_err(|error| match error {
+        ReadFrameError::Stream(_) | ReadFrameError::Ended => Unheard::Ended(error.code()),
+        ReadFrameError::Cut | ReadFrameError::Frame(_) => Unheard::Malformed,
+    })?;
+    decode(&body).map_err(|_| Unheard::Malformed)
 }

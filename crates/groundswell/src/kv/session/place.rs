@@ -1,64 +1,122 @@
 //! The one place of a document that a session takes, and leaves however it ends.
 
-use std::sync::Arc;
-
-use groundswell_core::kv::Delivered;
-
-use super::{Active, End, KvCloseCode};
-use crate::{
-    kv::document::{Document, Identity},
-    limits::BOTH_DIALLED,
-    network::lost_at,
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
-/// A session's place in its document. Dropping it closes the connection and frees the place, also where the session's
-/// future is dropped halfway: a connection that stayed there would keep the node's socket open after a shutdown.
+use groundswell_core::kv::{Delivered, KvAuthor};
+use iroh::endpoint::{Connection, RecvStream, SendStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{End, hello::Greeted};
+use crate::{
+    frames::FrameReader,
+    kv::document::{Document, Identity},
+    limits::BOTH_DIALLED,
+    network::{CloseCode, lost_at},
+};
+
+/// How long a session has its place at least, if the other side has opened it and opens another on the same connection (100 ms):
+/// less than the first wait of an honest side.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The session that synchronises a document now.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// The connection that it is on.
+    pub(crate) connection: usize,
+    opened_by: KvAuthor,
+    since: Instant,
+    /// Takes the reconciliations that the other side begins, one at a time.
+    pub(super) reconciliations: mpsc::Sender<(SendStream, RecvStream)>,
+    /// Set when the session is to end, for a reason if there is one.
+    pub(super) closing: CancellationToken,
+    why: OnceLock<CloseCode>,
+}
+
+impl Active {
+    /// Ends the session. The other side is told why.
+    pub(crate) fn close(&self, why: CloseCode) {
+        let _ = self.why.set(why);
+        self.closing.cancel();
+    }
+}
+
+/// A session's place in its document. Dropping it ends the stream and frees the place, also where the session's future is
+/// dropped halfway.
 pub(super) struct Place<'a> {
     document: &'a Document,
     identity: &'a Arc<Identity>,
-    active: Arc<Active>,
+    connection: &'a Connection,
+    pub(super) active: Arc<Active>,
+    pub(super) send: SendStream,
+    pub(super) reader: FrameReader,
     /// Why the session ends.
     pub(super) end: End,
 }
 
 impl<'a> Place<'a> {
-    /// Makes a connection the one that synchronises the document. `None` if both sides have dialled at once and the
-    /// other connection stays: that of the smaller id, at either side.
-    pub(super) fn take(document: &'a Document, identity: &'a Arc<Identity>, active: Active, upto: u64) -> Option<Self> {
-        let active = Arc::new(active);
+    /// Makes a stream the one that synchronises the document. `None` if both sides have opened one at about the same time on
+    /// the same connection and that of the manager stays, at either side.
+    pub(super) fn take(
+        document: &'a Document,
+        identity: &'a Arc<Identity>,
+        connection: &'a Connection,
+        opened_by: KvAuthor,
+        opened: Greeted,
+        reconciliations: mpsc::Sender<(SendStream, RecvStream)>,
+    ) -> Option<Self> {
+        let Greeted { mut send, mut reader, hello } = opened;
+        let active = Arc::new(Active {
+            connection: connection.stable_id(),
+            opened_by,
+            since: Instant::now(),
+            reconciliations,
+            closing: CancellationToken::new(),
+            why: OnceLock::new(),
+        });
         let taken = document.session.send_if_modified(|current| {
             if let Some(old) = &*current {
-                let crossed = old.boot == active.boot
+                let crossed = old.connection == active.connection
                     && old.since.elapsed() < BOTH_DIALLED
-                    && old.connection.close_reason().is_none()
-                    && old.dialled_by < active.dialled_by;
-                if crossed {
+                    && (old.opened_by, opened_by) == (KvAuthor::Manager, KvAuthor::Machine);
+                // A side whose stream has ended waits before it opens the next one.
+                let again = old.connection == active.connection
+                    && old.opened_by == opened_by
+                    && opened_by != document.ours
+                    && old.since.elapsed() < AGAIN_AFTER;
+                if crossed || again {
                     return false;
                 }
-                old.connection.close(KvCloseCode::Superseded.code(), KvCloseCode::Superseded.reason());
+                old.close(CloseCode::Superseded);
             }
             *current = Some(active.clone());
-            // Under the same lock, so that of two connections the one that stays sets it.
-            let number = identity.number;
+            // Under the same lock, so that of two streams the one that stays sets it.
+            let (number, upto) = (identity.number, hello.held.of(document.ours));
             document.delivered.send_modify(|now| *now = Delivered { number, upto: Some(upto), ..*now });
             true
         });
-        taken.then(|| Self { document, identity, active, end: End::Lost })
+        if !taken {
+            CloseCode::Superseded.end(&mut send, &mut reader);
+            return None;
+        }
+        Some(Self { document, identity, connection, active, send, reader, end: End::Lost })
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let connection = &self.active.connection;
-        // Read before the connection is closed here, which would become its reason.
-        let since = lost_at(connection);
-        let why = match &self.end {
-            End::Violation(_) => KvCloseCode::Violation,
-            End::Failed(_) | End::Refused(_) => KvCloseCode::Later,
-            _ if is_given_up(self.document, self.identity) => KvCloseCode::Released,
-            _ => KvCloseCode::ShutDown,
+        let since = lost_at(self.connection);
+        let why = match (&self.end, self.active.why.get()) {
+            (End::Violation(_), _) => CloseCode::Violation,
+            (End::Failed(_) | End::Refused(_), _) => CloseCode::Later,
+            _ if is_given_up(self.document, self.identity) => CloseCode::Released,
+            (_, Some(why)) => *why,
+            (_, None) => CloseCode::ShutDown,
         };
-        why.close(connection);
+        why.end(&mut self.send, &mut self.reader);
         let was_current = self.document.session.send_if_modified(|current| {
             let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.active));
             if same {
@@ -68,14 +126,17 @@ impl Drop for Place<'_> {
         });
         if was_current {
             self.document.status.send_modify(|status| {
-                status.went_offline(since);
+                // Another session may have taken the place meanwhile.
+                if self.document.session.borrow().is_none() {
+                    status.went_offline(since);
+                }
                 status.hindered_by(&self.end);
             });
         }
     }
 }
 
-/// Whether the document that had this identity is not shared with that peer any more.
+/// Returns true if the document that had this identity is not shared with that peer any more.
 fn is_given_up(document: &Document, before: &Arc<Identity>) -> bool {
     let now = document.identity();
     let is_same = now.namespace == before.namespace && now.peer() == before.peer();

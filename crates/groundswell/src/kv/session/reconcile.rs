@@ -8,10 +8,13 @@ use std::{collections::HashSet, sync::Arc};
 use groundswell_core::{
     kv::{KvAuthor, KvView},
     limits::MAX_VIEW_KEYS,
-    wire::encode_frame_within,
+    wire::{StreamKind, encode_frame_within},
 };
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
-use tokio::{sync::OwnedMutexGuard, time::timeout};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc},
+    time::timeout,
+};
 use tracing::debug;
 
 use super::{End, Session, oversized};
@@ -24,10 +27,10 @@ use crate::{
         storage::{Row, Storage},
     },
     limits::{
-        KV_RECONCILE_AFTER, KV_RECONCILE_PAUSE, KV_RECONCILE_PERIOD, MAX_KV_MISSING, MAX_RECONCILE_BYTES,
-        MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
+        HELLO_TIMEOUT, KV_RECONCILE_AFTER, KV_RECONCILE_PAUSE, KV_RECONCILE_PERIOD, MAX_KV_MISSING,
+        MAX_RECONCILE_BYTES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
     },
-    peers::jittered,
+    link::jittered,
 };
 
 /// The code with which a reconciliation's stream ends that was not finished.
@@ -85,27 +88,30 @@ struct Looked {
 
 impl Session {
     /// The manager's side begins a reconciliation now and then; the machine's side answers.
-    pub(super) async fn reconcile(self: Arc<Self>, connection: &Connection) -> End {
+    pub(super) async fn reconcile(
+        self: Arc<Self>,
+        connection: &Connection,
+        mut begun_by_other: mpsc::Receiver<(SendStream, RecvStream)>,
+    ) -> End {
         let begins = self.document.ours == KvAuthor::Manager;
         let mut wait = KV_RECONCILE_AFTER;
         loop {
-            let streams = if begins {
+            let begun = if begins {
                 tokio::time::sleep(self.document.reconciles_in().max(jittered(wait))).await;
                 if self.until_fed().await.is_none() {
                     return End::Lost;
                 }
-                // Before it has a turn: a machine that grants no stream holds up nobody but itself, and it hears of the stream
-                // only when something is sent on it.
-                connection.open_bi().await
+                None
             } else {
-                connection.accept_bi().await
+                // The session ends with the connection.
+                let Some(streams) = begun_by_other.recv().await else { return std::future::pending().await };
+                Some(streams)
             };
-            let Ok((send, recv)) = streams else { return std::future::pending().await };
             let alone = self.document.reconciling.clone().lock_owned().await;
             let fed = self.document.fed.borrow()[self.document.ours.index()];
             // Before it begins: the other side may break off at any of its messages, and this is not gone on with then.
             let before = self.document.reconciles_later();
-            let one = self.clone().reconcile_alone(alone, connection.clone(), send, recv, begins);
+            let one = self.clone().reconcile_alone(alone, connection.clone(), begun);
             let Ok(result) = self.kv.tasks.spawn(one).await else { return End::Lost };
             if let Ok(Moved { whole: true, offered, .. }) = &result {
                 self.document.offered(&self.identity, fed, offered);
@@ -147,19 +153,28 @@ impl Session {
         self: Arc<Self>,
         alone: OwnedMutexGuard<()>,
         connection: Connection,
-        mut send: SendStream,
-        recv: RecvStream,
-        begins: bool,
+        begun_by_other: Option<(SendStream, RecvStream)>,
     ) -> Result<Moved, Unfinished> {
-        let turn = if begins {
-            tokio::select! {
-                // In the order in which they ask. It is never closed.
-                turn = self.kv.reconciling.acquire() => turn.ok(),
-                _ = connection.closed() => return Err(Unfinished::Lost),
+        let begins = begun_by_other.is_none();
+        let beginning = async {
+            match begun_by_other {
+                Some(streams) => Some((None, streams)),
+                None => {
+                    // In the order in which they ask. It is never closed.
+                    let turn = self.kv.reconciling.acquire().await.ok();
+                    // The other side waits for the first message from the moment at which it hears of the stream. One that grants
+                    // no stream has the turn for a few seconds.
+                    Some((turn, timeout(HELLO_TIMEOUT, open(&connection)).await.ok().flatten()?))
+                }
             }
-        } else {
-            None
         };
+        let begun = tokio::select! {
+            begun = beginning => begun,
+            _ = connection.closed() => None,
+            () = self.identity.replaced.cancelled() => None,
+            () = self.kv.closed.cancelled() => None,
+        };
+        let (turn, (mut send, recv)) = begun.ok_or(Unfinished::Lost)?;
         let result = tokio::select! {
             result = self.reconcile_once(&mut send, recv, begins) => result,
             // Nothing is said any more to a side that this one has parted from, and nothing waits for a shutdown.
@@ -293,6 +308,12 @@ impl Session {
         });
         looking.await.map_err(|error| EngineError::of(&error))?
     }
+}
+
+async fn open(connection: &Connection) -> Option<(SendStream, RecvStream)> {
+    let (mut send, recv) = connection.open_bi().await.ok()?;
+    send.write_all(&[StreamKind::Reconciliation.byte()]).await.ok()?;
+    Some((send, recv))
 }
 
 /// Which of these entries are in our storage, and what to note of the others.

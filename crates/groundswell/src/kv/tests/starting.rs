@@ -7,19 +7,19 @@ use std::{
 
 use futures_util::FutureExt;
 use groundswell_core::{
-    kv::wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, encode_kv_frame},
-    wire::{BootId, Extension},
+    kv::wire::{Held, KvHello, encode_kv_frame},
+    wire::{BootId, Extension, Hello, PROTOCOL_VERSIONS, StreamKind, encode_frame},
 };
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
-    endpoint::{Connection, ConnectionError, RecvStream, SendStream, presets},
+    endpoint::{Connection, ReadError, ReadExactError, RecvStream, SendStream, presets},
 };
 use tokio::time::timeout;
 
 use super::*;
 use crate::{
     MachineState, Node,
-    kv::{CLAIM_ALPN, KV_ALPN, KvCloseCode},
+    network::{ALPN, CloseCode},
     sync::lock,
 };
 
@@ -78,11 +78,24 @@ impl Dialler {
         Self { endpoint, document }
     }
 
-    /// A connection on which both sides have said hello.
+    /// A connection on which this side has said hello.
+    async fn connect(&self, to: &EndpointAddr) -> Connection {
+        let connection = timeout(PATIENCE, self.endpoint.connect(to.clone(), ALPN)).await.unwrap().unwrap();
+        let hello = Hello { versions: PROTOCOL_VERSIONS, boot: BootId([7; 16]), extension: Extension::default() };
+        let mut frame = Vec::new();
+        encode_frame(&hello, &mut frame).unwrap();
+        // It may have ended already.
+        if let Ok(mut stream) = connection.open_uni().await {
+            let _ = stream.write_all(&frame).await;
+            let _ = stream.finish();
+        }
+        connection
+    }
+
+    /// A connection with a stream of the document, on which both sides have said hello.
     pub(super) async fn greeted(&self, to: &EndpointAddr) -> Connection {
-        let connection = timeout(PATIENCE, self.endpoint.connect(to.clone(), KV_ALPN)).await.unwrap().unwrap();
-        let greeting = self.greet(&connection);
-        let (send, recv) = timeout(PATIENCE, greeting).await.unwrap().unwrap();
+        let connection = self.connect(to).await;
+        let (send, recv) = timeout(PATIENCE, self.greet(&connection)).await.unwrap().unwrap();
         // Its streams stay open with it.
         tokio::spawn(async move {
             let _streams = (send, recv);
@@ -91,54 +104,54 @@ impl Dialler {
         connection
     }
 
-    async fn greet(&self, connection: &Connection) -> Option<(SendStream, RecvStream)> {
-        let hello = KvHello {
-            versions: KV_PROTOCOL_VERSIONS,
-            boot: BootId([7; 16]),
-            document: self.document,
-            wall_ms: 0,
-            held: Held::default(),
-            extension: Extension::default(),
-        };
-        let mut frame = Vec::new();
-        encode_kv_frame(1_024, &hello, &mut frame).unwrap();
-        let (mut send, mut recv) = connection.open_bi().await.ok()?;
-        send.write_all(&frame).await.ok()?;
-        recv.read_exact(&mut [0]).await.ok()?;
-        Some((send, recv))
+    /// Asks for the document; the code with which that is refused.
+    async fn greet(&self, connection: &Connection) -> Result<(SendStream, RecvStream), u64> {
+        let hello =
+            KvHello { document: self.document, wall_ms: 0, held: Held::default(), extension: Extension::default() };
+        let mut words = vec![StreamKind::Document.byte()];
+        encode_kv_frame(1_024, &hello, &mut words).unwrap();
+        said(connection, &words).await
     }
 
     /// Asks for the document; the code with which that is refused, or nothing where it is answered.
     async fn ask(&self, to: &EndpointAddr) -> Option<u64> {
-        let connection = timeout(PATIENCE, self.endpoint.connect(to.clone(), KV_ALPN)).await.unwrap().unwrap();
-        let code = match timeout(PATIENCE, self.greet(&connection)).await.unwrap() {
-            Some(_) => None,
-            None => Some(code(&connection.closed().await)),
-        };
-        connection.close(0u32.into(), b"");
-        code
+        loop {
+            let connection = self.connect(to).await;
+            let refused = timeout(PATIENCE, self.greet(&connection)).await.unwrap().err();
+            connection.close(0u32.into(), b"");
+            if refused != Some(LOST) {
+                return refused;
+            }
+        }
     }
 
     /// Begins a claim, and goes away; the code with which that is refused, or nothing where it is not.
     async fn claim(&self, to: &EndpointAddr) -> Option<u64> {
-        let connection = timeout(PATIENCE, self.endpoint.connect(to.clone(), CLAIM_ALPN)).await.unwrap().unwrap();
-        // Whoever takes it waits for its first words, and gets some that are none.
-        let spoken = async {
-            let (mut send, mut recv) = connection.open_bi().await.ok()?;
-            send.write_all(&[1, 0, 0, 0, 255]).await.ok()?;
-            recv.read_exact(&mut [0]).await.ok()
-        };
-        match timeout(PATIENCE, spoken).await.unwrap() {
-            Some(()) => None,
-            None => Some(code(&connection.closed().await)),
+        loop {
+            let connection = self.connect(to).await;
+            // Whoever takes it waits for its first words, and gets invalid ones.
+            let words = [StreamKind::Claim.byte(), 1, 0, 0, 0, 255];
+            let refused = timeout(PATIENCE, said(&connection, &words)).await.unwrap().err();
+            connection.close(0u32.into(), b"");
+            if refused != Some(LOST) {
+                return refused;
+            }
         }
     }
 }
 
-fn code(error: &ConnectionError) -> u64 {
-    match error {
-        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
-        other => panic!("{other}"),
+/// In place of a code: the connection has ended, since the real owner of the identity has connected too.
+const LOST: u64 = u64::MAX;
+
+/// Says this on a stream; the code with which it is refused.
+async fn said(connection: &Connection, words: &[u8]) -> Result<(SendStream, RecvStream), u64> {
+    let Ok((mut send, mut recv)) = connection.open_bi().await else { return Err(LOST) };
+    let _ = send.write_all(words).await;
+    match recv.read_exact(&mut [0]).await {
+        Ok(()) => Ok((send, recv)),
+        Err(ReadExactError::ReadError(ReadError::Reset(code))) => Err(code.into_inner()),
+        Err(ReadExactError::ReadError(ReadError::ConnectionLost(_))) => Err(LOST),
+        Err(other) => panic!("{other}"),
     }
 }
 
@@ -154,7 +167,7 @@ fn ask_at_each(node: &Node, diallers: &Arc<Vec<Dialler>>, reached: &Arc<Mutex<BT
         async move {
             for dialler in diallers.iter() {
                 let refused = [dialler.ask(&to).await, dialler.claim(&to).await];
-                let not_paired = Some(KvCloseCode::NotPaired as u64);
+                let not_paired = Some(CloseCode::NotPaired as u64);
                 assert_ne!(refused[0], not_paired, "the document at {point:?}");
                 lock(&reached).insert(point);
             }
@@ -178,8 +191,8 @@ async fn machines_that_dial_at_any_moment_of_their_managers_start_or_end_stay_pa
     let node = node_at(manager_dir.path()).await;
     for dialler in diallers.iter() {
         // Its files say that it is to be a manager.
-        assert_eq!(dialler.ask(&node.ticket().0).await, Some(KvCloseCode::Later as u64));
-        assert_eq!(dialler.claim(&node.ticket().0).await, Some(KvCloseCode::Later as u64));
+        assert_eq!(dialler.ask(&node.ticket().0).await, Some(CloseCode::Later as u64));
+        assert_eq!(dialler.claim(&node.ticket().0).await, Some(CloseCode::Later as u64));
     }
     ask_at_each(&node, &diallers, &reached);
     let manager = Manager::builder().node(node.clone()).spawn().await.unwrap();
@@ -205,7 +218,7 @@ async fn a_manager_that_dials_at_any_moment_of_its_machines_start_or_end_stays_p
     let diallers = Arc::new(vec![Dialler::of(manager_dir.path(), manager.kv()).await]);
     let reached = Arc::default();
     let node = node_at(machine_dir.path()).await;
-    assert_eq!(diallers[0].claim(&node.ticket().0).await, Some(KvCloseCode::Later as u64));
+    assert_eq!(diallers[0].claim(&node.ticket().0).await, Some(CloseCode::Later as u64));
     ask_at_each(&node, &diallers, &reached);
     let machine = Machine::builder().node(node.clone()).spawn().await.unwrap();
     machine.shutdown().await.unwrap();

@@ -7,7 +7,7 @@ use groundswell::{LakeId, Name, PeerTicket};
 use groundswell_core::{
     Cursor,
     encoding::decode,
-    wire::{BootId, Extension, Hello, Message, PROTOCOL_VERSIONS, Surf, VersionRange, encode_frame},
+    wire::{BootId, Extension, Hello, Message, PROTOCOL_VERSIONS, StreamKind, Surf, VersionRange, encode_frame},
 };
 use iroh::{
     Endpoint, EndpointAddr,
@@ -104,10 +104,20 @@ pub async fn ask(connection: &Connection, surf: &Surf) -> (SendStream, RecvStrea
 /// The same, unless the node closes the connection first.
 pub async fn try_ask(connection: &Connection, surf: &Surf) -> Option<(SendStream, RecvStream)> {
     let (mut send, recv) = connection.open_bi().await.ok()?;
+    send.write_all(&request(surf)).await.ok()?;
+    Some((send, recv))
+}
+
+/// What a subscriber sends first on a stream.
+pub fn request(surf: &Surf) -> Vec<u8> {
     let mut frame = Vec::new();
     encode_frame(surf, &mut frame).unwrap();
-    send.write_all(&frame).await.ok()?;
-    Some((send, recv))
+    in_place_of_request(&frame)
+}
+
+/// These bytes in place of a request.
+pub fn in_place_of_request(bytes: &[u8]) -> Vec<u8> {
+    [&[StreamKind::Subscription.byte()], bytes].concat()
 }
 
 /// Reads one frame's body.
@@ -152,6 +162,9 @@ pub async fn take_all_places(connection: &Connection, surf: impl Fn(usize) -> Su
 
 /// Reads the request of a subscriber.
 pub async fn read_surf(recv: &mut RecvStream) -> Surf {
+    let mut kind = [0];
+    recv.read_exact(&mut kind).await.unwrap();
+    assert_eq!(StreamKind::of(kind[0]), Some(StreamKind::Subscription));
     decode(&read_frame(recv).await.unwrap()).unwrap()
 }
 

@@ -7,7 +7,7 @@ use groundswell::{ClaimPin, Machine, MachineState, Manager};
 use groundswell_core::{
     encoding::decode,
     kv::pairing::{CLAIM_KEYING_LABEL, CLAIM_VERSIONS, ToMachine, ToManager, commitment},
-    wire::Extension,
+    wire::{Extension, StreamKind},
 };
 use iroh::{
     Endpoint,
@@ -15,9 +15,12 @@ use iroh::{
 };
 use tempfile::TempDir;
 
-use crate::kv::{
-    common::{OPEN, spawn_machine, spawn_manager, within},
-    raw::{self, CLAIM_ALPN, address, hear, say},
+use crate::{
+    common::raw::hello,
+    kv::{
+        common::{OPEN, spawn_machine, spawn_manager, within},
+        raw::{self, address, hear, say},
+    },
 };
 
 /// How often each trick is tried; the person opens the machine for each try.
@@ -49,11 +52,11 @@ impl Line {
 /// Both of his lines, once the manager has dialled him, and the commitment that it sent.
 async fn lines(between: &Endpoint, machine: &Machine) -> (Line, Line, [u8; 32]) {
     let connection = within("the manager", between.accept()).await.unwrap().await.unwrap();
-    let (send, recv) = within("the manager", connection.accept_bi()).await.unwrap();
+    hello(&connection).await;
+    let (send, recv) = raw::accept(&connection, StreamKind::Claim).await;
     let mut manager = Line { connection, send, recv };
     let ToMachine::Claim { commitment, .. } = manager.hear_manager().await else { panic!("a claim comes first") };
-    let connection = within("the machine", between.connect(address(&machine.ticket()), CLAIM_ALPN)).await.unwrap();
-    let (send, recv) = connection.open_bi().await.unwrap();
+    let (connection, send, recv) = raw::begin(between, address(&machine.ticket()), StreamKind::Claim).await;
     (manager, Line { connection, send, recv }, commitment)
 }
 
@@ -70,8 +73,8 @@ fn nonce_of(nonce: [u8; 32]) -> ToManager {
 async fn differ(what: &str, trick: impl AsyncFn(&Endpoint, &Machine, u8) -> (Line, Line)) {
     let dirs = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let (machine, manager) = (spawn_machine(dirs[0].path()).await, spawn_manager(dirs[1].path()).await);
-    let between = raw::endpoint(None).await;
     for attempt in 0..TRIES {
+        let between = raw::endpoint(None).await;
         let [at_machine, at_manager] =
             pins(&machine, &manager, &between, |between, machine| trick(between, machine, attempt).boxed_local()).await;
         println!("{what}, try {attempt}: the machine shows {at_machine}, the manager {at_manager}");
@@ -90,14 +93,14 @@ async fn pins<'a>(
 ) -> [ClaimPin; 2] {
     let ticket = raw::ticket(between);
     machine.open_claims(OPEN);
-    let (claim, (_to_manager, to_machine)) = tokio::join!(manager.begin_claim(&ticket), trick(between, machine));
+    let (claim, (_to_manager, mut to_machine)) = tokio::join!(manager.begin_claim(&ticket), trick(between, machine));
     let claim = claim.unwrap();
     let (pin, answer) = within("the request", machine.await_next_incoming_claim_request()).await.unwrap();
     let pins = [pin, claim.pin];
     answer.send(false).unwrap();
     assert!(within("the manager's end", claim.answer(false)).await.is_err());
     // Until then the machine tells this peer that it is busy.
-    within("the machine's end", to_machine.connection.closed()).await;
+    while within("the machine's end", hear(&mut to_machine.recv)).await.is_some() {}
     assert_eq!(machine.get_machine_state(), MachineState::Unclaimed);
     assert_eq!(manager.list_machine_ids(), []);
     pins
@@ -153,7 +156,7 @@ async fn between_both_who_reveals_what_he_was_not_bound_to_is_found_out() {
     let between = raw::endpoint(None).await;
     let ticket = raw::ticket(&between);
     machine.open_claims(OPEN);
-    let (claim, (to_machine, wanted)) = tokio::join!(manager.begin_claim(&ticket), async {
+    let (claim, (mut to_machine, wanted)) = tokio::join!(manager.begin_claim(&ticket), async {
         let (mut manager, mut to_machine, _) = lines(&between, &machine).await;
         say(&mut to_machine.send, &claim_with(commitment(&[7; 32]))).await;
         let ToManager::Nonce { nonce, .. } = to_machine.hear_machine().await else { panic!("a nonce follows") };
@@ -169,7 +172,7 @@ async fn between_both_who_reveals_what_he_was_not_bound_to_is_found_out() {
     });
     let claim = claim.unwrap();
     assert_eq!(claim.pin, wanted, "he has found what he searched for");
-    within("the machine to end it", to_machine.connection.closed()).await;
+    while within("the machine to end it", hear(&mut to_machine.recv)).await.is_some() {}
     assert!(machine.await_next_incoming_claim_request().now_or_never().is_none(), "the machine shows nothing");
     assert!(within("the manager's end", claim.answer(false)).await.is_err());
     assert_eq!(machine.get_machine_state(), MachineState::Unclaimed);

@@ -11,14 +11,14 @@ use groundswell_core::{
     encoding::decode,
     kv::pairing::{CLAIM_VERSIONS, ToMachine, ToManager, commitment},
     limits::MAX_CLAIMS_AT_ONCE,
-    wire::Extension,
+    wire::{Extension, StreamKind},
 };
 use iroh::{Endpoint, endpoint::QuicTransportConfig};
 use tempfile::TempDir;
 
 use crate::kv::{
     common::{OPEN, machine_builder, spawn_machine, spawn_manager, until, within},
-    raw::{self, CLAIM_ALPN, address, hear, say},
+    raw::{self, address, hear, say},
 };
 
 /// A machine that nobody has opened, and a manager.
@@ -53,8 +53,7 @@ async fn confirm(machine: &Machine, claim: PendingClaim) {
 
 /// A claim that ends as soon as the machine's nonce is there; the machine's answer.
 async fn half_claim(stranger: &Endpoint, machine: &Machine) -> ToManager {
-    let connection = within("a connection", stranger.connect(address(&machine.ticket()), CLAIM_ALPN)).await.unwrap();
-    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    let (connection, mut send, mut recv) = raw::begin(stranger, address(&machine.ticket()), StreamKind::Claim).await;
     let (versions, extension) = (CLAIM_VERSIONS, Extension::default());
     say(&mut send, &ToMachine::Claim { versions, commitment: commitment(&[7; 32]), proof: None, extension }).await;
     let answer = decode(&within("the machine", hear(&mut recv)).await.unwrap()).unwrap();
@@ -285,7 +284,7 @@ async fn strangers_who_connect_all_the_time_throw_out_no_claim() {
             let (endpoint, target) = (endpoint.clone(), target.clone());
             flood.spawn(async move {
                 loop {
-                    if let Ok(connection) = endpoint.connect(target.clone(), CLAIM_ALPN).await {
+                    if let Ok(connection) = endpoint.connect(target.clone(), crate::common::raw::ALPN).await {
                         connection.closed().await;
                     }
                 }
@@ -328,10 +327,10 @@ async fn a_claim_of_a_peer_that_takes_no_byte_ends() {
     let (machine, manager, _dirs) = both().await;
     machine.open_claims(OPEN);
     let key = iroh::SecretKey::generate();
-    let no_bytes = QuicTransportConfig::builder().stream_receive_window(0u32.into()).build();
+    // The machine's hello fits, and its nonce does not.
+    let no_bytes = QuicTransportConfig::builder().stream_receive_window(24u32.into()).build();
     let stranger = raw::grudging_endpoint(Some(key.clone()), no_bytes).await;
-    let connection = within("a connection", stranger.connect(address(&machine.ticket()), CLAIM_ALPN)).await.unwrap();
-    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    let (_connection, mut send, _recv) = raw::begin(&stranger, address(&machine.ticket()), StreamKind::Claim).await;
     let (versions, extension) = (CLAIM_VERSIONS, Extension::default());
     say(&mut send, &ToMachine::Claim { versions, commitment: commitment(&[7; 32]), proof: None, extension }).await;
     until("the claim to be under way", async || !machine.claims_open().attempts.is_empty()).await;

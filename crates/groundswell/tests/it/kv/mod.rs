@@ -13,6 +13,7 @@ mod errors;
 mod hostile;
 mod key_watch;
 mod keys;
+mod link;
 mod not_known;
 mod once;
 mod oversized;

@@ -9,19 +9,19 @@ use groundswell::{
 };
 use groundswell_core::{
     encoding::encode,
-    kv::{
-        Release,
-        pairing::PeerKey,
-        wire::{KV_PROTOCOL_VERSIONS, KvMessage},
-    },
+    kv::{Release, pairing::PeerKey, wire::KvMessage},
+    wire::StreamKind,
 };
-use iroh::{Endpoint, EndpointAddr, SecretKey};
+use iroh::{
+    Endpoint, EndpointAddr, SecretKey,
+    endpoint::{ReadError, ReadExactError},
+};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::{
     common::{PATIENCE, Pair, is_current, manager_builder, pair, spawn_machine, spawn_manager, until_put, within},
-    raw::{NOT_PAIRED, RELEASED, Stored, address, closed, endpoint, hear, knock, say},
+    raw::{self, NOT_PAIRED, RELEASED, Stored, address, endpoint, hear, knock, say},
 };
 
 /// The files that hold a side's documents.
@@ -169,8 +169,9 @@ async fn a_directory_without_the_files_of_its_role_keeps_the_role() {
     let impostor = Impostor::of(manager_dir.path(), address(&node.ticket())).await;
     // It may be turned away before it has said a word.
     let turned_away = async || {
-        let connecting = impostor.endpoint.connect(impostor.to.clone(), super::raw::KV_ALPN);
-        closed(&within("a connection", connecting).await.unwrap()).await
+        let to = impostor.to.clone();
+        let (_connection, _send, mut recv) = raw::begin(&impostor.endpoint, to, StreamKind::Document).await;
+        raw::ended(&mut recv).await
     };
     let code = turned_away().await;
     assert!(code != NOT_PAIRED && code != RELEASED, "told that there is no such pair: {code}");
@@ -258,7 +259,7 @@ impl Impostor {
 
     /// Says hello for a document, then this; the code with which the connection is closed.
     async fn say(&self, document: [u8; 32], said: Said) -> u64 {
-        let mut knock = knock(&self.endpoint, self.to.clone(), document).await.unwrap();
+        let mut knock = knock(&self.endpoint, self.to.clone(), document).await;
         if knock.hello.is_some() {
             match said {
                 Said::Signed(signature) => {
@@ -270,7 +271,7 @@ impl Impostor {
             // Until the other side ends it.
             while within("the end", hear(&mut knock.recv)).await.is_some() {}
         }
-        closed(&knock.connection).await
+        knock.ended().await
     }
 
     fn sign(&self, release: Release) -> Said {
@@ -324,7 +325,7 @@ async fn a_release_that_is_forged_or_of_another_pair_ends_nothing() {
         // Nor from a peer that is not paired, whatever it has.
         let stranger = Impostor { endpoint: endpoint(None).await, ..impostor };
         let knocked = knock(&stranger.endpoint, stranger.to.clone(), right.document).await;
-        assert!(knocked.is_none_or(|knock| knock.hello.is_none()));
+        assert!(knocked.hello.is_none());
         assert!(stands());
         let author = stranger.author.clone();
         let key = Stored::read(if of_machine { machine_dir.path() } else { manager_dir.path() }).key;
@@ -474,29 +475,32 @@ impl Impostor {
     /// Dials once, as a machine would, and leaves.
     async fn dial(&self, answers: &watch::Sender<Answers>) {
         // A node that is down sends no answer at all: it is dialled again soon.
-        let connecting = self.endpoint.connect(self.to.clone(), super::raw::KV_ALPN);
+        let connecting = self.endpoint.connect(self.to.clone(), crate::common::raw::ALPN);
         let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_millis(300), connecting).await else {
             answers.send_modify(|answers| answers.unreachable += 1);
             return;
         };
+        crate::common::raw::hello(&connection).await;
         match self.greet(&connection).await {
-            Some(()) => answers.send_modify(|answers| answers.answered += 1),
-            None => match connection.closed().await {
-                iroh::endpoint::ConnectionError::ApplicationClosed(close) => {
-                    let code = close.error_code.into_inner();
-                    assert!(code != NOT_PAIRED && code != RELEASED, "told that there is no such pair: {code}");
-                    answers.send_modify(|answers| answers.later += 1);
-                }
-                _ => answers.send_modify(|answers| answers.unreachable += 1),
-            },
+            Some(Ok(())) => answers.send_modify(|answers| answers.answered += 1),
+            Some(Err(code)) => {
+                assert!(code != NOT_PAIRED && code != RELEASED, "told that there is no such pair: {code}");
+                answers.send_modify(|answers| answers.later += 1);
+            }
+            None => answers.send_modify(|answers| answers.unreachable += 1),
         }
         connection.close(0u32.into(), b"");
     }
 
-    async fn greet(&self, connection: &iroh::endpoint::Connection) -> Option<()> {
-        let (mut send, mut recv) = connection.open_bi().await.ok()?;
-        say(&mut send, &super::raw::hello(self.document, KV_PROTOCOL_VERSIONS)).await;
-        hear(&mut recv).await.map(|_| ())
+    /// Asks for the document; the code with which the stream ends, or nothing where the connection does.
+    async fn greet(&self, connection: &iroh::endpoint::Connection) -> Option<Result<(), u64>> {
+        let (mut send, mut recv) = raw::open(connection, StreamKind::Document).await?;
+        say(&mut send, &raw::hello(self.document)).await;
+        match recv.read_exact(&mut [0]).await {
+            Ok(()) => Some(Ok(())),
+            Err(ReadExactError::ReadError(ReadError::Reset(code))) => Some(Err(code.into_inner())),
+            Err(_) => None,
+        }
     }
 }
 

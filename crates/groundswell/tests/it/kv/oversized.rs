@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use groundswell::{KvLink, Machine};
 use groundswell_core::{
-    kv::wire::{Held, KV_PROTOCOL_VERSIONS, KvHello},
-    wire::{BootId, Extension},
+    kv::wire::{Held, KvHello},
+    wire::{Extension, StreamKind},
 };
 use tempfile::TempDir;
 
@@ -125,12 +125,9 @@ async fn a_side_that_said_that_it_takes_nothing_gets_everything_when_it_is_back(
     let mut took = Vec::new();
     for n in 0..60_u8 {
         let begun = Instant::now();
-        let connecting = endpoint.connect(raw::address(&manager.node().ticket()), raw::KV_ALPN);
-        let connection = within("a connection", connecting).await.unwrap();
-        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let to = raw::address(&manager.node().ticket());
+        let (connection, mut send, mut recv) = raw::begin(&endpoint, to, StreamKind::Document).await;
         let hello = KvHello {
-            versions: KV_PROTOCOL_VERSIONS,
-            boot: BootId([n; 16]),
             document: stored.documents()[0],
             wall_ms: 0,
             held: Held { machine: 0, manager: KEYS as u64 },

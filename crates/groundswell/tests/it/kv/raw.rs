@@ -7,26 +7,26 @@ use std::{net::SocketAddr, path::Path};
 use groundswell::PeerTicket;
 use groundswell_core::{
     encoding::decode,
-    kv::wire::{Held, KV_PROTOCOL_VERSIONS, KvHello},
-    wire::{BootId, Extension, VersionRange, encode_frame},
+    kv::wire::{Held, KvHello},
+    wire::{Extension, StreamKind, encode_frame},
 };
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
-    endpoint::{Connection, ConnectionError, QuicTransportConfig, RecvStream, SendStream, presets},
+    endpoint::{Connection, QuicTransportConfig, ReadError, ReadExactError, RecvStream, SendStream, presets},
 };
 use iroh_docs::NamespaceSecret;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 
-use crate::kv::common::within;
+use crate::{
+    common::raw::{self, ALPN},
+    kv::common::within,
+};
 
-pub const KV_ALPN: &[u8] = b"groundswell/kv";
-pub const CLAIM_ALPN: &[u8] = b"groundswell/claim";
-
-/// The code with which a connection is closed whose peer shares no such document.
+/// The code with which a stream ends whose peer shares no such document.
 pub const NOT_PAIRED: u64 = 6;
 
-/// The code with which one is closed whose document was given up.
+/// The code with which one ends whose document was given up.
 pub const RELEASED: u64 = 8;
 
 /// An endpoint on loopback, with this identity or a new one.
@@ -47,7 +47,7 @@ pub async fn grudging_endpoint(key: Option<SecretKey>, transport: QuicTransportC
 async fn endpoint_with(key: Option<SecretKey>, addr: SocketAddr, transport: QuicTransportConfig) -> Endpoint {
     let builder = Endpoint::builder(presets::Minimal).secret_key(key.unwrap_or_else(SecretKey::generate));
     let builder = builder.transport_config(transport);
-    let builder = builder.alpns(vec![CLAIM_ALPN.to_vec(), KV_ALPN.to_vec()]).clear_ip_transports();
+    let builder = builder.alpns(vec![ALPN.to_vec()]).clear_ip_transports();
     builder.bind_addr(addr).unwrap().bind().await.unwrap()
 }
 
@@ -134,22 +134,83 @@ pub async fn hear(recv: &mut RecvStream) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// The code with which the other side closes a connection.
-pub async fn closed(connection: &Connection) -> u64 {
-    closed_with(connection).await.0
+/// A connection on which this side has said hello.
+pub async fn connect(from: &Endpoint, to: EndpointAddr) -> Connection {
+    let connection = within("a connection", from.connect(to, ALPN)).await.unwrap();
+    raw::hello(&connection).await;
+    connection
 }
 
-/// The code and the reason.
-pub async fn closed_with(connection: &Connection) -> (u64, String) {
-    match within("the connection to be closed", connection.closed()).await {
-        ConnectionError::ApplicationClosed(close) => {
-            (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
+/// Opens a stream of a kind, unless the other side closes the connection first.
+pub async fn open(connection: &Connection, kind: StreamKind) -> Option<(SendStream, RecvStream)> {
+    let (mut send, recv) = within("a stream", connection.open_bi()).await.ok()?;
+    // The other side may have ended it already.
+    let _ = send.write_all(&[kind.byte()]).await;
+    Some((send, recv))
+}
+
+/// A connection and a stream of a kind.
+pub async fn begin(from: &Endpoint, to: EndpointAddr, kind: StreamKind) -> (Connection, SendStream, RecvStream) {
+    let connection = connect(from, to).await;
+    let (send, recv) = open(&connection, kind).await.unwrap();
+    (connection, send, recv)
+}
+
+/// Waits for a stream of this kind that the other side opens. The others are let go of.
+pub async fn accept(connection: &Connection, kind: StreamKind) -> (SendStream, RecvStream) {
+    loop {
+        let (send, mut recv) = within("a stream", connection.accept_bi()).await.unwrap();
+        let mut first = [0];
+        if recv.read_exact(&mut first).await.is_ok() && first[0] == kind.byte() {
+            return (send, recv);
         }
-        other => panic!("{other}"),
     }
 }
 
-/// A connection for a document, and what the other side said on it.
+/// A stream that came, with its connection.
+pub type Came = (Connection, SendStream, RecvStream);
+
+/// Takes connections, and the streams of this kind that other sides open on them, while the endpoint is open.
+pub fn accept_all(endpoint: &Endpoint, kind: StreamKind) -> tokio::sync::mpsc::UnboundedReceiver<Came> {
+    let (came, streams) = tokio::sync::mpsc::unbounded_channel();
+    let endpoint = endpoint.clone();
+    tokio::spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            let Ok(connection) = incoming.await else { continue };
+            let came = came.clone();
+            tokio::spawn(async move {
+                raw::hello(&connection).await;
+                while let Ok((send, mut recv)) = connection.accept_bi().await {
+                    let mut first = [0];
+                    if recv.read_exact(&mut first).await.is_ok() && first[0] == kind.byte() {
+                        let _ = came.send((connection.clone(), send, recv));
+                    }
+                }
+            });
+        }
+    });
+    streams
+}
+
+/// The code with which the other side ends a stream. What it sends before that is let go of.
+pub async fn ended(recv: &mut RecvStream) -> u64 {
+    within("the stream to be ended", async {
+        loop {
+            match recv.read_exact(&mut [0]).await {
+                Ok(()) => {}
+                Err(ReadExactError::ReadError(ReadError::Reset(code))) => return code.into_inner(),
+                // It may have been told before.
+                Err(other) => match recv.received_reset().await {
+                    Ok(Some(code)) => return code.into_inner(),
+                    _ => panic!("{other}"),
+                },
+            }
+        }
+    })
+    .await
+}
+
+/// A stream for a document, and what the other side said on it.
 pub struct Knock {
     pub connection: Connection,
     /// The hello of the other side, if there was one.
@@ -158,44 +219,40 @@ pub struct Knock {
     pub send: SendStream,
 }
 
-/// The hello of one that has nothing of this document yet, and speaks these versions.
-pub fn hello(document: [u8; 32], versions: VersionRange) -> KvHello {
+impl Knock {
+    /// The code with which the other side ends the stream.
+    pub async fn ended(&mut self) -> u64 {
+        ended(&mut self.recv).await
+    }
+}
+
+/// The hello of one that has nothing of this document yet.
+pub fn hello(document: [u8; 32]) -> KvHello {
     let extension = Extension::new(b"of a later version").unwrap();
-    KvHello { versions, boot: BootId([9; 16]), document, wall_ms: 0, held: Held::default(), extension }
+    KvHello { document, wall_ms: 0, held: Held::default(), extension }
 }
 
 /// Asks for a document, as one that has nothing of it yet.
-pub async fn knock(from: &Endpoint, to: EndpointAddr, document: [u8; 32]) -> Option<Knock> {
-    knock_speaking(from, to, document, KV_PROTOCOL_VERSIONS).await
+pub async fn knock(from: &Endpoint, to: EndpointAddr, document: [u8; 32]) -> Knock {
+    knock_on(connect(from, to).await, document).await
 }
 
-/// The same as one that speaks these versions.
-pub async fn knock_speaking(
-    from: &Endpoint,
-    to: EndpointAddr,
-    document: [u8; 32],
-    versions: VersionRange,
-) -> Option<Knock> {
-    let connection = within("a connection", from.connect(to, KV_ALPN)).await.unwrap();
-    // Who is not paired may be shut out before it can say anything.
-    let Ok((mut send, mut recv)) = connection.open_bi().await else { return None };
-    say(&mut send, &hello(document, versions)).await;
+/// The same on this connection.
+pub async fn knock_on(connection: Connection, document: [u8; 32]) -> Knock {
+    let (mut send, mut recv) = open(&connection, StreamKind::Document).await.unwrap();
+    say(&mut send, &hello(document)).await;
     let heard = within("an answer", hear(&mut recv)).await;
-    Some(Knock { connection, hello: heard.map(|body| decode(&body).unwrap()), recv, send })
+    Knock { connection, hello: heard.map(|body| decode(&body).unwrap()), recv, send }
 }
 
 /// Asks for a document in all ways, and gets not a byte of an answer; with which code it is shut out.
 pub async fn shut_out(from: &Endpoint, to: &EndpointAddr, document: [u8; 32]) -> u64 {
-    if let Some(knock) = knock(from, to.clone(), document).await {
-        assert_eq!(knock.hello, None);
-        assert_eq!(closed(&knock.connection).await, NOT_PAIRED);
-    }
-    // And without a word.
-    let connection = within("a connection", from.connect(to.clone(), KV_ALPN)).await.unwrap();
-    let heard = async {
-        let mut recv = connection.accept_uni().await.ok()?;
-        recv.read_to_end(1 << 20).await.ok().filter(|bytes| !bytes.is_empty())
-    };
-    assert_eq!(within("the end", heard).await, None);
-    closed(&connection).await
+    let mut knock = knock(from, to.clone(), document).await;
+    assert_eq!(knock.hello, None);
+    assert_eq!(knock.ended().await, NOT_PAIRED);
+    // And without a word, and for a reconciliation.
+    let (_send, mut recv) = open(&knock.connection, StreamKind::Reconciliation).await.unwrap();
+    assert_ne!(ended(&mut recv).await, NOT_PAIRED, "it is said of documents alone");
+    let (_send, mut recv) = open(&knock.connection, StreamKind::Document).await.unwrap();
+    ended(&mut recv).await
 }

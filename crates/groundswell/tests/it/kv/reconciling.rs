@@ -13,6 +13,7 @@ use groundswell::{
 use groundswell_core::{
     encoding::decode,
     kv::wire::{KvMessage, decode_kv_message},
+    wire::StreamKind,
 };
 use iroh::{
     Endpoint,
@@ -29,7 +30,7 @@ use tempfile::TempDir;
 
 use crate::kv::{
     common::{Pair, pair, spawn_machine, spawn_manager, until, until_put, within},
-    raw::{Knock, Stored, address, closed, endpoint, hear, knock, say},
+    raw::{Knock, Stored, accept, address, endpoint, hear, knock, open, say},
 };
 
 /// The code with which a connection is closed whose peer broke the protocol.
@@ -110,23 +111,23 @@ impl Stage {
     /// Connects as the machine and waits until the manager begins a reconciliation, whose first message is read.
     async fn begin(&self) -> Begun {
         let document = self.stored.documents()[0];
-        let mut knock = knock(&self.hostile, address(&self.manager.node().ticket()), document).await.unwrap();
+        let mut knock = knock(&self.hostile, address(&self.manager.node().ticket()), document).await;
         assert!(knock.hello.is_some(), "it is the machine, for all that the manager can tell");
         say(&mut knock.send, &KvMessage::CaughtUp).await;
-        let (send, mut recv) = within("a reconciliation", knock.connection.accept_bi()).await.unwrap();
+        let (send, mut recv) = accept(&knock.connection, StreamKind::Reconciliation).await;
         within("its first message", hear(&mut recv)).await.unwrap();
         Begun { knock, send, recv }
     }
 
-    /// The connection is closed for a violation, the problem is shown, and the other machine's document goes on.
-    async fn is_closed(&self, begun: &Begun, problem: &str) {
-        assert_eq!(closed(&begun.knock.connection).await, VIOLATION);
+    /// The session is ended for a violation, the problem is shown, and the other machine's document goes on.
+    async fn is_closed(&self, begun: &mut Begun, problem: &str) {
+        assert_eq!(begun.knock.ended().await, VIOLATION);
         self.shows(problem).await;
         let violations = self.manager.node().metrics().violations;
         assert!(violations > 0, "it is counted");
         // And still, when it has connected again.
         let document = self.stored.documents()[0];
-        let again = knock(&self.hostile, address(&self.manager.node().ticket()), document).await.unwrap();
+        let again = knock(&self.hostile, address(&self.manager.node().ticket()), document).await;
         assert!(again.hello.is_some());
         self.shows(problem).await;
         again.connection.close(0_u32.into(), b"");
@@ -184,9 +185,9 @@ async fn a_machine_that_floods_its_document_is_shut_out_and_stores_nothing() {
     }
     let before = stage.docs_bytes();
     let document = stage.stored.documents()[0];
-    let mut knock = knock(&stage.hostile, address(&stage.manager.node().ticket()), document).await.unwrap();
+    let mut knock = knock(&stage.hostile, address(&stage.manager.node().ticket()), document).await;
     say(&mut knock.send, &KvMessage::CaughtUp).await;
-    let (mut send, mut recv) = within("a reconciliation", knock.connection.accept_bi()).await.unwrap();
+    let (mut send, mut recv) = accept(&knock.connection, StreamKind::Reconciliation).await;
     let answering = async {
         while let Some(body) = hear(&mut recv).await {
             let message: ProtocolMessage = decode(&body).unwrap();
@@ -198,7 +199,7 @@ async fn a_machine_that_floods_its_document_is_shut_out_and_stores_nothing() {
         }
     };
     within("the end of it", answering).await;
-    stage.is_closed(&Begun { knock, send, recv }, "reconciliation").await;
+    stage.is_closed(&mut Begun { knock, send, recv }, "reconciliation").await;
     assert!(stage.docs_bytes() < before + LITTLE, "{} after {before}", stage.docs_bytes());
     stage.end().await;
 }
@@ -210,7 +211,7 @@ async fn an_entry_of_an_invented_author_is_a_violation() {
     let mut begun = stage.begin().await;
     let invented = entry(&stage.secret(), &Author::from_bytes(&[8; 32]), &[7; 32], 9);
     say(&mut begun.send, &item(stage.everything(), invented)).await;
-    stage.is_closed(&begun, "an author that does not belong to the document").await;
+    stage.is_closed(&mut begun, "an author that does not belong to the document").await;
     stage.end().await;
 }
 
@@ -230,7 +231,7 @@ async fn a_reconciliation_without_an_end_is_a_violation() {
     };
     let rounds = within("the end of it", asking).await;
     assert!((2..100).contains(&rounds), "{rounds} answers");
-    stage.is_closed(&begun, "messages in one reconciliation").await;
+    stage.is_closed(&mut begun, "messages in one reconciliation").await;
     stage.end().await;
 }
 
@@ -241,7 +242,7 @@ async fn a_message_that_is_too_long_is_a_violation() {
     let mut begun = stage.begin().await;
     let length = u32::try_from(MAX_RECONCILE_BYTES + 1).unwrap();
     begun.send.write_all(&length.to_le_bytes()).await.unwrap();
-    stage.is_closed(&begun, "a message of more than").await;
+    stage.is_closed(&mut begun, "a message of more than").await;
     stage.end().await;
 }
 
@@ -258,7 +259,7 @@ async fn a_message_that_drips_in_is_a_violation() {
         }
     };
     tokio::time::timeout(2 * RECONCILE_PATIENCE, dripping).await.unwrap();
-    stage.is_closed(&begun, "waited longer than").await;
+    stage.is_closed(&mut begun, "waited longer than").await;
     stage.end().await;
 }
 
@@ -311,13 +312,13 @@ async fn a_manager_that_breaks_the_protocol_is_shut_out_by_its_machine() {
     let stored = Stored::read(manager_dir.path());
     let secret = NamespaceSecret::from_bytes(&stored.secrets[0]);
     let hostile = endpoint(Some(stored.key.clone())).await;
-    let knock = knock(&hostile, address(&machine.ticket()), stored.documents()[0]).await.unwrap();
+    let mut knock = knock(&hostile, address(&machine.ticket()), stored.documents()[0]).await;
     assert!(knock.hello.is_some());
-    let (mut send, _recv) = knock.connection.open_bi().await.unwrap();
+    let (mut send, _recv) = open(&knock.connection, StreamKind::Reconciliation).await.unwrap();
     let bound = || RecordIdentifier::new(secret.id(), author_of(&stored).id(), [1; 32]);
     let invented = entry(&secret, &Author::from_bytes(&[8; 32]), &[7; 32], 9);
     say(&mut send, &item(Range(bound(), bound()), invented)).await;
-    assert_eq!(closed(&knock.connection).await, VIOLATION);
+    assert_eq!(knock.ended().await, VIOLATION);
     until("the problem to be shown", async || {
         let shown = machine.status_changes().borrow().problem.clone();
         shown.is_some_and(|shown| shown.contains("an author that does not belong"))
@@ -344,9 +345,9 @@ async fn a_manager_that_comes_again_has_one_reconciliation_at_a_time() {
     let whole = Message { parts: vec![Part::Fingerprint(Range(bound.clone(), bound), [7; 32])] };
     let mut answered = Vec::new();
     for leaves in [false, true, true, true, false] {
-        let knock = knock(&hostile, address(&machine.ticket()), stored.documents()[0]).await.unwrap();
+        let knock = knock(&hostile, address(&machine.ticket()), stored.documents()[0]).await;
         assert!(knock.hello.is_some());
-        let (mut send, mut recv) = knock.connection.open_bi().await.unwrap();
+        let (mut send, mut recv) = open(&knock.connection, StreamKind::Reconciliation).await.unwrap();
         say(&mut send, &whole).await;
         if leaves {
             // Time is under test: it has been taken up by then, if it could be.

@@ -10,9 +10,9 @@ use groundswell_core::{
     kv::{
         Change, Envelope, KvAuthor, KvKey, SpaceName, Stamp,
         pairing::{CLAIM_VERSIONS, ClaimPayload, ToMachine, ToManager, commitment},
-        wire::{Held, KV_PROTOCOL_VERSIONS, KvHello, KvMessage, decode_kv_message},
+        wire::{Held, KvHello, KvMessage, decode_kv_message},
     },
-    wire::{BootId, Extension, VersionMismatch, VersionRange, encode_frame},
+    wire::{Extension, PROTOCOL_VERSIONS, StreamKind, VersionMismatch, VersionRange, encode_frame},
 };
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
@@ -23,10 +23,13 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::{
-    common::recorded::Recorded,
+    common::{
+        raw::{ALPN, closed, hello_speaking, read_frame},
+        recorded::Recorded,
+    },
     kv::{
         common::{OPEN, Pair, pair, spawn_machine, spawn_manager, until, until_put, within},
-        raw::{self, CLAIM_ALPN, KV_ALPN, Stored, address, hear, knock_speaking, say},
+        raw::{self, Stored, address, hear, knock_on, say},
     },
 };
 
@@ -47,6 +50,13 @@ fn says_all(said: &str, current: VersionRange, update: &str) {
     for part in [later(current).to_string(), current.to_string(), format!("update {update}")] {
         assert!(said.contains(&part), "{said}");
     }
+}
+
+/// A connection on which this side has said which versions it speaks.
+async fn connect_speaking(from: &Endpoint, to: EndpointAddr, versions: VersionRange) -> Connection {
+    let connection = within("a connection", from.connect(to, ALPN)).await.unwrap();
+    hello_speaking(&connection, versions).await;
+    connection
 }
 
 /// The frames of entries that come until the other side has caught up.
@@ -72,20 +82,22 @@ async fn a_manager_of_a_neighbouring_version_is_talked_to_and_a_later_one_loses_
     let stored = Stored::read(manager_dir.path());
     let by_hand = raw::endpoint(Some(stored.key.clone())).await;
     let (to, document) = (address(&machine.ticket()), stored.documents()[0]);
-    for versions in neighbours(KV_PROTOCOL_VERSIONS) {
-        let mut knock = knock_speaking(&by_hand, to.clone(), document, versions).await.unwrap();
-        assert_eq!(knock.hello.as_ref().unwrap().versions, KV_PROTOCOL_VERSIONS);
+    for versions in neighbours(PROTOCOL_VERSIONS) {
+        let connection = connect_speaking(&by_hand, to.clone(), versions).await;
+        let mut knock = knock_on(connection, document).await;
         assert_eq!(entries_until_caught_up(&mut knock.recv).await, 1, "{versions}");
         knock.connection.close(0_u32.into(), b"");
     }
-    let knock = knock_speaking(&by_hand, to.clone(), document, later(KV_PROTOCOL_VERSIONS)).await.unwrap();
-    assert_eq!(knock.hello.unwrap().versions, KV_PROTOCOL_VERSIONS, "the machine says what it speaks");
-    let (code, reason) = raw::closed_with(&knock.connection).await;
+    let connection = connect_speaking(&by_hand, to.clone(), later(PROTOCOL_VERSIONS)).await;
+    let mut heard = within("the machine's hello", connection.accept_uni()).await.unwrap();
+    let heard = within("the machine's hello", read_frame(&mut heard)).await.unwrap();
+    assert_eq!(VersionRange::of_hello(&heard), Ok(PROTOCOL_VERSIONS), "the machine says what it speaks");
+    let (code, reason) = within("the end", closed(&connection)).await;
     assert_eq!(code, 1, "{reason}");
-    says_all(&reason, KV_PROTOCOL_VERSIONS, "the other side");
+    says_all(&reason, PROTOCOL_VERSIONS, "the other side");
     let mut status = machine.status_changes();
     let refused = within("the problem", status.wait_for(|status| status.problem.is_some())).await.unwrap().clone();
-    says_all(&refused.problem.unwrap(), KV_PROTOCOL_VERSIONS, "this side");
+    says_all(&refused.problem.unwrap(), PROTOCOL_VERSIONS, "this side");
     assert_eq!(machine.get_machine_state(), MachineState::Claimed { manager: manager_id });
     by_hand.close().await;
     // Updated together, both go on as if nothing had been.
@@ -100,7 +112,7 @@ async fn a_manager_of_a_neighbouring_version_is_talked_to_and_a_later_one_loses_
 /// The machine dials, and a manager answers by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_dials_a_manager_of_a_later_version_until_both_speak_a_common_one() {
-    for neighbour in neighbours(KV_PROTOCOL_VERSIONS) {
+    for neighbour in neighbours(PROTOCOL_VERSIONS) {
         let Pair { machine, manager, id: _, machine_dir: _one, manager_dir } = Pair::new().await;
         let manager_id = manager.id();
         let at = address(&manager.node().ticket()).ip_addrs().next().copied().unwrap();
@@ -109,30 +121,30 @@ async fn a_machine_dials_a_manager_of_a_later_version_until_both_speak_a_common_
         let stored = Stored::read(manager_dir.path());
         let document = stored.documents()[0];
         let by_hand = raw::endpoint_at(Some(stored.key.clone()), at).await;
-        let speaks = Arc::new(Mutex::new(later(KV_PROTOCOL_VERSIONS)));
+        let speaks = Arc::new(Mutex::new(later(PROTOCOL_VERSIONS)));
         let (caught_up, mut told) = tokio::sync::mpsc::unbounded_channel();
         let (accepting, spoken) = (by_hand.clone(), speaks.clone());
         let task = tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
                 let Ok(connection) = incoming.await else { continue };
-                let Ok((mut send, mut recv)) = connection.accept_bi().await else { continue };
-                let body = hear(&mut recv).await.unwrap();
-                assert_eq!(VersionRange::of_hello(&body), Ok(KV_PROTOCOL_VERSIONS));
                 let versions = *spoken.lock().unwrap();
-                say(&mut send, &raw::hello(document, versions)).await;
-                if KV_PROTOCOL_VERSIONS.common(versions).is_ok() {
+                hello_speaking(&connection, versions).await;
+                if PROTOCOL_VERSIONS.common(versions).is_ok() {
+                    let (mut send, mut recv) = raw::accept(&connection, StreamKind::Document).await;
+                    assert!(decode::<KvHello>(&hear(&mut recv).await.unwrap()).is_ok());
+                    say(&mut send, &raw::hello(document)).await;
                     let entries = entries_until_caught_up(&mut recv).await;
                     // It holds what came.
                     say(&mut send, &KvMessage::Ack(Held { machine: u64::MAX, manager: 0 })).await;
                     caught_up.send((entries, connection, send)).unwrap();
                 } else {
-                    assert_eq!(raw::closed_with(&connection).await.0, 1);
+                    assert_eq!(closed(&connection).await.0, 1);
                 }
             }
         });
         let mut status = machine.status_changes();
         let refused = within("the problem", status.wait_for(|status| status.problem.is_some())).await.unwrap().clone();
-        says_all(&refused.problem.unwrap(), KV_PROTOCOL_VERSIONS, "this side");
+        says_all(&refused.problem.unwrap(), PROTOCOL_VERSIONS, "this side");
         assert_eq!(machine.get_machine_state(), MachineState::Claimed { manager: manager_id });
         *speaks.lock().unwrap() = neighbour;
         let (entries, _connection, _send) = within("the machine to come again", told.recv()).await.unwrap();
@@ -146,8 +158,7 @@ async fn a_machine_dials_a_manager_of_a_later_version_until_both_speak_a_common_
 
 /// Somebody with a claim by hand, up to the machine's first answer.
 async fn claim_by_hand(from: &Endpoint, to: EndpointAddr, versions: VersionRange) -> (Connection, ToManager) {
-    let connection = within("a connection", from.connect(to, CLAIM_ALPN)).await.unwrap();
-    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    let (connection, mut send, mut recv) = raw::begin(from, to, StreamKind::Claim).await;
     let extension = Extension::new(b"of a later version").unwrap();
     let claim = ToMachine::Claim { versions, commitment: commitment(&[7; 32]), proof: None, extension };
     say(&mut send, &claim).await;
@@ -193,11 +204,11 @@ async fn a_manager_claims_a_machine_of_a_neighbouring_version_and_is_told_of_a_l
     let manager = spawn_manager(dir.path()).await;
     let machine = raw::endpoint(None).await;
     let ticket = raw::ticket(&machine);
+    let mut claims = raw::accept_all(&machine, StreamKind::Claim);
     // What a machine answers to the claim of this manager.
-    let answered = async |answer: ToManager| {
+    let mut answered = async |answer: ToManager| {
         let (claim, _connection) = tokio::join!(manager.begin_claim(&ticket), async {
-            let connection = within("the manager", machine.accept()).await.unwrap().await.unwrap();
-            let (mut send, mut recv) = within("the manager", connection.accept_bi()).await.unwrap();
+            let (connection, mut send, mut recv) = within("the manager", claims.recv()).await.unwrap();
             let body = within("the manager", hear(&mut recv)).await.unwrap();
             let (0, rest) = postcard::take_from_bytes::<u32>(&body).unwrap() else { panic!("a claim comes first") };
             assert_eq!(VersionRange::of_hello(rest), Ok(CLAIM_VERSIONS));
@@ -245,8 +256,6 @@ fn a_machines_session(key: &SecretKey, secret: &NamespaceSecret) -> Vec<Vec<u8>>
     let signatures = postcard::to_allocvec(signed.signature()).unwrap();
     let signed = [&[0][..], &document_key, &1_u64.to_le_bytes(), &signatures].concat();
     let hello = KvHello {
-        versions: KV_PROTOCOL_VERSIONS,
-        boot: BootId([9; 16]),
         document: secret.id().to_bytes(),
         wall_ms: 1_750_000_000_000,
         held: Held { machine: 1, manager: 0 },
@@ -266,34 +275,34 @@ fn a_machines_session(key: &SecretKey, secret: &NamespaceSecret) -> Vec<Vec<u8>>
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recorded_bytes_of_a_machine_make_a_pair() {
     let (key, secret) = (SecretKey::from_bytes(&[0x11; 32]), NamespaceSecret::from_bytes(&[0x22; 32]));
-    let recorded = Recorded { name: "kv-{}-machine", versions: KV_PROTOCOL_VERSIONS };
+    let recorded = Recorded { name: "kv-{}-machine", versions: PROTOCOL_VERSIONS };
     for session in recorded.sessions(&a_machines_session(&key, &secret)) {
         let [nonce, handover, of_document @ ..] = &session[..] else { panic!("two frames of a claim") };
         let dir = TempDir::new().unwrap();
         let manager = spawn_manager(dir.path()).await;
         let machine = raw::endpoint(Some(key.clone())).await;
         let ticket = raw::ticket(&machine);
-        let (claimed, ()) = tokio::join!(
+        let (claimed, connection) = tokio::join!(
             async { within("the claim", manager.begin_claim(&ticket)).await.unwrap().answer(true).await },
             async {
                 let connection = within("the manager", machine.accept()).await.unwrap().await.unwrap();
-                let (mut send, mut recv) = within("the manager", connection.accept_bi()).await.unwrap();
+                hello_speaking(&connection, PROTOCOL_VERSIONS).await;
+                let (mut send, mut recv) = raw::accept(&connection, StreamKind::Claim).await;
                 within("the claim", hear(&mut recv)).await.unwrap();
                 send.write_all(nonce).await.unwrap();
                 within("the manager's nonce", hear(&mut recv)).await.unwrap();
                 within("the manager's consent", hear(&mut recv)).await.unwrap();
                 send.write_all(handover).await.unwrap();
-                connection.closed().await;
+                connection
             }
         );
         let id = claimed.unwrap();
-        let connection = machine.connect(address(&manager.node().ticket()), KV_ALPN).await.unwrap();
-        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        // The manager goes on with the connection that there is.
+        let (mut send, mut recv) = raw::accept(&connection, StreamKind::Document).await;
         for frame in of_document {
             send.write_all(frame).await.unwrap();
         }
-        let hello = within("the manager's hello", hear(&mut recv)).await.unwrap();
-        assert_eq!(VersionRange::of_hello(&hello), Ok(KV_PROTOCOL_VERSIONS));
+        assert!(decode::<KvHello>(&within("the manager's hello", hear(&mut recv)).await.unwrap()).is_ok());
         until_put(&mut manager.watch_kv_key(id, "stock").await.unwrap(), "stock", "12").await;
         // And the manager acknowledges.
         loop {
@@ -327,8 +336,8 @@ async fn the_recorded_bytes_of_a_manager_make_a_pair() {
         let manager = raw::endpoint(Some(key.clone())).await;
         let asked = machine.await_incoming_claim();
         let (asked, (connection, mut send, mut recv)) = tokio::join!(asked, async {
-            let connection = manager.connect(address(&machine.ticket()), CLAIM_ALPN).await.unwrap();
-            let (mut send, mut recv) = connection.open_bi().await.unwrap();
+            let (connection, mut send, mut recv) =
+                raw::begin(&manager, address(&machine.ticket()), StreamKind::Claim).await;
             send.write_all(claim).await.unwrap();
             within("the machine's nonce", hear(&mut recv)).await.unwrap();
             send.write_all(reveal).await.unwrap();

@@ -9,12 +9,13 @@ use groundswell_core::{
         wire::{Held, KvMessage, decode_kv_message},
     },
     limits::MAX_KV_VALUE_BYTES,
+    wire::StreamKind,
 };
 use tempfile::TempDir;
 
 use crate::kv::{
     common::{Pair, pair, spawn_machine, spawn_manager, until_put, within},
-    raw::{NOT_PAIRED, RELEASED, Stored, address, closed, endpoint, hear, knock, say, shut_out},
+    raw::{self, NOT_PAIRED, RELEASED, Stored, address, endpoint, hear, knock, say, shut_out},
 };
 
 /// The close code of a missing or malformed hello.
@@ -36,11 +37,10 @@ async fn a_former_side_may_send_no_large_hello() {
     let former = endpoint(Some(stored.key.clone())).await;
     let to = address(&manager.node().ticket());
     let begun = std::time::Instant::now();
-    let connection = within("a connection", former.connect(to, crate::kv::raw::KV_ALPN)).await.unwrap();
-    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    let (_connection, mut send, mut recv) = raw::begin(&former, to, StreamKind::Document).await;
     // A hello of that length is announced, and never sent: the length alone is refused, not only its silence.
     send.write_all(&20_000u32.to_le_bytes()).await.unwrap();
-    assert_eq!(closed(&connection).await, NO_HELLO);
+    assert_eq!(raw::ended(&mut recv).await, NO_HELLO);
     assert!(begun.elapsed() < groundswell::limits::HELLO_TIMEOUT, "{:?}", begun.elapsed());
     manager.shutdown().await.unwrap();
 }
@@ -64,14 +64,11 @@ async fn an_unpaired_peer_gets_nothing_with_the_documents_id_and_a_values_hash_i
         // The same for one that does not exist: nothing tells which documents there are.
         assert_eq!(shut_out(&stranger, &address, [9; 32]).await, NOT_PAIRED);
         // Asked for by its key, on a stream of its own, before anything else.
-        let connection =
-            within("a connection", stranger.connect(address.clone(), crate::kv::raw::KV_ALPN)).await.unwrap();
-        if let Ok((mut send, mut recv)) = connection.open_bi().await {
-            let key = document_key(&SpaceName::default(), &KvKey::new("secret").unwrap());
-            say(&mut send, &KvMessage::Want { author: KvAuthor::Machine, key }).await;
-            assert_eq!(within("the end", hear(&mut recv)).await, None);
-        }
-        assert_eq!(closed(&connection).await, NOT_PAIRED);
+        let (_connection, mut send, mut recv) = raw::begin(&stranger, address.clone(), StreamKind::Document).await;
+        let key = document_key(&SpaceName::default(), &KvKey::new("secret").unwrap());
+        say(&mut send, &KvMessage::Want { author: KvAuthor::Machine, key }).await;
+        assert_eq!(within("the end", hear(&mut recv)).await, None);
+        assert_eq!(raw::ended(&mut recv).await, NOT_PAIRED);
         // Nobody here speaks the protocols by which a hash, or an id, would be enough.
         for protocol in OTHER_PROTOCOLS {
             let refused = within("a refusal", stranger.connect(address.clone(), protocol)).await;
@@ -103,7 +100,7 @@ async fn one_machine_of_a_manager_gets_nothing_of_another() {
     let at_manager = address(&manager.node().ticket());
     assert_eq!(shut_out_of(&thief, &at_manager, other.documents()[0]).await, NOT_PAIRED);
     assert_eq!(shut_out(&thief, &address(&second.ticket()), other.documents()[0]).await, NOT_PAIRED);
-    let mut own = knock(&thief, at_manager, first.documents()[0]).await.unwrap();
+    let mut own = knock(&thief, at_manager, first.documents()[0]).await;
     assert!(own.hello.is_some());
     let entry = within("an entry", hear(&mut own.recv)).await.unwrap();
     assert!(contains(&entry, b"of the first"));
@@ -114,9 +111,9 @@ async fn one_machine_of_a_manager_gets_nothing_of_another() {
 
 /// A peer that is paired, for another document: it may say hello, and is shut out then.
 async fn shut_out_of(from: &iroh::Endpoint, to: &iroh::EndpointAddr, document: [u8; 32]) -> u64 {
-    let knock = knock(from, to.clone(), document).await.unwrap();
+    let mut knock = knock(from, to.clone(), document).await;
     assert_eq!(knock.hello, None, "not a word");
-    closed(&knock.connection).await
+    knock.ended().await
 }
 
 async fn write(machine: &Machine, manager: &Manager, id: PeerId, value: &str) {
@@ -126,7 +123,7 @@ async fn write(machine: &Machine, manager: &Manager, id: PeerId, value: &str) {
 
 /// One that asks for a document that was released is told so, and nothing else.
 async fn assert_only_told(from: &iroh::Endpoint, to: &iroh::EndpointAddr, document: [u8; 32]) {
-    let mut knock = knock(from, to.clone(), document).await.unwrap();
+    let mut knock = knock(from, to.clone(), document).await;
     assert_eq!(knock.hello.map(|hello| hello.held), Some(Held::default()), "not how much there is");
     let said = within("the release", hear(&mut knock.recv)).await.unwrap();
     assert!(matches!(decode(&said), Ok(KvMessage::Released { .. })));
@@ -148,7 +145,7 @@ async fn after_a_release_by_the_machine_the_former_manager_gets_nothing_new() {
     let former = Stored::read(manager_dir.path());
     let spy = endpoint(Some(former.key.clone())).await;
     let at_machine = address(&machine.ticket());
-    let mut live = knock(&spy, at_machine.clone(), former.documents()[0]).await.unwrap();
+    let mut live = knock(&spy, at_machine.clone(), former.documents()[0]).await;
     assert!(live.hello.is_some(), "it is the manager still");
     let entry = within("an entry", hear(&mut live.recv)).await.unwrap();
     assert!(contains(&entry, b"old"));
@@ -159,7 +156,7 @@ async fn after_a_release_by_the_machine_the_former_manager_gets_nothing_new() {
         rest.extend(body);
     }
     assert!(!contains(&rest, b"after the release"));
-    assert_eq!(closed(&live.connection).await, RELEASED);
+    assert_eq!(live.ended().await, RELEASED);
     assert_only_told(&spy, &at_machine, former.documents()[0]).await;
     machine.shutdown().await.unwrap();
     let mut new = Stored::read(machine_dir.path()).documents();
@@ -179,7 +176,7 @@ async fn after_a_release_by_the_manager_the_former_machine_gets_nothing_new() {
     let former = Stored::read(machine_dir.path());
     let spy = endpoint(Some(former.key.clone())).await;
     let at_manager = address(&manager.node().ticket());
-    let mut live = knock(&spy, at_manager.clone(), former.documents()[0]).await.unwrap();
+    let mut live = knock(&spy, at_manager.clone(), former.documents()[0]).await;
     assert!(live.hello.is_some(), "it is the machine still");
     manager.set_kv_value(id, "key", "before the release").await.unwrap();
     let (mut heard, mut caught_up) = (Vec::new(), false);
@@ -199,7 +196,7 @@ async fn after_a_release_by_the_manager_the_former_machine_gets_nothing_new() {
     })
     .await;
     assert!(!contains(&rest, b"key"), "no entry follows");
-    assert_eq!(closed(&live.connection).await, RELEASED);
+    assert_eq!(live.ended().await, RELEASED);
     assert_only_told(&spy, &at_manager, former.documents()[0]).await;
     manager.shutdown().await.unwrap();
 }

@@ -12,6 +12,7 @@ use groundswell_core::{
         wire::{KvMessage, decode_kv_message},
     },
     limits::MAX_KV_VALUE_BYTES,
+    wire::StreamKind,
 };
 use iroh_docs::{
     Author, Capability, ContentStatus, Entry, NamespaceSecret, Record, RecordIdentifier, SignedEntry, SyncOutcome,
@@ -58,13 +59,13 @@ impl Publisher {
         let (id, here) = (NamespaceSecret::from_bytes(&self.stored.secrets[0]).id(), self.stored.key.clone());
         let from = endpoint(Some(here)).await;
         let document = self.stored.documents()[0];
-        let knock = raw::knock(&from, address(&manager.node().ticket()), document).await.unwrap();
+        let knock = raw::knock(&from, address(&manager.node().ticket()), document).await;
         assert!(knock.hello.is_some(), "it is the machine, for all that the manager can tell");
         let raw::Knock { connection, mut recv, send: mut talk, .. } = knock;
         let counter = self.stored.entries.iter().map(|entry| entry.counter).max().unwrap();
         say(&mut talk, &KvMessage::UpTo { author: KvAuthor::Machine, counter }).await;
         say(&mut talk, &KvMessage::CaughtUp).await;
-        let (mut send, mut messages) = within("a reconciliation", connection.accept_bi()).await.unwrap();
+        let (mut send, mut messages) = raw::accept(&connection, StreamKind::Reconciliation).await;
         let mut outcome = SyncOutcome::default();
         let reconciling = async {
             while let Some(body) = hear(&mut messages).await {

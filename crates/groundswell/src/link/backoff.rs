@@ -1,5 +1,4 @@
-//! How often a peer is dialled that is not connected, and how many peers at a time: sources that are followed, followers that
-//! are told that this node is back, and the other sides of documents.
+//! How often a peer is dialled that is not connected, and how many peers at a time.
 //!
 //! A peer that comes back dials or announces itself at once, so that one that was away for long need not be dialled often.
 
@@ -7,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{
-    limits::{
-        ABSENT_AFTER, ABSENT_DIALS_AT_ONCE, BACKOFF_ABSENT, BACKOFF_FIRST, DIAL_TURN, DIALS_AT_ONCE,
-        KV_NOT_KNOWN_BACKOFF_LAST,
-    },
-    peers::jittered,
+use crate::limits::{
+    ABSENT_AFTER, ABSENT_DIALS_AT_ONCE, BACKOFF_ABSENT, BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_REFUSED, DIAL_TURN,
+    DIALS_AT_ONCE,
 };
+
+/// Between half the wait and the whole of it, so that peers which lost one node do not all come back in the same moment.
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
 
 /// The places for dials of one node. Each kind is served in the order in which they ask.
 pub(crate) struct Dials {
@@ -44,39 +45,37 @@ impl Dials {
     }
 }
 
-/// The waits between attempts to reach one peer.
+/// The waits between attempts to reach one peer, or to begin a session of one document with it.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     wait: Duration,
-    /// The longest wait before the peer is away for long.
-    last: Duration,
     since: Instant,
-    /// The other side answers, and says that it does not know this pair.
-    not_known: bool,
+    /// The peer answers, and refuses.
+    refused: bool,
 }
 
 impl Backoff {
-    pub(crate) fn new(last: Duration) -> Self {
-        Self { wait: BACKOFF_FIRST, last, since: Instant::now(), not_known: false }
+    pub(crate) fn new() -> Self {
+        Self { wait: BACKOFF_FIRST, since: Instant::now(), refused: false }
     }
 
-    /// Whether the last attempt found a side that knows this pair, or none. One that does not know it begins to when
-    /// somebody brings its files back, and then dials by itself.
-    pub(crate) fn answered(&mut self, known: bool) {
-        self.not_known = !known;
+    /// Notes whether the last attempt was refused. A peer that refuses dials by itself when it does not any more: a side that
+    /// does not know a pair, as when somebody brings its files back.
+    pub(crate) fn answered(&mut self, refused: bool) {
+        self.refused = refused;
     }
 
-    /// Whether the peer has been away for long.
+    /// Returns true if the peer has been away for long.
     pub(crate) fn is_absent(&self) -> bool {
         self.since.elapsed() >= ABSENT_AFTER
     }
 
     /// How long to wait before the next attempt. It doubles, up to a few seconds at first and to more after a while.
     pub(crate) fn next(&mut self) -> Duration {
-        let last = match (self.is_absent(), self.not_known) {
+        let last = match (self.is_absent(), self.refused) {
             (true, _) => BACKOFF_ABSENT,
-            (false, true) => KV_NOT_KNOWN_BACKOFF_LAST,
-            (false, false) => self.last,
+            (false, true) => BACKOFF_REFUSED,
+            (false, false) => BACKOFF_LAST,
         };
         let wait = self.wait.min(last);
         self.wait = (2 * wait).min(last);
@@ -86,14 +85,15 @@ impl Backoff {
     /// A connection held for so long. One that ends at once was none, so that the waits go on growing.
     pub(crate) fn connected(&mut self, held: Duration) {
         self.since = Instant::now();
-        if held > self.last {
+        self.refused = false;
+        if held > BACKOFF_LAST {
             self.wait = BACKOFF_FIRST;
         }
     }
 
-    /// The peer has no room: it is asked again after the longest wait of one that is not away for long.
+    /// The peer has no room: it is asked again after the longest wait of one that refuses.
     pub(crate) fn crowded(&mut self) {
-        self.wait = self.last;
+        (self.wait, self.refused) = (BACKOFF_REFUSED, true);
     }
 }
 
@@ -105,19 +105,29 @@ mod tests {
     };
 
     use super::*;
-    use crate::limits::{BACKOFF_LAST, DIAL_TIMEOUT, KV_BACKOFF_LAST, KV_DIAL_TIMEOUT};
+    use crate::limits::{ABSENT_DIAL_TIMEOUT, DIAL_TIMEOUT};
 
-    /// A backoff of a side of a document that was lost so long ago.
+    /// The backoff of a peer that was lost so long ago.
     fn lost(ago: Duration) -> Backoff {
-        Backoff { since: Instant::now().checked_sub(ago).unwrap(), ..Backoff::new(KV_BACKOFF_LAST) }
+        Backoff { since: Instant::now().checked_sub(ago).unwrap(), ..Backoff::new() }
     }
 
-    /// The longest time between the ends of two attempts of a side, whoever else is dialled.
+    /// Subscriptions resume with jittered backoff: each wait is at most what it is to be and at
+    /// least half of that, and peers that lost one node together do not come back together.
     #[test]
-    fn a_side_that_was_just_lost_is_dialled_every_few_seconds() {
-        let mut backoff = Backoff::new(KV_BACKOFF_LAST);
+    fn waits_are_jittered() {
+        let waits: Vec<Duration> = (0..1_000).map(|_| jittered(Duration::from_secs(8))).collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*least >= Duration::from_secs(4) && *most <= Duration::from_secs(8), "{least:?} to {most:?}");
+        assert!(*most - *least > Duration::from_secs(3), "spread over the whole of it: {least:?} to {most:?}");
+    }
+
+    /// The longest time between the ends of two attempts, whoever else is dialled.
+    #[test]
+    fn a_peer_that_was_just_lost_is_dialled_every_few_seconds() {
+        let mut backoff = Backoff::new();
         for _ in 0..100 {
-            assert!(backoff.next() + KV_DIAL_TIMEOUT <= Duration::from_secs(10));
+            assert!(backoff.next() + DIAL_TIMEOUT <= Duration::from_secs(10));
         }
         assert!(!backoff.is_absent());
     }
@@ -127,21 +137,21 @@ mod tests {
         let mut backoff = lost(ABSENT_AFTER);
         assert!(backoff.is_absent());
         let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
-        assert!(waits[19] > 2 * KV_BACKOFF_LAST, "{waits:?}");
+        assert!(waits[19] > 2 * BACKOFF_LAST, "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= 2 * BACKOFF_ABSENT), "{waits:?}");
-        backoff.connected(KV_BACKOFF_LAST * 2);
+        backoff.connected(BACKOFF_LAST * 2);
         assert!(!backoff.is_absent());
         assert!(backoff.next() <= 2 * BACKOFF_FIRST);
     }
 
     #[test]
     fn a_connection_that_ends_at_once_does_not_shorten_the_waits() {
-        let mut backoff = Backoff::new(KV_BACKOFF_LAST);
+        let mut backoff = Backoff::new();
         for _ in 0..10 {
             backoff.next();
             backoff.connected(Duration::from_millis(20));
         }
-        assert!(backoff.wait >= KV_BACKOFF_LAST);
+        assert!(backoff.wait >= BACKOFF_LAST);
     }
 
     /// A thousand sides that are off, in a clock of the test's own: what was 1,000 dials in 8 s, for ever.
@@ -152,7 +162,7 @@ mod tests {
         for (next, backoff) in &mut sides {
             while *next < hour {
                 dials += 1;
-                *next += KV_DIAL_TIMEOUT + backoff.next();
+                *next += ABSENT_DIAL_TIMEOUT + backoff.next();
             }
         }
         let each_second = f64::from(dials) / hour.as_secs_f64();
@@ -166,10 +176,8 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         for sources in [200, 1_000] {
             let mut places = vec![Duration::ZERO; ABSENT_DIALS_AT_ONCE];
-            let away =
-                |last| Backoff { since: Instant::now().checked_sub(ABSENT_AFTER).unwrap(), ..Backoff::new(last) };
             let mut waiting: Vec<(Duration, Backoff)> =
-                (0..sources).map(|_| (Duration::ZERO, away(BACKOFF_LAST))).collect();
+                (0..sources).map(|_| (Duration::ZERO, lost(ABSENT_AFTER))).collect();
             let mut dials = 0;
             loop {
                 let (asks, backoff) = waiting.iter_mut().min_by_key(|(asks, _)| *asks).unwrap();
@@ -180,11 +188,11 @@ mod tests {
                 }
                 dials += 1;
                 *place = begins + DIAL_TURN;
-                *asks = begins + DIAL_TIMEOUT + backoff.next();
+                *asks = begins + ABSENT_DIAL_TIMEOUT + backoff.next();
             }
             let each_second = f64::from(dials) / hour.as_secs_f64();
-            // A wait of 22.5 s on average, and no places.
-            let before = f64::from(sources) / (DIAL_TIMEOUT + BACKOFF_LAST.mul_f64(0.75)).as_secs_f64();
+            // A wait of 45 s on average, and no places.
+            let before = f64::from(sources) / (ABSENT_DIAL_TIMEOUT + BACKOFF_ABSENT.mul_f64(0.75)).as_secs_f64();
             println!("{sources} sources that are off: {each_second:.1} dials a second, and {before:.1} without places");
             assert!(each_second <= 3.5, "{each_second}");
         }

@@ -1,19 +1,20 @@
-//! A node whose address changes, as one that goes from one network to another. Connections that went out from the old
-//! address may be dead, and their silence would show it only after [`IDLE_TIMEOUT`]. So each is made anew at once, beside
-//! the old one, and takes its place where it comes to be.
+//! Reconnects peers when an address of this node changes, as when it goes from one network to another. Connections that went
+//! out from the old address may be dead, and their silence would show it only after [`IDLE_TIMEOUT`]. So each is made again
+//! at once, beside the old one, and takes its place once it is up.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use iroh::{Endpoint, EndpointAddr, TransportAddr, Watcher};
 use tracing::info;
 
-use crate::{limits::IDLE_TIMEOUT, peers, shared::Shared};
+use super::dial::connect_anew;
+use crate::{limits::IDLE_TIMEOUT, shared::Shared};
 
-/// How long a connection that is made anew has to take the place of the old one, before the next try.
-pub(crate) const NEXT_TRY: Duration = Duration::from_secs(1);
+/// How long a connection that is made again has to take the place of the old one, before the next try.
+pub(super) const NEXT_TRY: Duration = Duration::from_secs(1);
 
 /// For how long it is tried: by then the old one has ended, if it was dead.
-pub(crate) const TRIED_FOR: Duration = IDLE_TIMEOUT;
+pub(super) const TRIED_FOR: Duration = IDLE_TIMEOUT;
 
 /// Watches the addresses of this node until it begins to shut down.
 pub(crate) fn watch(shared: &Arc<Shared>, endpoint: &Endpoint) {
@@ -29,9 +30,9 @@ pub(crate) fn watch(shared: &Arc<Shared>, endpoint: &Endpoint) {
             let Ok(now) = now else { return };
             let now = ips(&now);
             if !before.is_subset(&now) {
-                info!("an address of this node is gone: its connections are made anew");
+                info!("an address of this node is gone: its connections are made again");
                 task.moves.send_modify(|moves| *moves = moves.wrapping_add(1));
-                peers::connect_anew(&task);
+                connect_anew(&task);
             }
             before = now;
         }
