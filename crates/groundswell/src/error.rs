@@ -170,6 +170,11 @@ impl StorageError {
         Self { cause: Cause::Disk, ..Self::new(reason) }
     }
 
+    /// Returns true if the file is open already.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.cause, Cause::Held)
+    }
+
     /// The file is open already.
     pub(crate) fn held(reason: impl fmt::Display) -> Self {
         Self { cause: Cause::Held, ..Self::new(reason) }

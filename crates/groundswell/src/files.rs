@@ -129,6 +129,18 @@ pub(crate) fn refuse_open_to_all(_dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Says that the disk has no room for so many bytes beside this file, before it is filled in vain.
+pub(crate) fn room_for(path: &Path, bytes: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Ok(found) = rustix::fs::statvfs(path)
+        && found.f_bavail.saturating_mul(found.f_frsize) < bytes
+    {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, format!("a copy takes {bytes} bytes")));
+    }
+    let _ = (path, bytes);
+    Ok(())
+}
+
 /// Opens something in a data directory. Where the disk is full, the room that a file of this name has kept is given up for
 /// it, so that a node comes up and can be read.
 pub(crate) fn with_room<T>(dir: &Path, name: &str, open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {

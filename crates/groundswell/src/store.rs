@@ -3,7 +3,8 @@
 mod backing;
 mod bodies;
 #[cfg(test)]
-mod failing;
+pub(crate) mod failing;
+mod file;
 mod marks;
 mod overlay;
 mod reading;
@@ -12,6 +13,7 @@ mod tables;
 
 pub(crate) use backing::{Backing, History};
 pub(crate) use bodies::Ahead;
+pub(crate) use file::RedbFile;
 pub(crate) use marks::MARKS_FILE;
 pub(crate) use overlay::Overlay;
 pub(crate) use rows::{Fail, TideKey, TideRow};
@@ -25,7 +27,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -40,9 +42,7 @@ use groundswell_core::{
     tide::{Changes, RockInfo},
 };
 use iroh::EndpointAddr;
-use redb::{
-    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction, backends::FileBackend,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::Serialize;
 
 use crate::{
@@ -111,10 +111,12 @@ pub(crate) struct StoredTide {
 /// The storage of a node. The database is replaced by a reopened one after a failure, since
 /// redb refuses everything after an input or output error.
 pub(crate) struct Store {
-    path: PathBuf,
+    file: RedbFile,
     database: RwLock<Option<Database>>,
     /// Closed for good: it is not opened again.
     closed: AtomicBool,
+    /// The database is one that is only read, since the file is suspect.
+    looking: AtomicBool,
     /// The number of the newest transaction that was tried, which each writes with what it holds.
     last_write: AtomicU64,
     /// Held from the number of a transaction until its outcome is known. The thread that writes rocks ahead takes it again and
@@ -149,18 +151,11 @@ pub(crate) fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
 }
 
-/// What an opening finds in a data directory.
-enum Place {
-    Storage(File),
-    /// No node has had a storage here.
-    Nothing,
-}
-
 /// Looks for the storage's file. One that is gone while a run has left its mark is damage.
-fn find(path: &Path, marks: &RunMarks) -> Result<Place, OpenError> {
-    match open_file(path) {
-        Ok(file) => Ok(Place::Storage(file)),
-        Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => Ok(Place::Nothing),
+fn is_there(path: &Path, marks: &RunMarks) -> Result<bool, OpenError> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => Ok(false),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let reason = "it is gone, and an earlier run had it".to_owned();
             Err(OpenError::Damaged { path: path.to_owned(), reason })
@@ -175,16 +170,14 @@ impl Store {
         let path = dir.join(STORAGE_FILE);
         let unwritten = |error| OpenError::of_write(&path, error);
         let marks = RunMarks::read(dir)?;
-        let file = match find(&path, &marks)? {
-            Place::Storage(file) => file,
-            Place::Nothing => {
-                create(&path)?;
-                open_file(&path).map_err(|error| OpenError::of_file(&path, error))?
-            }
-        };
-        let store = Self::of(dir, Some(data_dir), metrics, || open_database(&path, file))?;
+        if !is_there(&path, &marks)? {
+            create(&path)?;
+        }
+        // Before it is opened, which may rewrite it.
+        let is_same_file = marks.are_of(&path);
+        let store = Self::of(dir, Some(data_dir), metrics, open_database)?;
         let mark = store.meta(tables::META_MARK).map_err(|error| OpenError::of_storage(&path, error))?;
-        if mark.as_deref().is_some_and(|mark| !marks.vouch_for(mark, &path)) {
+        if mark.as_deref().is_some_and(|mark| !(is_same_file && marks.vouch_for(mark))) {
             store.renew_epochs().map_err(unwritten)?;
         }
         // The file beside the storage is written first and knows both marks, so that a crash in
@@ -200,12 +193,12 @@ impl Store {
     /// mark. Everything that a start reads is read. `None` where there is no storage yet. The caller holds the directory.
     pub(crate) fn look(dir: &Path) -> Result<Option<Self>, OpenError> {
         let path = dir.join(STORAGE_FILE);
-        let Place::Storage(file) = find(&path, &RunMarks::read(dir)?)? else { return Ok(None) };
-        let store = Self::of(dir, None, Arc::default(), || {
-            let mut builder = Database::builder();
-            builder.set_cache_size(STORE_CACHE_BYTES);
-            is_not_empty(&file)?;
-            Ok(builder.create_with_backend(Overlay::new(file)?)?)
+        if !is_there(&path, &RunMarks::read(dir)?)? {
+            return Ok(None);
+        }
+        let store = Self::of(dir, None, Arc::default(), |file| {
+            is_not_empty(file.path())?;
+            file.look()
         })?;
         let read = || {
             store.find_bodies()?;
@@ -226,21 +219,23 @@ impl Store {
         dir: &Path,
         data_dir: Option<DataDir>,
         metrics: Arc<Metrics>,
-        open: impl FnOnce() -> Result<Database, redb::Error>,
+        open: impl FnOnce(&RedbFile) -> Result<Database>,
     ) -> Result<Self, OpenError> {
         let path = dir.join(STORAGE_FILE);
         let unusable = |error: StorageError| OpenError::of_storage(&path, error);
-        let database = match guarded(|| Ok(open())).map_err(unusable)? {
-            Err(redb::Error::DatabaseAlreadyOpen) => {
+        let file = RedbFile::new(&path, STORE_CACHE_BYTES);
+        let database = match open(&file) {
+            Err(error) if error.is_held() => {
                 let holder = format!("another program, which has {} open", path.display());
                 return Err(OpenError::InUse { dir: dir.to_owned(), holder });
             }
-            opened => opened.map_err(failed).map_err(unusable)?,
+            opened => opened.map_err(unusable)?,
         };
         let store = Self {
-            path: path.clone(),
+            file,
             database: RwLock::new(Some(database)),
             closed: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
             // Begun at random, so that no number of an earlier run is met again.
             last_write: AtomicU64::new(rand::random()),
             writing: FairLock::default(),
@@ -328,23 +323,34 @@ impl Store {
             Ok(())
         });
         let Err(error) = result else { return Ok(()) };
+        let was_suspect = self.file.is_suspect();
         // redb refuses everything after an input or output error.
         self.reopen();
         // Before the commit nothing has touched what is stored.
         if !committing.load(Ordering::SeqCst) {
             return Err(error.into());
         }
+        if self.file.is_suspect() {
+            return Err(OutcomeUnknown::from(error).into());
+        }
         match self.meta(tables::META_WRITE) {
             // The storage could be opened again, which has made the state before durable.
             Ok(stored) if stored.as_deref() != Some(&number[..]) => Err(error.into()),
-            // It can be read, or nothing can. What can be read need not be on the disk: its flush has failed.
+            // All of it is in the file that was written anew, and on the disk.
+            Ok(_) if was_suspect => Ok(()),
+            // It can be read, or nothing can. What can be read need not be on the disk.
             _ => Err(OutcomeUnknown::from(error).into()),
         }
     }
 
     fn transaction(&self, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
-        if read(&self.database).is_none() {
+        if read(&self.database).is_none() || self.file.is_suspect() {
             self.reopen();
+        }
+        if self.file.is_suspect() {
+            return Err(StorageError::new(
+                "a flush has failed, and nothing is written before the file is rewritten: see the log",
+            ));
         }
         let guard = read(&self.database);
         let database = guard.as_ref().ok_or_else(|| StorageError::new("the storage file cannot be opened again"))?;
@@ -358,22 +364,51 @@ impl Store {
     /// Closes the file for good; whoever asks afterwards gets an error.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.file.close();
         drop(write(&self.database).take());
         drop(lock(&self.data_dir).take());
     }
 
     fn reopen(&self) {
-        let mut database = write(&self.database);
-        if self.closed.load(Ordering::SeqCst) {
+        let rewritten = self.file.is_suspect().then(|| {
+            if !self.looking.swap(true, Ordering::SeqCst) {
+                // Readers go on meanwhile, with what is in the file, and nothing is written to it.
+                self.replace_database(|| self.file.look());
+            }
+            self.file.rewrite()
+        });
+        if let Some(Err(_)) = rewritten {
             return;
         }
-        // Closed first: the file is locked by who has it open.
+        self.looking.store(false, Ordering::SeqCst);
+        if self.replace_database(|| open_database(&self.file))
+            && rewritten.is_some()
+            && let Err(error) = self.note_rewritten()
+        {
+            // No reader is wrong about that: it begins with a rock then.
+            tracing::warn!(%error, "the next start takes the storage for a restored copy");
+        }
+    }
+
+    /// Closes the database first, since the file is locked by who has it open. Returns true if another one was opened.
+    fn replace_database(&self, open: impl FnOnce() -> Result<Database>) -> bool {
+        let mut database = write(&self.database);
+        if self.closed.load(Ordering::SeqCst) {
+            return false;
+        }
         drop(database.take());
-        let file = open_file(&self.path).map_err(StorageError::of_disk);
-        match file.and_then(|file| guarded(|| open_database(&self.path, file).map_err(failed))) {
+        match open() {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the storage cannot be opened again yet"),
         }
+        database.is_some()
+    }
+
+    /// Notes that the storage's file is another one, so that the next start does not take it for a restored copy.
+    fn note_rewritten(&self) -> Result<(), OpenError> {
+        let path = self.file.path();
+        let Some(dir) = path.parent() else { return Ok(()) };
+        RunMarks::read(dir)?.moved_to(path).write(dir)
     }
 
     fn reading<T>(&self, work: impl FnOnce(&redb::ReadTransaction) -> Result<T>) -> Result<T> {
@@ -411,7 +446,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let mut options = OpenOptions::new();
     let file = private(options.read(true).write(true).create(true).truncate(true)).open(&draft).map_err(of_file)?;
     let made = guarded(|| {
-        let database = database(&draft, file).map_err(failed)?;
+        let database = RedbFile::new(path, STORE_CACHE_BYTES).database(&draft, file)?;
         let txn = database.begin_write().map_err(failed)?;
         make_tables(&txn)?;
         txn.commit().map_err(failed)?;
@@ -422,38 +457,17 @@ fn create(path: &Path) -> Result<(), OpenError> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()).map_err(of_file)
 }
 
-fn open_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
-}
-
 /// Opens a storage that is there. An empty file is none: redb would take it for a new one.
-fn open_database(path: &Path, file: File) -> Result<Database, redb::Error> {
-    is_not_empty(&file)?;
-    database(path, file)
+fn open_database(file: &RedbFile) -> Result<Database> {
+    is_not_empty(file.path())?;
+    file.open()
 }
 
-fn is_not_empty(file: &File) -> Result<(), redb::Error> {
-    match file.metadata()?.len() {
-        0 => Err(redb::Error::Corrupted("it is empty".to_owned())),
+fn is_not_empty(path: &Path) -> Result<()> {
+    match fs::metadata(path).map_err(StorageError::of_disk)?.len() {
+        0 => Err(StorageError::new("it is empty")),
         _ => Ok(()),
     }
-}
-
-fn database(path: &Path, file: File) -> Result<Database, redb::Error> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(STORE_CACHE_BYTES);
-    Ok(builder.create_with_backend(backend(path, file)?)?)
-}
-
-#[cfg(not(test))]
-fn backend(_path: &Path, file: File) -> Result<FileBackend, redb::Error> {
-    Ok(FileBackend::new(file)?)
-}
-
-/// In unit tests a storage can be told to fail.
-#[cfg(test)]
-fn backend(path: &Path, file: File) -> Result<failing::FailingBackend, redb::Error> {
-    Ok(failing::FailingBackend::new(path, FileBackend::new(file)?))
 }
 
 fn apply(txn: &WriteTransaction, one: &Write<'_>, bodies: &Bodies, left: &mut Left) -> Result<()> {

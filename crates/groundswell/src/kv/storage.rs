@@ -25,8 +25,8 @@ use super::sealed::Sealed;
 use crate::{
     error::{OpenError, OutcomeUnknown, StorageError, WriteError},
     ids::{Done, WriteId},
-    limits::READ_ENTRIES_BYTES,
-    store::{failed, guarded},
+    limits::{KV_CACHE_BYTES, READ_ENTRIES_BYTES},
+    store::{RedbFile, failed, guarded},
     sync::lock,
 };
 use applier::Applier;
@@ -71,7 +71,7 @@ fn number_of(author: KvAuthor) -> u8 {
 /// Whose storage this is, if it has a role yet.
 pub(super) fn stored_role(path: &Path) -> Result<Option<Role>, OpenError> {
     let of_tables = |error: StorageError| OpenError::of_storage(path, error);
-    let database = guarded(|| open_database(path)).map_err(of_tables)?;
+    let database = open_database(&RedbFile::new(path, KV_CACHE_BYTES)).map_err(of_tables)?;
     role_of(&database).map_err(of_tables)
 }
 
@@ -135,7 +135,7 @@ impl Looked {
         let of_tables = |error: StorageError| OpenError::of_storage(path, error);
         let journal_path = path.with_extension("journal");
         let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-        let database = guarded(|| look_at_database(path)).map_err(of_tables)?;
+        let database = look_at_database(&RedbFile::new(path, KV_CACHE_BYTES)).map_err(of_tables)?;
         let role = role.map_or_else(|| role_of(&database), |role| Ok(Some(role))).map_err(of_tables)?;
         // Tables that a crash has left without a role get the one that they are opened for.
         let (_, journaled) = check(&database, path, role.unwrap_or(Role::Machine), &journal_path)?;
@@ -167,7 +167,8 @@ impl Storage {
         let of_tables = |error: StorageError| OpenError::of_storage(path, error);
         let journal_path = path.with_extension("journal");
         let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-        let database = guarded(|| open_database(path)).map_err(of_tables)?;
+        let file = RedbFile::new(path, KV_CACHE_BYTES);
+        let database = open_database(&file).map_err(of_tables)?;
         let (format, journaled) = check(&database, path, role, &journal_path)?;
         match journaled {
             Journaled::Anew => Journal::create(&journal_path, half_bytes).map_err(of_journal)?,
@@ -187,7 +188,7 @@ impl Storage {
         let (mut journal, found) = Journal::open(&journal_path, half_bytes).map_err(of_journal)?;
         let applied = applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
         journal.go_on_after(applied);
-        let applier = Applier::start(path, &journal_path, half_bytes, database, applied).map_err(of_tables)?;
+        let applier = Applier::start(file, &journal_path, half_bytes, database, applied).map_err(of_tables)?;
         Ok(Self {
             journal: Mutex::new(journal),
             applier,

@@ -4,21 +4,32 @@
 use std::{
     collections::HashMap,
     io,
-    ops::Bound,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, LazyLock, Mutex},
 };
 
-use redb::{BackendError, StorageBackend, backends::FileBackend};
+use redb::{StorageBackend, backends::FileBackend};
 
 use crate::sync::lock;
 
 /// The plans of all tests, by the path of the storage.
 static PLANS: LazyLock<Mutex<HashMap<PathBuf, Arc<Plan>>>> = LazyLock::new(Mutex::default);
 
+/// What becomes of the pages that a failed flush was to bring to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Loss {
+    /// They come to the disk all the same.
+    #[default]
+    Nothing,
+    /// They never do, and can be read for as long as the system keeps them.
+    Dropped,
+    /// They never do, and the system does not keep them.
+    Evicted,
+}
+
 /// How a storage fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Once, and nothing of the step is done.
     Once,
     /// Once, and half of what was to be written is.
@@ -29,7 +40,7 @@ pub(super) enum Fault {
 
 /// What a test wants of one storage, and what has become of it.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     path: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
@@ -41,9 +52,11 @@ struct State {
     fault: Option<(u64, Fault)>,
     /// Whether it has.
     failed: bool,
-    /// How many flushes fail, from now on; and whether what they were to flush never comes to the disk.
+    /// How many flushes fail, from now on; and what becomes of what they were to flush.
     flushes: u64,
-    dropped: bool,
+    loss: Loss,
+    /// How often the file was rewritten.
+    rewritten: u64,
     /// Which flush is to be held, counted from now.
     hold: Option<u64>,
     holding: bool,
@@ -85,7 +98,7 @@ impl Disk {
 
 impl Plan {
     /// The plan of the storage at this path, from its next opening on.
-    pub(super) fn of(path: &Path) -> Arc<Self> {
+    pub(crate) fn of(path: &Path) -> Arc<Self> {
         let new = || Arc::new(Self { path: path.to_owned(), ..Self::default() });
         lock(&PLANS).entry(path.to_owned()).or_insert_with(new).clone()
     }
@@ -96,26 +109,25 @@ impl Plan {
         (state.fault, state.failed) = (Some((step, fault)), false);
     }
 
-    /// Lets so many flushes fail, after everything was written. What they were to flush can be read all the same; where
-    /// it is dropped, it never comes to the disk.
-    pub(super) fn fail_flushes(&self, flushes: u64, dropped: bool) {
+    /// Lets so many flushes fail, after everything was written.
+    pub(crate) fn fail_flushes(&self, flushes: u64, loss: Loss) {
         let mut state = lock(&self.state);
-        (state.flushes, state.dropped, state.failed) = (flushes, dropped, false);
+        (state.flushes, state.loss, state.failed) = (flushes, loss, false);
     }
 
     /// From now on, what has come to the disk is kept.
-    pub(super) fn keep_disk(&self) {
+    pub(crate) fn keep_disk(&self) {
         let bytes = std::fs::read(&self.path).unwrap();
         lock(&self.state).disk = Some(Disk { bytes, cached: Vec::new() });
     }
 
     /// What a power cut would leave now; it is not kept any longer.
-    pub(super) fn disk(&self) -> Vec<u8> {
+    pub(crate) fn disk(&self) -> Vec<u8> {
         lock(&self.state).disk.take().unwrap().bytes
     }
 
     /// Nothing fails any more; whether something has.
-    pub(super) fn lift(&self) -> bool {
+    pub(crate) fn lift(&self) -> bool {
         let mut state = lock(&self.state);
         state.fault = None;
         state.flushes = 0;
@@ -174,9 +186,18 @@ impl Plan {
         let fails = state.flushes > 0;
         state.flushes = state.flushes.saturating_sub(1);
         state.failed |= fails;
-        let dropped = fails && state.dropped;
+        let loss = if fails { state.loss } else { Loss::Nothing };
         if let Some(disk) = &mut state.disk {
-            if dropped { disk.drop_bytes() } else { disk.flush() }
+            match loss {
+                Loss::Nothing => disk.flush(),
+                Loss::Dropped => disk.drop_bytes(),
+                Loss::Evicted => {
+                    disk.drop_bytes();
+                    let mut bytes = disk.bytes.clone();
+                    bytes.resize(std::fs::metadata(&self.path).unwrap().len() as usize, 0);
+                    std::fs::write(&self.path, bytes).unwrap();
+                }
+            }
         }
         fails
     }
@@ -198,95 +219,68 @@ impl Plan {
     }
 }
 
-/// The storage.
-#[derive(Debug)]
-pub(super) struct FailingBackend {
-    file: FileBackend,
-    plan: Arc<Plan>,
-}
-
-impl FailingBackend {
-    pub(super) fn new(path: &Path, file: FileBackend) -> Self {
-        Self { file, plan: Plan::of(path) }
-    }
-}
-
 fn full() -> io::Error {
     io::Error::from(io::ErrorKind::StorageFull)
 }
 
-impl StorageBackend for FailingBackend {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.file.len()
+/// What the file asks before it does something.
+impl Plan {
+    pub(super) fn before_growth(&self, len: u64) -> io::Result<()> {
+        self.step().map_or(Ok(()), |_| Err(full()))?;
+        self.wrote(|| Cached::Length(len));
+        Ok(())
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        match self.plan.step() {
-            Some(_) => Err(full()),
-            None => {
-                self.plan.wrote(|| Cached::Length(len));
-                self.file.set_len(len)
+    pub(super) fn before_write(&self, file: &FileBackend, offset: u64, data: &[u8]) -> io::Result<()> {
+        match self.step() {
+            Some(Fault::Torn) => {
+                let half = &data[..data.len() / 2];
+                file.write(offset, half)?;
+                self.wrote(|| Cached::Bytes(offset, half.to_vec()));
+                return Err(full());
             }
+            Some(_) => return Err(full()),
+            None => {}
         }
+        self.wrote(|| Cached::Bytes(offset, data.to_vec()));
+        Ok(())
     }
 
-    fn sync_data(&self) -> Result<(), io::Error> {
+    pub(super) fn before_flush(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
-            let mut state = lock(&self.plan.state);
+            let mut state = lock(&self.state);
             state.niceness = state.niceness.max(rustix::process::getpriority_process(None).ok());
         }
-        self.plan.wait_at_flush();
-        match self.plan.step() {
+        self.wait_at_flush();
+        match self.step() {
             Some(_) => Err(full()),
-            None if self.plan.flush() => Err(full()),
-            None => self.file.sync_data(),
+            None if self.flush() => Err(full()),
+            None => Ok(()),
         }
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        match self.plan.step() {
-            Some(Fault::Torn) => {
-                self.file.write(offset, &data[..data.len() / 2])?;
-                Err(full())
-            }
-            Some(_) => Err(full()),
-            None => {
-                self.plan.wrote(|| Cached::Bytes(offset, data.to_vec()));
-                self.file.write(offset, data)
-            }
+    /// A copy of a file that is suspect is flushed too.
+    pub(super) fn before_copy(&self) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        let is_full = matches!(state.fault, Some((0, Fault::Lasting)));
+        let fails = state.flushes > 0;
+        state.flushes = state.flushes.saturating_sub(1);
+        state.failed |= fails || is_full;
+        if fails || is_full { Err(full()) } else { Ok(()) }
+    }
+
+    /// Another file has taken the place of this one, and is on the disk.
+    pub(super) fn is_rewritten(&self) {
+        let mut state = lock(&self.state);
+        state.rewritten += 1;
+        if let Some(disk) = &mut state.disk {
+            *disk = Disk { bytes: std::fs::read(&self.path).unwrap_or_default(), cached: Vec::new() };
         }
     }
 
-    fn close(&self) -> Result<(), io::Error> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
+    /// How often that was.
+    pub(crate) fn rewritten(&self) -> u64 {
+        lock(&self.state).rewritten
     }
 }

@@ -38,14 +38,24 @@ impl RunMarks {
         }
     }
 
-    /// Whether any run has left its mark: then there is a storage, whole and perhaps written to.
+    /// Returns true if any run has left its mark: then there is a storage, whole and perhaps written to.
     pub(super) fn any(&self) -> bool {
         !self.marks.is_empty()
     }
 
-    /// Whether the storage with this mark is the one that was here last.
-    pub(super) fn vouch_for(&self, mark: &[u8], storage: &Path) -> bool {
-        self.marks.chunks(MARK_BYTES).any(|known| known == mark) && self.file_number == file_number(storage)
+    /// Returns true if the storage with this mark may be the one that was here last.
+    pub(super) fn vouch_for(&self, mark: &[u8]) -> bool {
+        self.marks.chunks(MARK_BYTES).any(|known| known == mark)
+    }
+
+    /// Returns true if the storage is the file that was here last.
+    pub(super) fn are_of(&self, storage: &Path) -> bool {
+        self.file_number == file_number(storage)
+    }
+
+    /// Notes that the storage is another file now, with the same content.
+    pub(super) fn moved_to(self, storage: &Path) -> Self {
+        Self { file_number: file_number(storage), ..self }
     }
 
     /// The marks of a new run, after one with this mark.

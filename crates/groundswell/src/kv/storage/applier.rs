@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::{OutcomeUnknown, StorageError, WriteError, panic_message},
     kv::complaints::Complaints,
-    store::{failed, guarded},
+    store::{RedbFile, failed, guarded},
     sync::{lock, read, write},
 };
 
@@ -68,7 +68,7 @@ struct Progress {
 }
 
 struct Tables {
-    path: PathBuf,
+    file: RedbFile,
     journal: PathBuf,
     half_bytes: usize,
     database: RwLock<Option<Database>>,
@@ -84,9 +84,6 @@ struct Tables {
     panicking: std::sync::atomic::AtomicBool,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
-    /// The file as it was when it was durable last, for a test that asks for it.
-    #[cfg(test)]
-    on_disk: Mutex<Option<Vec<u8>>>,
 }
 
 /// The way to the applier.
@@ -139,7 +136,7 @@ pub(super) fn replay(database: &Database, found: Found, newest: u64) -> Result<u
 impl Applier {
     /// Starts the thread. It ends when it is told to close, or when who may tell it anything is gone.
     pub(super) fn start(
-        path: &Path,
+        file: RedbFile,
         journal: &Path,
         half_bytes: usize,
         database: Database,
@@ -147,7 +144,7 @@ impl Applier {
     ) -> Result<Self> {
         let progress = Progress { applied, durable: applied, hurry: false, failed: None, closed: false };
         let tables = Arc::new(Tables {
-            path: path.to_owned(),
+            file,
             journal: journal.to_owned(),
             half_bytes,
             database: RwLock::new(Some(database)),
@@ -160,8 +157,6 @@ impl Applier {
             failing: std::sync::atomic::AtomicBool::new(false),
             #[cfg(test)]
             panicking: std::sync::atomic::AtomicBool::new(false),
-            #[cfg(test)]
-            on_disk: Mutex::default(),
         });
         let (tasks, receiver) = sync_channel(QUEUE);
         let worker = tables.clone();
@@ -190,12 +185,12 @@ impl Applier {
     /// Makes durable what is too large for the journal.
     pub(super) fn through(&self, number: u64, rows: Vec<Row>) -> Result<(), WriteError> {
         if let Err(error) = self.ask(|reply| Task::Through { number, rows, reply }) {
-            // The last flush can fail after everything was written. Tables that were opened again, and flushed, without
-            // it do not have it.
-            return Err(match self.mend() {
-                Ok(applied) if applied < number => error.into(),
-                _ => OutcomeUnknown::from(error).into(),
-            });
+            // The last flush can fail after everything was written. Tables that were opened again, and flushed, have it or not.
+            match self.mend() {
+                Ok(applied) if applied < number => return Err(error.into()),
+                Ok(_) => {}
+                Err(_) => return Err(OutcomeUnknown::from(error).into()),
+            }
         }
         self.tables.told.fetch_max(number, Ordering::SeqCst);
         Ok(())
@@ -249,6 +244,7 @@ impl Applier {
     /// Closes the tables, once everything is durable in them.
     pub(super) fn close(&self) {
         let Some(thread) = lock(&self.thread).take() else { return };
+        self.tables.file.close();
         let _ = self.tasks.send(Task::Close);
         // It has caught what could panic in it.
         let _ = thread.join();
@@ -264,17 +260,6 @@ impl Applier {
     #[cfg(test)]
     pub(super) fn panic(&self) {
         self.tables.panicking.store(true, Ordering::SeqCst);
-    }
-
-    /// From now on, what of the tables' file is durable.
-    #[cfg(test)]
-    pub(super) fn on_disk(&self) -> Vec<u8> {
-        if lock(&self.tables.on_disk).is_none() {
-            *lock(&self.tables.on_disk) = Some(Vec::new());
-            self.ask(|reply| Task::Mend { reply }).unwrap();
-            self.tables.keep();
-        }
-        lock(&self.tables.on_disk).clone().unwrap_or_default()
     }
 }
 
@@ -378,10 +363,6 @@ impl Tables {
             work(&txn)?;
             txn.commit().map_err(failed)
         })?;
-        #[cfg(test)]
-        if matches!(durability, Durability::Immediate) {
-            self.keep();
-        }
         Ok(())
     }
 
@@ -406,7 +387,7 @@ impl Tables {
         let mut database = write(&self.database);
         // Closed first: the file is locked by who has it open.
         drop(database.take());
-        let opened = guarded(|| open_database(&self.path))?;
+        let opened = open_database(&self.file)?;
         // A record that was refused to its caller may stand at the end of the journal.
         let told = self.told.load(Ordering::SeqCst);
         let applied = replay(&opened, Journal::read(&self.journal, self.half_bytes)?, told)?;
@@ -418,8 +399,6 @@ impl Tables {
         }
         *database = Some(opened);
         drop(database);
-        #[cfg(test)]
-        self.keep();
         let mut progress = lock(&self.progress);
         progress.applied = applied;
         progress.durable = applied;
@@ -460,14 +439,6 @@ impl Tables {
             progress = self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         Ok(())
-    }
-
-    /// Keeps a copy of what is on the disk, for a test that has asked for it.
-    #[cfg(test)]
-    fn keep(&self) {
-        if let Some(on_disk) = &mut *lock(&self.on_disk) {
-            *on_disk = std::fs::read(&self.path).unwrap();
-        }
     }
 
     fn end(&self) {

@@ -1,15 +1,12 @@
 //! The tables of the key-value store in one redb file, and what a change does to them.
 
-use std::{fs::OpenOptions, io::ErrorKind, path::Path};
+use std::fs::OpenOptions;
 
 use groundswell_core::{
     encoding::encode,
     kv::{KvAuthor, Stamp},
 };
-use redb::{
-    Database, ReadableTable, TableDefinition, WriteTransaction,
-    backends::{FileBackend, InMemoryBackend},
-};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction, backends::InMemoryBackend};
 use serde::{Deserialize, Serialize};
 
 use super::{Result, number_of};
@@ -18,9 +15,8 @@ use crate::{
     files::private,
     ids::{Done, WriteId},
     kv::sealed::Sealed,
-    limits::KV_CACHE_BYTES,
     source::PeerId,
-    store::{Overlay, failed},
+    store::{RedbFile, failed},
 };
 
 /// The node's own numbers by name.
@@ -180,26 +176,21 @@ impl Row {
     }
 }
 
-pub(super) fn open_database(path: &Path) -> Result<Database> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(KV_CACHE_BYTES);
+/// Opens the tables, which are made where there are none.
+pub(super) fn open_database(file: &RedbFile) -> Result<Database> {
     let mut options = OpenOptions::new();
-    let file = private(options.read(true).write(true).create(true).truncate(false)).open(path);
-    let backend = FileBackend::new(file.map_err(StorageError::of_disk)?).map_err(failed)?;
-    builder.create_with_backend(backend).map_err(failed)
+    // The file is for this user alone.
+    let made = private(options.write(true).create(true).truncate(false)).open(file.path());
+    drop(made.map_err(StorageError::of_disk)?);
+    file.open()
 }
 
 /// The same to be looked at: what is written to it is kept in memory. A file that is missing is not made.
-pub(super) fn look_at_database(path: &Path) -> Result<Database> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(KV_CACHE_BYTES);
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => builder.create_with_backend(Overlay::new(file).map_err(failed)?).map_err(failed),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            builder.create_with_backend(InMemoryBackend::new()).map_err(failed)
-        }
-        Err(error) => Err(StorageError::of_disk(error)),
+pub(super) fn look_at_database(file: &RedbFile) -> Result<Database> {
+    if matches!(file.path().try_exists(), Ok(false)) {
+        return Database::builder().create_with_backend(InMemoryBackend::new()).map_err(failed);
     }
+    file.look()
 }
 
 pub(super) fn create_all(txn: &WriteTransaction) -> Result<()> {

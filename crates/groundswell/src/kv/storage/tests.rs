@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{journal::BLOCK_BYTES, *};
-use crate::store::rows::tests::golden;
+use crate::store::{
+    failing::{Loss, Plan},
+    rows::tests::golden,
+};
 
 const AUTHOR: KvAuthor = KvAuthor::Machine;
 
@@ -257,7 +260,7 @@ fn a_closed_storage_says_so() {
 }
 
 fn set_format(place: &Place, format: u64) {
-    let database = open_database(&place.tables()).unwrap();
+    let database = open_database(&RedbFile::new(&place.tables(), KV_CACHE_BYTES)).unwrap();
     applier::transaction(&database, |txn| set_meta(txn, META_FORMAT, format)).unwrap();
 }
 
@@ -356,6 +359,11 @@ enum Deed {
     Tables {
         fail: bool,
     },
+    /// So many flushes of the tables fail, and what they were to flush is lost.
+    FailTables {
+        flushes: u64,
+        loss: Loss,
+    },
     Read,
     /// The process ends; of what was not flushed these blocks have come to the disk, and the tables are as
     /// they were when they were durable last, or as they are.
@@ -372,6 +380,8 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         1 => (0usize..30_000).prop_map(|after| Deed::FailWrite { after }),
         1 => (1u32..4).prop_map(|flushes| Deed::FailSync { flushes }),
         1 => any::<bool>().prop_map(|fail| Deed::Tables { fail }),
+        2 => (1u64..4, prop_oneof![Just(Loss::Nothing), Just(Loss::Dropped), Just(Loss::Evicted)])
+            .prop_map(|(flushes, loss)| Deed::FailTables { flushes, loss }),
         1 => Just(Deed::Read),
         1 => (any::<u64>(), any::<bool>()).prop_map(|(blocks, durable_tables)| Deed::Crash { blocks, durable_tables }),
     ];
@@ -387,7 +397,8 @@ const SMALL_HALF: usize = 16 * BLOCK_BYTES;
 
 fn open_small(place: &Place) -> Storage {
     let storage = Storage::open_sized(&place.tables(), Role::Machine, SMALL_HALF).unwrap();
-    storage.applier.on_disk();
+    // A thread makes the tables durable when it is told to, which nobody has done yet.
+    Plan::of(&place.tables()).keep_disk();
     let mut journal = lock(&storage.journal);
     journal.faults().keep = true;
     journal.faults().on_disk = fs::read(place.journal()).unwrap();
@@ -404,8 +415,9 @@ fn crash(place: &Place, storage: Storage, blocks: u64, durable_tables: bool) -> 
             left[block * BLOCK_BYTES..][..bytes.len()].copy_from_slice(bytes);
         }
     }
-    let durable = storage.applier.on_disk();
-    let cached = fs::read(place.tables()).unwrap();
+    let plan = Plan::of(&place.tables());
+    plan.lift();
+    let (durable, cached) = (plan.disk(), fs::read(place.tables()).unwrap());
     // Its thread ends; what that writes is undone below.
     drop(storage);
     fs::write(place.journal(), left).unwrap();
@@ -443,9 +455,13 @@ proptest! {
                 Deed::FailWrite { after } => lock(&storage.journal).faults().write = Some(after),
                 Deed::FailSync { flushes } => lock(&storage.journal).faults().sync = flushes,
                 Deed::Tables { fail } => storage.applier.fail(fail),
+                Deed::FailTables { flushes, loss } => Plan::of(&place.tables()).fail_flushes(flushes, loss),
                 Deed::Crash { blocks, durable_tables } => storage = crash(&place, storage, blocks, durable_tables),
                 Deed::Read => {
                     storage.applier.fail(false);
+                    Plan::of(&place.tables()).lift();
+                    // What had begun to fail before may fail once more.
+                    let _ = storage.entries_after(1, AUTHOR, 0, 1);
                     let found: BTreeSet<u64> = counters(&storage).into_iter().collect();
                     prop_assert!(found.is_superset(&acknowledged), "lost {:?}", acknowledged.difference(&found));
                     prop_assert!(found.is_superset(&seen), "undone {:?}", seen.difference(&found));
