@@ -82,7 +82,7 @@ pub(crate) const KV_STORAGE_FILE: &str = "kv.redb";
 /// What keeps some room on the disk for the documents' next start.
 const RESERVE_FILE: &str = "kv.reserve";
 
-/// Who gets the streams of claims.
+/// The receiver of streams of claims.
 pub(crate) type ClaimHandler = Box<dyn Fn(Stream) + Send + Sync>;
 
 /// What can be said at a start.

@@ -43,17 +43,17 @@ use crate::{
     unknown::{Of, Taken, Unknown},
 };
 
-/// How many runs of a peer are remembered, to know one that comes back.
+/// The number of runs of a peer that are remembered, to know one that comes back.
 const REMEMBERED_BOOTS: usize = 16;
 
-/// Whether a peer can be reached right now.
+/// The state of the connection to a peer.
 #[derive(Debug, Clone)]
 pub(crate) enum Link {
-    /// Not yet known.
+    /// No attempt is over yet.
     Connecting,
-    /// Through this connection.
+    /// The peer has said hello on this connection.
     Up(Connection),
-    /// Not since then.
+    /// There has been none since then.
     Down {
         since: Moment,
         /// Set if it answers.
@@ -83,7 +83,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// What a peer that has closed a connection says by that.
+    /// The refusal that a peer has expressed by closing a connection.
     fn of(error: &ConnectionError) -> Option<Self> {
         let ConnectionError::ApplicationClosed(close) = error else { return None };
         match CloseCode::of(close.error_code)? {
@@ -100,9 +100,9 @@ impl Refused {
 #[derive(Default)]
 pub(crate) struct Peers {
     all: Mutex<HashMap<PeerId, Arc<Peer>>>,
-    /// What those may have together that the node does not know.
+    /// The pools of everything that unknown peers share.
     unknown: Arc<Unknown>,
-    /// Where peers were reached that the owner of this node has chosen.
+    /// The addresses of peers that the owner of this node has chosen.
     chosen: Mutex<Chosen>,
 }
 
@@ -114,10 +114,10 @@ pub(crate) struct Peer {
     dialled: tokio::sync::Mutex<()>,
     /// Held by a claim of the peer's that is not admitted yet.
     pub(crate) claiming: Arc<tokio::sync::Mutex<()>>,
-    /// What this peer has here, and what all have of which it is a part.
+    /// This peer's shares of the pools.
     pub(crate) taken: Taken,
     pub(crate) unknown: Arc<Unknown>,
-    /// Which of all that was sent came to this peer last.
+    /// The number of what was sent to this peer last, among everything that was sent.
     sent: AtomicU64,
 }
 
@@ -132,16 +132,16 @@ struct Greeted {
 #[derive(Default)]
 struct PeerState {
     connections: Vec<Greeted>,
-    /// How many tasks greet the peer, or tell it that this node is back: it is not forgotten meanwhile.
+    /// The number of tasks that greet the peer, or tell it that this node is back. It is not forgotten meanwhile.
     held: usize,
     addresses: Addresses,
-    /// How the peer refused this node when it was met last.
+    /// The reason for which the peer refused this node when it was met last.
     refused: Option<Refused>,
     /// The peer has closed its last connection to make room for others.
     crowded: bool,
-    /// How many want a connection to the peer.
+    /// The number of wishes for a connection to the peer.
     wants: usize,
-    /// How many of them because the owner of this node has chosen the peer.
+    /// The number of those that come from a choice of this node's owner.
     chosen: usize,
     dialling: bool,
     /// The runs of the peer, the newest last.
@@ -242,7 +242,7 @@ impl Peers {
         up.map(|peer| peer.id).collect()
     }
 
-    /// Which of these was sent nothing for longest.
+    /// The one of these that was sent nothing for longest.
     pub(crate) fn idlest(&self, among: &[PeerId]) -> Option<PeerId> {
         let peers = lock(&self.all);
         let sent = |id: &&PeerId| peers.get(*id).map_or(0, |peer| peer.sent.load(Ordering::Relaxed));
@@ -273,7 +273,7 @@ impl Peer {
         }
     }
 
-    /// Something was sent to it just now.
+    /// Notes that something was sent to it just now.
     pub(crate) fn note_sent(&self) {
         self.sent.store(self.unknown.next_sent(), Ordering::Relaxed);
     }

@@ -396,7 +396,7 @@ impl Node {
     /// 3. what is committed is delivered: remote readers get it, then a goodbye;
     /// 4. every local stream ends after what was committed, and each agent's program with them, once
     ///    its handler has had that;
-    /// 5. connections are closed, then the router and the endpoint;
+    /// 5. connections are closed, then the endpoint;
     /// 6. the storage is closed, and the data directory let go of.
     ///
     /// A second call waits for nothing and returns at once. Dropping the future lets go of the

@@ -106,7 +106,7 @@ async fn outcome_of(outcome: &mut Outcome) -> Result<PeerId, ClaimError> {
 /// takes no byte would keep its claim for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// How long a claim that was refused keeps its peer from the next one (100 ms).
+/// The time for which a claim that was refused keeps its peer from the next one (100 ms).
 const REFUSED_FOR: Duration = Duration::from_millis(100);
 
 fn keying(connection: &Connection) -> Option<[u8; 32]> {
@@ -323,7 +323,7 @@ impl Claims {
                 }
                 say(&mut send, &ToManager::Refused(refusal)).await;
                 last_words(send).await;
-                // Whoever claims in vain comes again no faster.
+                // A peer that claims in vain comes again no faster.
                 sleep(REFUSED_FOR).await;
                 return;
             }

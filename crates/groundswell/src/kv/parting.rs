@@ -298,7 +298,7 @@ pub(crate) async fn tell(kv: &Kv, former: &Arc<Identity>, connection: &Connectio
     exchange(kv, former, connection.remote_id(), send, FrameReader::new(recv, MAX_REQUEST_BYTES), true).await
 }
 
-/// What the other side says to a statement that this one has given a document up.
+/// The other side's answer to the statement that this one has given a document up.
 enum Said {
     /// The same, and whether its author has signed that; `None` where the author is not known any more.
     Released(Option<Result<(), Forged>>),
@@ -319,7 +319,7 @@ pub(crate) async fn exchange(
 ) -> Told {
     let Some(words) = words(kv, former, peer) else { return Told::No };
     let hearing = async {
-        // Where it fails, the other half says why.
+        // If it fails, the other half of the stream says why.
         let _ = send.write_all(&words).await;
         let mut heard = if hello_follows { reader.next().await.map(drop) } else { Ok(()) };
         loop {

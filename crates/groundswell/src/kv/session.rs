@@ -28,7 +28,7 @@ use groundswell_core::{
 };
 use iroh::endpoint::{Connection, SendStream};
 use tokio::{
-    sync::{Notify, OwnedMutexGuard, mpsc},
+    sync::{Notify, mpsc},
     time::timeout,
 };
 use tracing::{Instrument, info_span, warn};
@@ -123,17 +123,16 @@ async fn answer(kv: &Arc<Kv>, stream: Stream) {
     match (answer, document, identity) {
         (Answer::Session, Some(document), Some(identity)) => {
             reader.allow(max_kv_frame_bytes(kv.max_value_bytes));
-            let (opened, opened_by) = (Greeted { send, reader, hello }, document.ours.other());
+            let (opened, opened_by) = (Greeted { send, reader, hello, answering }, document.ours.other());
             drop(share);
-            run(kv, &document, &identity, &peer, &connection, opened, opened_by, answering).await;
+            run(kv, &document, &identity, &peer, &connection, opened, opened_by).await;
         }
         (Answer::Exchange(ended), ..) => drop(parting::exchange(kv, &ended, peer.id, send, reader, false).await),
         _ => not_known().end(&mut send, &mut reader),
     }
 }
 
-/// Runs a session whose other side has said hello, to its end. An answer is over once the session has its place.
-#[allow(clippy::too_many_arguments, reason = "the two sides open it differently, and from here on it is one")]
+/// Runs a session whose other side has said hello, to its end.
 pub(crate) async fn run(
     kv: &Arc<Kv>,
     document: &Arc<Document>,
@@ -142,7 +141,6 @@ pub(crate) async fn run(
     connection: &Connection,
     mut opened: Greeted,
     opened_by: KvAuthor,
-    answering: Option<OwnedMutexGuard<()>>,
 ) -> End {
     if opened_by != document.ours {
         match timeout(HELLO_TIMEOUT, say_hello(kv, document, identity, &mut opened.send)).await {
@@ -165,7 +163,6 @@ pub(crate) async fn run(
     let skew = skew_ms((kv.wall_clock)(), opened.hello.wall_ms);
     let (begun_by_other, reconciliations) = mpsc::channel(1);
     let place = Place::take(document, identity, connection, opened_by, opened, begun_by_other);
-    drop(answering);
     let Some(mut place) = place else { return End::Lost };
     document.status.send_modify(|status| {
         status.duplicate |= peer.is_duplicate();

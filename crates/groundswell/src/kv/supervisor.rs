@@ -94,7 +94,7 @@ async fn keep_in_session(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<
             () = until_another(&mut link, &connection) => continue,
             () = kv.closing.cancelled() => continue,
         }
-        // Whoever opens one meanwhile, at either side: the place of the document decides which stays.
+        // The other side may open one meanwhile: the place of the document decides which of the two stays.
         let opened = tokio::select! {
             opened = session::open(kv, document, identity, &connection) => opened,
             error = connection.closed() => Err(session::lost(error)),
@@ -106,8 +106,7 @@ async fn keep_in_session(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<
                 let (task, document, identity, peer) =
                     (kv.clone(), document.clone(), identity.clone(), want.peer.clone());
                 let (on, ours) = (connection.clone(), document.ours);
-                let run =
-                    async move { session::run(&task, &document, &identity, &peer, &on, opened, ours, None).await };
+                let run = async move { session::run(&task, &document, &identity, &peer, &on, opened, ours).await };
                 let end = tokio::select! {
                     end = kv.tasks.spawn(run.in_current_span()) => end.unwrap_or(End::Lost),
                     // It goes on until one on the new connection has taken its place.

@@ -110,7 +110,7 @@ async fn a_session_that_is_dropped_halfway_leaves_nothing_in_its_document() {
     // A reference into the channel would be held while the other future is dropped, which writes to it.
     let found = async { session.wait_for(other).await.unwrap().clone().unwrap() };
     let mine = tokio::select! {
-        _ = session::run(kv, &document, &identity, &want.peer, &connection, opened, document.ours, None) => None,
+        _ = session::run(kv, &document, &identity, &want.peer, &connection, opened, document.ours) => None,
         mine = found => Some(mine),
     };
     let left = document.session.borrow().clone();

@@ -1,5 +1,5 @@
-//! Where peers were reached: a few addresses of each, and whose each was last of those that the owner of this node has chosen,
-//! by following them, by a ticket, or by a pairing.
+//! The addresses at which peers were reached, a few of each; and for those of peers that the owner of this node has chosen (by
+//! following them, by a ticket, or by a pairing) the peer that had each last.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -65,7 +65,7 @@ impl Chosen {
         let is_news = addresses.learn(addr);
         let gone: Vec<SocketAddr> = before.ips().filter(|at| addresses.ips().all(|now| now != *at)).collect();
         self.is_no_more(addr.id, gone);
-        // Whoever was there before is not any more.
+        // Another peer that was there before is not any more.
         self.peers.extend(addr.ip_addrs().map(|at| (*at, addr.id)));
         is_news
     }
@@ -96,7 +96,7 @@ impl Chosen {
         self.peers.get(&at).copied()
     }
 
-    /// Where a peer was reached.
+    /// The addresses at which a peer was reached.
     pub(super) fn of(&self, peer: PeerId) -> Option<&Addresses> {
         self.addresses.get(&peer)
     }

@@ -140,7 +140,7 @@ async fn run(
         std::future::pending::<()>().await;
     };
     let supersede = async {
-        // What is on them moves to this one meanwhile.
+        // Streams on them move to this one meanwhile.
         sleep(SUPERSEDED_WITHIN).await;
         before.iter().for_each(|old| CloseCode::Superseded.close(old));
         std::future::pending::<()>().await;

@@ -28,8 +28,8 @@ use crate::{
     sync::lock,
 };
 
-/// How old a connection has to be here before it is replaced: at the other side, which may have greeted it a little later,
-/// it is not to be taken for one that was dialled by both.
+/// The age from which a connection is replaced: at the other side, which may have greeted it a little later, it must not be
+/// taken for one that both sides have dialled at once.
 const REPLACEABLE_AFTER: Duration = BOTH_DIALLED.saturating_add(Duration::from_millis(500));
 
 /// A connection that the other side closes to make room after so long was no stranger there: see [`crate::gate`].
@@ -100,30 +100,19 @@ async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
                 break;
             }
         }
-        let up = match &*link.borrow_and_update() {
-            Link::Up(connection) => Some(connection.clone()),
-            Link::Connecting | Link::Down { .. } => None,
-        };
-        if let Some(connection) = up {
-            remember_chosen(&shared, &peer, &connection).await;
-            tokio::select! {
-                _ = link.changed() => {}
-                () = shared.closing.cancelled() => {}
-            }
-            if lock(&peer.state).refused.is_none() {
-                // It is away only since then.
-                backoff = Backoff::new();
-            }
-            continue;
-        }
+        let is_up = matches!(*link.borrow_and_update(), Link::Up(_));
         let begun = Instant::now();
-        let dialled = tokio::select! {
-            dialled = dial(&shared, &peer, Dial::again(backoff.is_absent())) => dialled,
-            // The peer may come to us first.
-            () = until_up(&mut link) => Ok(()),
-            () = shared.closing.cancelled() => continue,
+        let connected = if is_up {
+            Ok(())
+        } else {
+            tokio::select! {
+                dialled = dial(&shared, &peer, Dial::again(backoff.is_absent())) => dialled,
+                // The peer may come to us first.
+                () = until_up(&mut link) => Ok(()),
+                () = shared.closing.cancelled() => continue,
+            }
         };
-        match dialled {
+        match connected {
             Ok(()) => {
                 if let Some(connection) = peer.connection() {
                     remember_chosen(&shared, &peer, &connection).await;
@@ -181,7 +170,7 @@ async fn until_down(link: &mut watch::Receiver<Link>, peer: &Peer) {
     }
 }
 
-/// How a peer is dialled.
+/// The manner of a dial.
 #[derive(Clone, Copy)]
 struct Dial {
     /// A person waits: it is dialled beside an attempt that is under way, perhaps at an older address.
@@ -259,7 +248,7 @@ async fn greet_at_known(shared: &Arc<Shared>, peer: &Arc<Peer>, within: Duration
     let held = shared.peers.hold(peer.id);
     let Some(endpoint) = shared.endpoint() else { return Err("the node is shut down".to_owned().into()) };
     let connected = timeout(within, network::connect(&endpoint, addr, known)).await;
-    // How it refused this node when it was met says nothing about a peer that is not there.
+    // An earlier refusal says nothing about a peer that is not there.
     lock(&peer.state).refused = None;
     let connection = connected.map_err(|_| "no answer".to_owned())??;
     let place = match place {

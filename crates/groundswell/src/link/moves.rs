@@ -10,7 +10,7 @@ use tracing::info;
 use super::dial::connect_anew;
 use crate::{limits::IDLE_TIMEOUT, shared::Shared};
 
-/// How long a connection that is made again has to take the place of the old one, before the next try.
+/// The time that a new connection has to take the place of the old one, before the next try.
 pub(super) const NEXT_TRY: Duration = Duration::from_secs(1);
 
 /// For how long it is tried: by then the old one has ended, if it was dead.

@@ -73,7 +73,7 @@ impl PendingClaim {
     }
 }
 
-/// What it means for a claim that the other side has ended its stream with this code.
+/// The error of a claim whose stream the other side has ended with this code.
 fn turned_away(code: CloseCode) -> Option<ClaimError> {
     match code {
         CloseCode::NotPaired | CloseCode::Private => Some(ClaimError::NoMachine),

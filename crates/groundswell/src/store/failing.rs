@@ -15,7 +15,7 @@ use crate::sync::lock;
 /// The plans of all tests, by the path of the storage.
 static PLANS: LazyLock<Mutex<HashMap<PathBuf, Arc<Plan>>>> = LazyLock::new(Mutex::default);
 
-/// What becomes of the pages that a failed flush was to bring to the disk.
+/// The fate of the pages that a failed flush was to bring to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Loss {
     /// They come to the disk all the same.

@@ -1,11 +1,11 @@
-//! How a session of a document ends.
+//! The ends of a session of a document.
 
 use iroh::endpoint::WriteError;
 use tracing::debug;
 
 use crate::{frames::ReadFrameError, network::CloseCode};
 
-/// How a session ended, or why it has not begun.
+/// The way in which a session ended, or the reason for which it has not begun.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
     /// The stream or the connection broke, was superseded, or the other side left.
@@ -21,7 +21,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// What hinders, in words.
+    /// The problem, in words, if there is one.
     pub(crate) fn problem(&self) -> Option<&str> {
         match self {
             Self::Lost | Self::NotKnown => None,

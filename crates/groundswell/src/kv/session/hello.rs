@@ -6,7 +6,7 @@ use groundswell_core::{
     wire::StreamKind,
 };
 use iroh::endpoint::{Connection, SendStream};
-use tokio::time::timeout;
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::{End, ends::lost, oversized};
 use crate::{
@@ -27,6 +27,8 @@ pub(crate) struct Greeted {
     pub(super) send: SendStream,
     pub(super) reader: FrameReader,
     pub(super) hello: KvHello,
+    /// Held by the side that answers, until the session has its place.
+    pub(super) answering: Option<OwnedMutexGuard<()>>,
 }
 
 /// Opens the stream of a document on a connection. Both sides have said hello on it then.
@@ -44,7 +46,7 @@ pub(crate) async fn open(
         send.write_all(&[StreamKind::Document.byte()]).await?;
         say_hello(kv, document, identity, &mut send).await?;
         match hear(&mut reader).await {
-            Ok(hello) => Ok(Greeted { send, reader, hello }),
+            Ok(hello) => Ok(Greeted { send, reader, hello, answering: None }),
             Err(Unheard::Ended(code)) => Err(End::refused(code)),
             Err(Unheard::Malformed) => {
                 CloseCode::Hello.end(&mut send, &mut reader);
@@ -80,12 +82,12 @@ pub(super) fn held(document: &Document) -> Held {
     Held { machine, manager }
 }
 
-/// Why the other side's hello leads to no session.
+/// The reason for which the other side's hello leads to no session.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Unheard {
     /// The stream has ended, with this code where the other side has chosen one.
     Ended(Option<CloseCode>),
-    /// What came is no hello.
+    /// It is no valid hello.
     Malformed,
 }
 

@@ -18,8 +18,8 @@ use crate::{
     network::{CloseCode, lost_at},
 };
 
-/// How long a session has its place at least, if the other side has opened it and opens another on the same connection (100 ms):
-/// less than the first wait of an honest side.
+/// The time for which a session keeps its place at least, if the other side has opened it and opens another on the same
+/// connection (100 ms): less than the first wait of an honest side.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The session that synchronises a document now.
@@ -68,7 +68,7 @@ impl<'a> Place<'a> {
         opened: Greeted,
         reconciliations: mpsc::Sender<(SendStream, RecvStream)>,
     ) -> Option<Self> {
-        let Greeted { mut send, mut reader, hello } = opened;
+        let Greeted { mut send, mut reader, hello, answering: _answering } = opened;
         let active = Arc::new(Active {
             connection: connection.stable_id(),
             opened_by,

@@ -10,7 +10,7 @@ use groundswell_core::{
     limits::MAX_VIEW_KEYS,
     wire::{StreamKind, encode_frame_within},
 };
-use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
+use iroh::endpoint::{Connection, RecvStream, SendStream};
 use tokio::{
     sync::{OwnedMutexGuard, mpsc},
     time::timeout,
@@ -31,10 +31,8 @@ use crate::{
         MAX_RECONCILE_BYTES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
     },
     link::jittered,
+    network::CloseCode,
 };
-
-/// The code with which a reconciliation's stream ends that was not finished.
-const UNFINISHED: VarInt = VarInt::from_u32(1);
 
 /// Why a reconciliation was not finished.
 enum Unfinished {
@@ -183,7 +181,7 @@ impl Session {
         };
         drop(turn);
         // Where it is not finished, the other side is not to take it for the end.
-        let _ = if result.is_ok() { send.finish() } else { send.reset(UNFINISHED) };
+        let _ = if result.is_ok() { send.finish() } else { send.reset(CloseCode::Later.code()) };
         if !begins {
             let kv = self.kv.clone();
             self.kv.tasks.spawn(async move {

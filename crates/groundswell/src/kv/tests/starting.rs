@@ -129,7 +129,7 @@ impl Dialler {
     async fn claim(&self, to: &EndpointAddr) -> Option<u64> {
         loop {
             let connection = self.connect(to).await;
-            // Whoever takes it waits for its first words, and gets invalid ones.
+            // The machine waits for the first words of a claim, and gets invalid ones.
             let words = [StreamKind::Claim.byte(), 1, 0, 0, 0, 255];
             let refused = timeout(PATIENCE, said(&connection, &words)).await.unwrap().err();
             connection.close(0u32.into(), b"");
