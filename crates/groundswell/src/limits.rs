@@ -108,7 +108,11 @@ pub const MAX_HALF_OPEN_OF_CHOSEN: usize = 4;
 /// moment before one of them waits for the turn of a newcomer.
 pub const MAX_HALF_OPEN_OF_ALL_CHOSEN: usize = 256;
 
-/// How many streams of each peer that this node does not know may wait in any case, for their request or for a path that is
+/// How many streams of each peer that this node does not know may wait in any case for their request to be read (4): a few
+/// round trips each. More come from a pool of [`WAITING_OF_UNKNOWN`] of all of them together.
+pub const ASKING_OF_EACH_UNKNOWN: u32 = 4;
+
+/// How many streams of each peer that this node does not know may wait in any case for a path that is
 /// not available (1); and how many more of all of them together (2,048), where one may have as many as are still free:
 /// about 5 KiB each, 10 MiB in all. Beyond it a request is refused.
 pub const WAITING_OF_EACH_UNKNOWN: u32 = 1;

@@ -41,8 +41,9 @@ pub(crate) fn take(shared: &Arc<Shared>, stream: Stream) {
 async fn begin(shared: Arc<Shared>, mut stream: Stream) -> Option<Serving> {
     let share = match Share::take(&stream.peer, Of::Asking, 1, shared.knows(stream.peer.id)) {
         Ok(share) => share,
-        Err(refusal) => {
-            serve::refuse(&shared, stream, refusal).await;
+        // It is not known what it is for, so that no words would be understood.
+        Err(_) => {
+            stream.refuse(CloseCode::Crowded);
             return None;
         }
     };

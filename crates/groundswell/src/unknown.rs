@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 
 use crate::{
     limits::{
-        MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER, SENDING_BYTES_OF_EACH_UNKNOWN, SENDING_BYTES_OF_UNKNOWN,
-        SERVED_OF_EACH_UNKNOWN, SERVED_OF_UNKNOWN, WAITING_BYTES_OF_EACH_UNKNOWN, WAITING_BYTES_OF_UNKNOWN,
-        WAITING_OF_EACH_UNKNOWN, WAITING_OF_UNKNOWN,
+        ASKING_OF_EACH_UNKNOWN, MAX_PARKED_OF_PEER, MAX_SUBSCRIPTIONS_OF_PEER, SENDING_BYTES_OF_EACH_UNKNOWN,
+        SENDING_BYTES_OF_UNKNOWN, SERVED_OF_EACH_UNKNOWN, SERVED_OF_UNKNOWN, WAITING_BYTES_OF_EACH_UNKNOWN,
+        WAITING_BYTES_OF_UNKNOWN, WAITING_OF_EACH_UNKNOWN, WAITING_OF_UNKNOWN,
     },
     link::Peer,
     store::TideKey,
@@ -56,17 +56,19 @@ impl Of {
     /// The number of its pool.
     fn pool(self) -> usize {
         match self {
-            Self::Asking | Self::Parked => 0,
+            Self::Parked => 0,
             Self::ParkedBytes => 1,
             Self::Served => 2,
             Self::Sending => 3,
+            // Of its own: a claim is heard however many paths a peer waits for.
+            Self::Asking => 4,
         }
     }
 }
 
 /// The pools of a node.
 pub(crate) struct Unknown {
-    pools: [Pool; 4],
+    pools: [Pool; 5],
     /// Counts what is sent, so that it can be told who was sent something last.
     sent: AtomicU64,
 }
@@ -80,6 +82,7 @@ impl Default for Unknown {
                 pool(WAITING_BYTES_OF_EACH_UNKNOWN, WAITING_BYTES_OF_UNKNOWN),
                 pool(SERVED_OF_EACH_UNKNOWN, SERVED_OF_UNKNOWN),
                 pool(SENDING_BYTES_OF_EACH_UNKNOWN, SENDING_BYTES_OF_UNKNOWN),
+                pool(ASKING_OF_EACH_UNKNOWN, WAITING_OF_UNKNOWN),
             ],
             sent: AtomicU64::new(0),
         }
@@ -103,7 +106,7 @@ pub(crate) struct Taken {
     /// Of everything, in the order of [`Of`], whether the peer was known when it took it or not.
     all: [AtomicU32; 5],
     /// Of each pool.
-    of_pools: [AtomicU32; 4],
+    of_pools: [AtomicU32; 5],
     /// Held by the one stream of the peer that waits for room: so the queue is short, and is not longer for a peer with more streams.
     turn: tokio::sync::Mutex<()>,
 }
@@ -322,7 +325,7 @@ mod tests {
         for (of, each, shared, most) in [
             (Of::Served, SERVED_OF_EACH_UNKNOWN, SERVED_OF_UNKNOWN, MAX_SUBSCRIPTIONS_OF_PEER),
             (Of::Parked, WAITING_OF_EACH_UNKNOWN, WAITING_OF_UNKNOWN, MAX_PARKED_OF_PEER),
-            (Of::Asking, WAITING_OF_EACH_UNKNOWN, WAITING_OF_UNKNOWN, u32::MAX),
+            (Of::Asking, ASKING_OF_EACH_UNKNOWN, WAITING_OF_UNKNOWN, u32::MAX),
         ] {
             let mut world = World::new();
             let mut held: Vec<Vec<Share>> = Vec::new();

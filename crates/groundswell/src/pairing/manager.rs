@@ -77,7 +77,7 @@ impl PendingClaim {
 fn turned_away(code: CloseCode) -> Option<ClaimError> {
     match code {
         CloseCode::NotPaired | CloseCode::Private => Some(ClaimError::NoMachine),
-        CloseCode::Later | CloseCode::ShutDown => Some(ClaimError::NotReady),
+        CloseCode::Later | CloseCode::ShutDown | CloseCode::Crowded => Some(ClaimError::NotReady),
         _ => None,
     }
 }
