@@ -309,7 +309,7 @@ impl Gate {
     }
 
     /// The owner of this node has chosen a peer: it is known from now on, with all its connections, if there is room.
-    pub(crate) fn is_known(shared: &Shared, peer: PeerId) {
+    pub(crate) fn make_known(shared: &Shared, peer: PeerId) {
         lock(&shared.gate.0).promote(peer, Class::Known);
     }
 

@@ -76,7 +76,7 @@ impl Link {
 pub(crate) enum Refused {
     /// It speaks no version that this node speaks.
     Versions(VersionMismatch),
-    /// It takes only peers that it knows, and this node is none of them.
+    /// It is private, or knows no pair, and refuses this node.
     NotKnown,
     /// It has no room, has refused all that was asked of it, or asks to be dialled later.
     Later,

@@ -1,5 +1,26 @@
 //! Storage: one redb file a node. docs/storage.md tells its tables and the life of a row.
 
+/// Passes the file locks of a `redb::StorageBackend` on to `self.file`. The trait's own methods are `Unsupported`.
+macro_rules! delegate_locks {
+    () => {
+        delegate_locks!(try_lock_range -> bool);
+        delegate_locks!(try_lock_shared_range -> bool);
+        delegate_locks!(lock_range -> ());
+        delegate_locks!(lock_shared_range -> ());
+        delegate_locks!(unlock_range -> ());
+        delegate_locks!(query_lock_range -> bool);
+    };
+    ($name:ident -> $answer:ty) => {
+        fn $name(
+            &self,
+            start: std::ops::Bound<u64>,
+            end: std::ops::Bound<u64>,
+        ) -> Result<$answer, redb::BackendError> {
+            self.file.$name(start, end)
+        }
+    };
+}
+
 mod backing;
 mod bodies;
 #[cfg(test)]
@@ -336,7 +357,7 @@ impl Store {
         match self.meta(tables::META_WRITE) {
             // The storage could be opened again, which has made the state before durable.
             Ok(stored) if stored.as_deref() != Some(&number[..]) => Err(error.into()),
-            // All of it is in the file that was written anew, and on the disk.
+            // The rewritten file has all of it, flushed.
             Ok(_) if was_suspect => Ok(()),
             // It can be read, or nothing can. What can be read need not be on the disk.
             _ => Err(OutcomeUnknown::from(error).into()),

@@ -341,7 +341,7 @@ pub(crate) async fn exchange(
     let (told, why) = match timeout(KV_RELEASE_TIMEOUT, hearing).await {
         // Both have given it up, and the other side learns from the code that this one has.
         Ok(Said::Released(Some(Ok(())))) => (Told::Yes, CloseCode::Released),
-        // It cannot be checked any more who has signed. That this side has given the document up is true in any case.
+        // The signer cannot be checked any more. This side has given the document up in any case.
         Ok(Said::Released(None)) => (Told::No, CloseCode::Released),
         Ok(Said::Released(Some(Err(Forged)))) => {
             kv.shared.metrics.violations.add(1);

@@ -50,7 +50,7 @@ impl Want {
             widen(&greeted.connection);
             allow_streams(&greeted.connection, STREAMS);
         }
-        Gate::is_known(shared, id);
+        Gate::make_known(shared, id);
         want
     }
 
@@ -272,7 +272,8 @@ async fn greet_at_known(shared: &Arc<Shared>, peer: &Arc<Peer>, within: Duration
     }
 }
 
-/// Connects to a peer at these addresses, or uses the connection that there is. Somebody waits for it, so that the peer is dialled at once, and for as long as a slow line may take.
+/// Connects to a peer at these addresses, or uses the open connection. A caller waits for it: the peer is dialled at once,
+/// with the deadline of a slow line.
 pub(crate) async fn connect(shared: &Arc<Shared>, addr: &EndpointAddr) -> Result<Connection, Unreached> {
     let held = shared.peers.hold(addr.id);
     let peer = held.0.clone();
