@@ -3,10 +3,9 @@
 //! Identities cost nothing, so that a limit for each peer bounds nothing. What bounds the node are places, and there are
 //! three kinds of them: for strangers, for followers, and for the peers that this node knows by its owner's choice. A
 //! newcomer may take the place of the oldest stranger and, once it is served something, that of the follower that was sent
-//! nothing for longest, and of nobody else. A stranger whose claim the machine has admitted
-//! keeps its place until the claim is over: people compare a PIN for longer than a flood takes to fill all places. Until its
-//! peer has said hello, a connection has a small window and few streams ([`crate::network`]); all of it together is a
-//! constant.
+//! nothing for longest, and of nobody else. A peer whose claim the machine has admitted keeps its places until the claim is
+//! over, as a stranger and as a follower: people compare a PIN for longer than a flood takes to fill all places. Until its peer
+//! has said hello, a connection has a small window and few streams ([`crate::network`]); all of it together is a constant.
 
 mod turns;
 
@@ -68,8 +67,8 @@ struct Places {
     of_chosen: OfChosen,
     /// The connections of strangers, the oldest first.
     strangers: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
-    /// Those of strangers whose claim is under way. No newcomer takes their places.
-    claimants: BTreeMap<u64, (PeerId, WeakConnectionHandle)>,
+    /// How many claims are under way of each peer. No newcomer takes the place of such a peer.
+    claimants: HashMap<PeerId, usize>,
     /// The connections of followers.
     followers: BTreeMap<u64, (PeerId, Option<WeakConnectionHandle>)>,
     known: usize,
@@ -189,10 +188,7 @@ impl Places {
         let Some(visitor) = self.visitors.get_mut(&peer) else { return };
         visitor.connections.retain(|one| *one != number);
         match visitor.class {
-            Class::Stranger => {
-                self.strangers.remove(&number);
-                self.claimants.remove(&number);
-            }
+            Class::Stranger => drop(self.strangers.remove(&number)),
             Class::Follower => drop(self.followers.remove(&number)),
             Class::Known => self.known -= 1,
         }
@@ -215,7 +211,7 @@ impl Places {
         }
         visitor.class = class;
         for number in &visitor.connections {
-            let stranger = self.strangers.remove(number).or_else(|| self.claimants.remove(number));
+            let stranger = self.strangers.remove(number);
             self.followers.remove(number);
             match class {
                 Class::Follower => {
@@ -227,20 +223,29 @@ impl Places {
         true
     }
 
-    /// A stranger's claim is under way on this connection.
-    fn claims(&mut self, number: u64) {
-        if self.claimants.len() < MAX_CLAIM_PLACES
-            && let Some(stranger) = self.strangers.remove(&number)
-        {
-            self.claimants.insert(number, stranger);
+    /// A claim of a peer is under way. False where there are too many, and nothing keeps the peer's place.
+    fn claims(&mut self, peer: PeerId) -> bool {
+        let has_room = self.claimants.values().sum::<usize>() < MAX_CLAIM_PLACES;
+        if has_room {
+            *self.claimants.entry(peer).or_default() += 1;
+        }
+        has_room
+    }
+
+    /// That claim is over. After the last one, a newcomer may take the peer's place.
+    fn claims_no_more(&mut self, peer: PeerId) {
+        if let Entry::Occupied(mut claims) = self.claimants.entry(peer) {
+            *claims.get_mut() -= 1;
+            if *claims.get() == 0 {
+                claims.remove();
+            }
         }
     }
 
-    /// That claim is over. What comes next may take the place.
-    fn claims_no_more(&mut self, number: u64) {
-        if let Some(stranger) = self.claimants.remove(&number) {
-            self.strangers.insert(number, stranger);
-        }
+    /// The followers whose places others may take.
+    fn replaceable(&self) -> Vec<PeerId> {
+        let followers = self.followers.values().map(|(follower, _)| *follower);
+        followers.filter(|follower| !self.claimants.contains_key(follower)).collect()
     }
 
     /// The connections of a follower, whose places are free from now on.
@@ -251,8 +256,10 @@ impl Places {
 
     /// The oldest stranger, where there are too many. Its place is free from now on.
     fn one_too_many(&mut self) -> Option<(PeerId, WeakConnectionHandle)> {
-        let too_many = self.strangers.len() > MAX_STRANGERS;
-        too_many.then(|| self.strangers.pop_first().map(|(_, oldest)| oldest)).flatten()
+        let mut replaceable = self.strangers.iter().filter(|(_, (peer, _))| !self.claimants.contains_key(peer));
+        let (&oldest, _) = replaceable.next()?;
+        let others = replaceable.count();
+        (others >= MAX_STRANGERS).then(|| self.strangers.remove(&oldest)).flatten()
     }
 }
 
@@ -322,7 +329,7 @@ impl Gate {
                 if places.promote(peer, Class::Follower) {
                     return true;
                 }
-                places.followers.values().map(|(follower, _)| *follower).collect()
+                places.replaceable()
             };
             let Some(idlest) = shared.peers.idlest(&followers) else { return false };
             // It may have become known since it came.
@@ -338,8 +345,8 @@ impl Gate {
     /// How many handshakes are under way, and how many connections there are of strangers, followers, and known peers.
     pub(crate) fn counts(&self) -> [usize; 4] {
         let places = lock(&self.0);
-        let strangers = places.strangers.len() + places.claimants.len();
-        [places.half_open.len() + places.of_chosen.all, strangers, places.followers.len(), places.known]
+        let handshakes = places.half_open.len() + places.of_chosen.all;
+        [handshakes, places.strangers.len(), places.followers.len(), places.known]
     }
 }
 
@@ -380,19 +387,19 @@ struct Wide {
 }
 
 impl Place {
-    /// Keeps the place from newcomers while the peer's claim is under way, which is until what this returns is dropped.
-    pub(crate) fn claims(self: &Arc<Self>) -> ClaimPlace {
-        lock(&self.shared.gate.0).claims(self.number);
-        ClaimPlace(self.clone())
+    /// Keeps the places of the peer while its claim is under way, which is until what this returns is dropped. `None` where too
+    /// many claims are.
+    pub(crate) fn claims(self: &Arc<Self>) -> Option<ClaimPlace> {
+        lock(&self.shared.gate.0).claims(self.peer).then(|| ClaimPlace(self.clone()))
     }
 }
 
-/// The place of a connection whose peer's claim is under way.
+/// The place of a peer whose claim is under way.
 pub(crate) struct ClaimPlace(Arc<Place>);
 
 impl Drop for ClaimPlace {
     fn drop(&mut self) {
-        lock(&self.0.shared.gate.0).claims_no_more(self.0.number);
+        lock(&self.0.shared.gate.0).claims_no_more(self.0.peer);
     }
 }
 
@@ -635,6 +642,18 @@ mod tests {
         assert_eq!((places.followers.len(), places.visitors.contains_key(&of_two)), (MAX_FOLLOWERS - 1, false));
         places.take(of_two, Class::Stranger, None).unwrap();
         assert!(places.promote(of_two, Class::Follower), "it may come back");
+        // A follower whose claim is under way makes no room, until its last claim is over.
+        assert!(places.claims(of_two) && places.claims(of_two) && places.claims(newcomer));
+        places.claims_no_more(of_two);
+        let replaceable = places.replaceable();
+        assert_eq!(replaceable.len(), MAX_FOLLOWERS - 2);
+        assert!(!replaceable.contains(&of_two) && !replaceable.contains(&newcomer));
+        places.claims_no_more(of_two);
+        places.claims_no_more(newcomer);
+        assert_eq!(places.replaceable().len(), MAX_FOLLOWERS);
+        assert!(places.claimants.is_empty());
+        let claimed = (0..100).filter(|_| places.claims(newcomer)).count();
+        assert_eq!(claimed, MAX_CLAIM_PLACES, "claims keep so many places at most");
         // Whoever becomes known leaves a place.
         assert!(places.promote(of_two, Class::Known));
         assert_eq!((places.followers.len(), places.known), (MAX_FOLLOWERS - 1, 1));

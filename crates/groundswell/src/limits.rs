@@ -57,9 +57,9 @@ pub const STRANGER_STREAMS: u32 = 4;
 /// arrives from anywhere.
 pub const MAX_STRANGERS: usize = 32;
 
-/// How many connections of strangers keep their place because a claim of theirs is under way (8): the
+/// How many claims keep the places of their peers while they are under way (8): the
 /// [`MAX_CLAIMS_AT_ONCE`](groundswell_core::limits::MAX_CLAIMS_AT_ONCE) that a machine admits, and as many that others have
-/// replaced and that are about to end. They come on top of [`MAX_STRANGERS`].
+/// replaced and that are about to end. Connections of strangers among those peers come on top of [`MAX_STRANGERS`].
 pub const MAX_CLAIM_PLACES: usize = 2 * groundswell_core::limits::MAX_CLAIMS_AT_ONCE;
 
 /// How many connections of followers there are at once: peers that this node does not know, and that read something

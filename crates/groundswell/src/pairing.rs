@@ -434,8 +434,8 @@ impl Claims {
 struct UnderWay {
     claims: Arc<Claims>,
     id: ClaimId,
-    /// No newcomer takes the place of the connection meanwhile.
-    _place: ClaimPlace,
+    /// No newcomer takes the place of the peer meanwhile.
+    _place: Option<ClaimPlace>,
 }
 
 impl Drop for UnderWay {

@@ -68,12 +68,6 @@ impl From<iroh::endpoint::WriteError> for Stop {
     }
 }
 
-/// Refuses a stream before it is known what it is for.
-pub(crate) async fn refuse(shared: &Arc<Shared>, stream: Stream, refusal: Refusal) {
-    let mut writer = Writer { stream: stream.send, shared: shared.clone(), buffer: Vec::new() };
-    let _ = writer.refuse(refusal).await;
-}
-
 /// One subscription that is served, or parked.
 pub(crate) struct Serving {
     peer: Arc<Peer>,

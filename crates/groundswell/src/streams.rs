@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use groundswell_core::wire::{Refusal, StreamKind};
+use groundswell_core::wire::StreamKind;
 use tokio::time::timeout;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     limits::HELLO_TIMEOUT,
     link::Stream,
     network::CloseCode,
-    serve::{self, Serving},
+    serve::Serving,
     shared::Shared,
     unknown::{Of, Share},
 };
@@ -41,7 +41,6 @@ pub(crate) fn take(shared: &Arc<Shared>, stream: Stream) {
 async fn begin(shared: Arc<Shared>, mut stream: Stream) -> Option<Serving> {
     let share = match Share::take(&stream.peer, Of::Asking, 1, shared.knows(stream.peer.id)) {
         Ok(share) => share,
-        // It is not known what it is for, so that no words would be understood.
         Err(_) => {
             stream.refuse(CloseCode::Crowded);
             return None;
@@ -58,7 +57,7 @@ async fn begin(shared: Arc<Shared>, mut stream: Stream) -> Option<Serving> {
         Ok(Err(_)) => return None,
         Err(_) => {
             shared.metrics.violations.add(1);
-            serve::refuse(&shared, stream, Refusal::Malformed).await;
+            stream.refuse(CloseCode::Hello);
             return None;
         }
     }

@@ -31,6 +31,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
 
 use super::{
@@ -180,6 +181,8 @@ pub(crate) async fn run(
     let begun = Instant::now();
     kv.shared.metrics.document_sessions.add(1);
     let _online = kv.shared.metrics.documents_online_now.while_kept();
+    let over = CancellationToken::new();
+    let _over = over.clone().drop_guard();
     let session = Arc::new(Session {
         kv: kv.clone(),
         document: document.clone(),
@@ -187,6 +190,7 @@ pub(crate) async fn run(
         peer: peer.id,
         takes,
         begun,
+        over: over.clone(),
         sync: Mutex::new(KvSync::new(document.ours, held(document), theirs, 0)),
         asked: Notify::new(),
     });
@@ -225,6 +229,8 @@ struct Session {
     takes: usize,
     /// The zero of the state machine's clock.
     begun: Instant,
+    /// Set when the session has ended. A reconciliation, which has a task of its own, waits for the other side no more then.
+    over: CancellationToken,
     sync: Mutex<KvSync>,
     /// Told when the other side wants something, or has answered.
     asked: Notify,

@@ -44,7 +44,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Ends the stream unread, for this reason.
+    /// Ends the stream with a code: nobody knows what it is for, so no words would be understood.
     pub(crate) fn refuse(mut self, why: CloseCode) {
         // Either half may have ended already.
         let _ = self.send.reset(why.code());

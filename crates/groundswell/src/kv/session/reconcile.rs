@@ -168,9 +168,7 @@ impl Session {
         };
         let begun = tokio::select! {
             begun = beginning => begun,
-            _ = connection.closed() => None,
-            () = self.identity.replaced.cancelled() => None,
-            () = self.kv.closed.cancelled() => None,
+            () = self.over.cancelled() => None,
         };
         let (turn, (mut send, recv)) = begun.ok_or(Unfinished::Lost)?;
         let result = tokio::select! {
@@ -193,6 +191,14 @@ impl Session {
             });
         }
         result
+    }
+
+    /// Waits for the other side, as long as the session lasts.
+    async fn wait<T>(&self, budget: &mut Budget, io: impl Future<Output = T>) -> Result<T, Unfinished> {
+        tokio::select! {
+            result = budget.wait(io) => Ok(result?),
+            () = self.over.cancelled() => Err(Unfinished::Lost),
+        }
     }
 
     /// Waits until the docs document has what storage has now.
@@ -244,9 +250,9 @@ impl Session {
                         moved.too_large |= found.is_some_and(|entry| self.is_too_large(&entry));
                     }
                 }
-                budget.wait(send.write_all(&frame)).await?.map_err(|_| Unfinished::Lost)?;
+                self.wait(&mut budget, send.write_all(&frame)).await?.map_err(|_| Unfinished::Lost)?;
             }
-            let body = match budget.wait(reader.next()).await? {
+            let body = match self.wait(&mut budget, reader.next()).await? {
                 Ok(body) => body,
                 Err(ReadFrameError::Ended) => break,
                 Err(ReadFrameError::Frame(_)) => return Err(Violation::MessageTooLong.into()),
