@@ -1,6 +1,6 @@
 //! The node's part in the key-value store: a machine, a manager, or none.
 
-use groundswell::{KvError, KvOpenError, KvSpace, Machine, MachineState, Manager, Node, OpenError, PeerId, SpaceName};
+use groundswell::{KvError, KvSpace, Machine, MachineState, Manager, Node, PeerId, SpaceName};
 use groundswell_web::Subject;
 
 use crate::{
@@ -22,21 +22,15 @@ impl Store {
     pub(crate) async fn open(node: &Node, dir: &std::path::Path, role: Option<Role>) -> Result<Self, ToolError> {
         let machine = Machine::builder().node(node.clone());
         let manager = Manager::builder().node(node.clone());
-        let remembered = node.remembered_role().map(|role| match role {
+        let remembered = node.role().map(|role| match role {
             groundswell::Role::Machine => Role::Machine,
             groundswell::Role::Manager => Role::Manager,
         });
-        match (role.or(remembered), node.had_role()) {
-            (Some(Role::Machine), _) => Ok(Self::Machine(machine.spawn().await?)),
-            (Some(Role::Manager), _) => Ok(Self::Manager(manager.spawn().await?)),
-            (Some(Role::Peer), true) => Err(ToolError::KeepsRole { dir: dir.to_owned() }),
-            // The directory of an earlier version, whose files alone tell the role.
-            (None, true) => match machine.spawn().await {
-                Ok(machine) => Ok(Self::Machine(machine)),
-                Err(KvOpenError::Node(OpenError::OtherRole { .. })) => Ok(Self::Manager(manager.spawn().await?)),
-                Err(error) => Err(error.into()),
-            },
-            (Some(Role::Peer) | None, false) => Ok(Self::Peer),
+        match role.or(remembered) {
+            Some(Role::Machine) => Ok(Self::Machine(machine.spawn().await?)),
+            Some(Role::Manager) => Ok(Self::Manager(manager.spawn().await?)),
+            Some(Role::Peer) if remembered.is_some() => Err(ToolError::KeepsRole { dir: dir.to_owned() }),
+            Some(Role::Peer) | None => Ok(Self::Peer),
         }
     }
 

@@ -41,6 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     catalog::Catalog,
     cell::TideCell,
+    disk::states::META_FOLLOWERS,
     error::{DeclareError, GiveError, ManageError, OutcomeUnknown, StorageError, SurfError, WriteError, panic_message},
     fold::NewFold,
     followers::Followers,
@@ -49,7 +50,7 @@ use crate::{
     limits::{DRIVER_QUEUE, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, REPEAT_UNKNOWN_AFTER, WASH_SHUTDOWN_PATIENCE},
     metrics::Metrics,
     source::{PeerId, Source},
-    store::{Fail, META_FOLLOWERS, Store, TideKey, Write},
+    store::{Fail, Store, TideKey, Write},
     washers::Washers,
 };
 use batch::Batch;
@@ -109,8 +110,6 @@ pub(crate) enum Command {
     Manage(Manage),
     /// Remember where a peer was reached.
     Peer { addr: EndpointAddr, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
-    /// Remember a value of the node's own.
-    Note { key: &'static str, value: Vec<u8>, reply: oneshot::Sender<Result<(), WriteError>> },
     /// A replica comes back from a washer.
     Back(Box<Back>),
     /// Finish what was asked before, and stop.
@@ -162,9 +161,7 @@ impl Command {
     /// Whether it comes after everything that was asked before, in a transaction of its own.
     fn stands_alone(&self) -> bool {
         match self {
-            Self::Declare { .. } | Self::Want { .. } | Self::Unwant { .. } | Self::Note { .. } | Self::Manage(_) => {
-                true
-            }
+            Self::Declare { .. } | Self::Want { .. } | Self::Unwant { .. } | Self::Manage(_) => true,
             Self::Back(back) => back.stands_alone(),
             _ => false,
         }
@@ -182,7 +179,6 @@ impl Command {
             Self::Unwant { reply, .. }
             | Self::Fail { reply, .. }
             | Self::Peer { reply: Some(reply), .. }
-            | Self::Note { reply, .. }
             | Self::Manage(Manage::SourceKilled { reply, .. }) => drop(reply.send(Err(why))),
             Self::Manage(Manage::Access { reply, .. }) => drop(reply.send(Err(why.into()))),
             Self::Manage(Manage::Replicate { reply, .. }) => drop(reply.send(Err(why.into()))),
@@ -368,15 +364,9 @@ impl Driver {
         loop {
             if self.unknown.is_none() {
                 self.uncertain.store(false, Ordering::SeqCst);
-                self.store.sweep();
             }
             let first = match self.unknown {
                 _ if !self.ready.is_empty() => self.ready.pop_front(),
-                None if self.store.has_orphans() => match commands.try_recv() {
-                    Ok(first) => Some(first),
-                    Err(mpsc::error::TryRecvError::Empty) => continue,
-                    Err(mpsc::error::TryRecvError::Disconnected) => None,
-                },
                 None => commands.recv().await,
                 Some(_) => match tokio::time::timeout(REPEAT_UNKNOWN_AFTER, commands.recv()).await {
                     Ok(first) => first,
@@ -484,10 +474,6 @@ impl Driver {
                         let _ = reply.send(result);
                     });
                 }
-            }
-            Command::Note { key, value, reply } => {
-                let noted = self.whole(move |driver| driver.store.write(&[Write::Meta { key, value: &value }]));
-                let _ = reply.send(noted);
             }
             Command::Back(_) | Command::Stop => {}
             #[cfg(test)]

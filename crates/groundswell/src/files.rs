@@ -8,7 +8,7 @@ use std::{
 
 use tracing::warn;
 
-use crate::error::OpenError;
+use crate::{error::OpenError, limits::RESERVE_BYTES};
 
 /// Files that no other user may read.
 pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
@@ -141,12 +141,15 @@ pub(crate) fn room_for(path: &Path, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens something in a data directory. Where the disk is full, the room that a file of this name has kept is given up for
-/// it, so that a node comes up and can be read.
-pub(crate) fn with_room<T>(dir: &Path, name: &str, open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+/// The file that keeps some room on the disk for the next start.
+const RESERVE_FILE: &str = "node.reserve";
+
+/// Opens something in a data directory. Where the disk is full, the room that was kept is given up for it, so that a node comes up
+/// and can be read.
+pub(crate) fn with_room<T>(dir: &Path, open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
     match open() {
         Err(OpenError::Storage { path, source }) => {
-            if fs::remove_file(dir.join(name)).is_err() {
+            if fs::remove_file(dir.join(RESERVE_FILE)).is_err() {
                 return Err(OpenError::Storage { path, source });
             }
             warn!(error = %source, "storage does not open: the disk may be full. The room kept for that is used now");
@@ -161,10 +164,10 @@ pub(crate) fn with_room<T>(dir: &Path, name: &str, open: impl Fn() -> Result<T, 
     }
 }
 
-/// Keeps so many bytes of the disk under this name, or what there is of them. A disk without room is no error: the node is
-/// up, and says so elsewhere.
-pub(crate) fn keep_room(dir: &Path, name: &str, bytes: u64) {
-    let path = dir.join(name);
+/// Keeps [`RESERVE_BYTES`] of the disk, or as many of them as there are. A disk without room is no error: the node is up, and says
+/// so elsewhere.
+pub(crate) fn keep_room(dir: &Path) {
+    let (path, bytes) = (dir.join(RESERVE_FILE), RESERVE_BYTES);
     if fs::metadata(&path).is_ok_and(|found| found.len() >= bytes) {
         return;
     }

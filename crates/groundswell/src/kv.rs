@@ -3,7 +3,6 @@
 //! [`Kv`] holds the documents of one node and what they share: storage, the keeper that writes it,
 //! the docs engine, and the tasks. docs/kv.md tells how a write travels.
 
-mod complaints;
 mod delivery;
 mod document;
 mod engine;
@@ -48,6 +47,7 @@ pub(crate) use document::{Document, Identity};
 pub use error::{KvEnded, KvError, KvOpenError};
 pub use fleet::{KvFleetEvent, KvFleetSubscription};
 pub(crate) use keeper::{Command, WallClock};
+pub(crate) use sealed::Sealed;
 pub(crate) use slot::Slot;
 pub use space::KvSpace;
 pub use status::{KvLink, LinkStatus};
@@ -56,31 +56,25 @@ pub(crate) use storage::{DocumentRow, Row, Standing};
 pub use subscription::{KvSubscription, KvWatch};
 
 use crate::{
-    driver,
-    error::{OpenError, OutcomeUnknown, StorageError, WriteError},
+    complaints::Complaints,
+    disk::STORAGE_FILE,
+    error::{OpenError, OutcomeUnknown, StorageError},
     files,
     ids::Ids,
-    limits::{KV_RECONCILES_AT_ONCE, KV_RESERVE_BYTES, MAX_FORMER_DOCUMENTS, MAX_KV_WRITE_IDS},
+    limits::{KV_RECONCILES_AT_ONCE, MAX_FORMER_DOCUMENTS, MAX_KV_WRITE_IDS},
     link::Stream,
     moment::milliseconds,
     network::CloseCode,
     node::within,
     shared::Shared,
     source::PeerId,
-    store::{META_ROLE, STORAGE_FILE, Store},
+    store::Store,
     sync::{lock, read, write},
 };
-use complaints::Complaints;
 use engine::Engine;
 use keeper::{Keeper, KeeperHandle};
 pub(crate) use slot::fault_point;
-use storage::{Loaded, Looked, Outcome, Storage};
-
-/// Where a machine or a manager keeps its documents, in the data directory.
-pub(crate) const KV_STORAGE_FILE: &str = "kv.redb";
-
-/// What keeps some room on the disk for the documents' next start.
-const RESERVE_FILE: &str = "kv.reserve";
+use storage::{Outcome, Storage};
 
 /// The receiver of streams of claims.
 pub(crate) type ClaimHandler = Box<dyn Fn(Stream) + Send + Sync>;
@@ -94,66 +88,26 @@ pub(crate) struct KvConfig {
     pub(crate) claim_timeout_ms: u64,
 }
 
-/// Whose role a data directory has that is held and has a file of this storage. The file is opened and closed again. As
-/// at the opening of the role it may be repaired, which takes room on the disk.
-pub(crate) fn stored_role(dir: &std::path::Path) -> Result<Option<Role>, OpenError> {
-    files::with_room(dir, RESERVE_FILE, || storage::stored_role(&dir.join(KV_STORAGE_FILE)))
-}
-
-/// The role that a data directory remembers in the storage of its node.
-pub(crate) fn remembered_role(store: &Store, dir: &std::path::Path) -> Result<Option<Role>, OpenError> {
-    let found = store.meta(META_ROLE).map_err(|error| OpenError::of_storage(dir, error))?;
-    let Some(found) = found else { return Ok(None) };
-    let role = <[u8; 1]>::try_from(&found[..]).ok().and_then(|[number]| Role::of_number(number.into()));
-    let unknown = || OpenError::Damaged {
-        path: dir.join(STORAGE_FILE),
-        reason: "the role that it remembers is neither a machine nor a manager".to_owned(),
-    };
-    role.map(Some).ok_or_else(unknown)
-}
-
 /// The author that signs what a node writes.
 fn signer_of(key: &SecretKey) -> Author {
     Author::from_bytes(&blake3::derive_key("groundswell kv v1: the author of a node", &key.to_bytes()))
 }
 
-/// Tries in a data directory that is held what the opening of its role would, and changes nothing. The role is the one that is
-/// remembered, or else that of the files; `None` where there are none.
-pub(crate) fn look(
-    dir: &std::path::Path,
-    remembered: Option<Role>,
-    key: Option<&SecretKey>,
-) -> Result<Option<Role>, OpenError> {
-    let path = dir.join(KV_STORAGE_FILE);
-    if !path.is_file() && (remembered.is_none() || files_missing(dir)) {
-        return Ok(remembered);
-    }
-    let (looked, role) = Looked::open(&path, remembered)?;
+/// The role that the data directory of a node has, if it has one.
+pub(crate) fn role(store: &Store) -> Result<Option<Role>, StorageError> {
+    Storage::new(store.disk().clone()).role()
+}
+
+/// Reads in a data directory that is held, and only looked at, what the opening of its role would read. Returns that role.
+pub(crate) fn look(store: &Store, dir: &std::path::Path, key: Option<&SecretKey>) -> Result<Option<Role>, OpenError> {
+    let storage = Storage::new(store.disk().clone());
+    let role = storage.role().map_err(|error| OpenError::of_storage(dir, error))?;
     let ours = role.unwrap_or(Role::Machine).author();
     // A node whose key is missing gets a new one.
     let signer = key.map_or_else(|| signer_of(&SecretKey::generate()), signer_of);
-    load_all(looked.documents(), |number| looked.load(number), ours, signer.id())
-        .map_err(|reason| OpenError::Damaged { path, reason })?;
+    load_all(&storage, ours, signer.id())
+        .map_err(|reason| OpenError::Damaged { path: dir.join(STORAGE_FILE), reason })?;
     Ok(role)
-}
-
-/// Whether nothing is left of what a role had: the tables are missing, and so is the journal, from which they could be
-/// made again. An empty journal is somebody's word that it is lost.
-pub(crate) fn files_missing(dir: &std::path::Path) -> bool {
-    let tables = dir.join(KV_STORAGE_FILE);
-    let journal = std::fs::metadata(tables.with_extension("journal"));
-    !tables.is_file() && journal.map_or(true, |found| found.len() == 0)
-}
-
-/// Notes in the storage of the node which role its directory has, so that it has that role without its files too.
-async fn remember(shared: &Shared, role: Role) {
-    let note = |reply| driver::Command::Note { key: META_ROLE, value: vec![role as u8], reply };
-    let noted = shared.driver.ask(note).await.map_err(WriteError::from).flatten();
-    if let Err(error) = noted {
-        // The files tell the role too. It is noted at the next start.
-        warn!(%error, %role, "the role of this data directory is not remembered apart from its files");
-    }
-    shared.kv.remember(role);
 }
 
 /// Takes a stream of a document or a claim.
@@ -227,36 +181,28 @@ impl Kv {
         if remembered.is_some_and(|remembered| remembered != role) {
             return Err(OpenError::OtherRole { dir: shared.dir.clone() }.into());
         }
-        let lost = remembered.is_some() && files_missing(&shared.dir);
-        let dir = shared.dir.clone();
-        // Opening may repair the storage after a crash, and reads every entry.
+        let (dir, storage) = (shared.dir.clone(), Arc::new(Storage::new(shared.store.disk().clone())));
+        // It reads every entry.
+        let (opened, is_new) = (storage.clone(), remembered.is_none());
         let open = move || {
-            let storage = Storage::open(&dir.join(KV_STORAGE_FILE), role)?;
-            let loaded = load_all(storage.documents(), |number| storage.load(number), ours, signer_id)
-                .map_err(|reason| OpenError::Damaged { path: dir.join(KV_STORAGE_FILE), reason })?;
+            let path = dir.join(STORAGE_FILE);
+            if is_new {
+                opened.set_role(role).map_err(|error| OpenError::of_write(&path, error))?;
+            }
+            let loaded = load_all(&opened, ours, signer_id).map_err(|reason| OpenError::Damaged { path, reason })?;
             let identities: Vec<_> = loaded.iter().map(|one| one.identity.clone()).collect();
             let docs = dir.join("docs.redb");
-            let engine = Engine::open(&docs, &storage, &identities)
+            let engine = Engine::open(&docs, &opened, &identities)
                 .map_err(|error| OpenError::of_storage(&docs, StorageError::of_disk(error)))?;
-            Ok((Arc::new(storage), loaded, engine))
+            Ok((loaded, engine))
         };
         let dir = shared.dir.clone();
-        let load = move || files::with_room(&dir, RESERVE_FILE, open);
+        let load = move || files::with_room(&dir, &open);
         fault_point!(shared.kv, "loading");
         let joined = tokio::task::spawn_blocking(load).await;
         fault_point!(shared.kv, "loaded");
-        let (storage, loaded, engine) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
-        if lost {
-            warn!(
-                dir = %shared.dir.display(),
-                "the files kv.redb and kv.journal of this {role} are missing: it starts without its pairings, keys and values. \
-                 Whoever is paired with it reports that it does not know the pair (not_known), until both files are back: \
-                 stop this node, restore them, and start it again"
-            );
-        }
-        if remembered.is_none() {
-            remember(&shared, role).await;
-        }
+        let (loaded, engine) = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
+        shared.kv.remember(role);
         let gone = CancellationToken::new();
         let clock = wall_clock.clone();
         let started = Keeper::start(
@@ -313,7 +259,7 @@ impl Kv {
             *write(&kv.own) = Some(Document::new(ours, identity, new_view(), [0; 2]));
         }
         let dir = shared.dir.clone();
-        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, KV_RESERVE_BYTES)).await;
+        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir)).await;
         fault_point!(shared.kv, "room kept");
         // Nothing is awaited from here on: a start that is dropped has begun no task that would go on without a role.
         feed::spawn(&kv);
@@ -526,14 +472,9 @@ impl Kv {
         }
         note("ending the tasks of documents", within(deadline, 0.5, self.tasks.wait()).await);
         fault_point!(self.shared.kv, "tasks ended");
-        // 6. The docs engine and the storage.
-        note("closing the docs engine", within(deadline, 0.5, self.engine.stop()).await);
+        // 6. The docs engine. The storage is the node's.
+        note("closing the docs engine", within(deadline, 0.9, self.engine.stop()).await);
         fault_point!(self.shared.kv, "docs engine closed");
-        let storage = self.storage.clone();
-        let closed = async {
-            let _ = tokio::task::spawn_blocking(move || storage.close()).await;
-        };
-        note("closing the storage of documents", within(deadline, 0.9, closed).await);
         // The node may have another role from now on.
         self.shared.kv.clear(self);
         fault_point!(self.shared.kv, "shut down");
@@ -555,14 +496,9 @@ pub(crate) fn new_view() -> KvView {
     KvView::new(Epoch(rand::random()))
 }
 
-fn load_all(
-    documents: Result<Vec<(u64, DocumentRow)>, StorageError>,
-    load: impl Fn(u64) -> Result<Loaded, StorageError>,
-    ours: KvAuthor,
-    signer: iroh_docs::AuthorId,
-) -> Result<Vec<LoadedDocument>, String> {
+fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> Result<Vec<LoadedDocument>, String> {
     let load = |(number, row): (u64, DocumentRow)| {
-        let loaded = load(number).map_err(|error| error.to_string())?;
+        let loaded = storage.load(number).map_err(|error| error.to_string())?;
         let mut view = new_view();
         let mut bound = loaded.bound;
         let mut heads = loaded.held;
@@ -583,7 +519,7 @@ fn load_all(
         let ids = Ids::restore(MAX_KV_WRITE_IDS, loaded.ids);
         Ok(LoadedDocument { identity, view, clock, counter: AuthorCounter::restore(bound), heads, ids })
     };
-    documents.map_err(|error| error.to_string())?.into_iter().map(load).collect()
+    storage.documents().map_err(|error| error.to_string())?.into_iter().map(load).collect()
 }
 
 /// The system's wall clock, in milliseconds since 1970.

@@ -14,6 +14,8 @@ mod agent;
 mod catalog;
 mod cell;
 mod changes;
+mod complaints;
+mod disk;
 mod driver;
 mod error;
 mod files;

@@ -268,17 +268,9 @@ pub const MAX_ANNOUNCED_PEERS: usize = 1_024;
 /// small machine too.
 pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The memory that the storage of documents may use for its cache (16 MiB): all values are in memory
-/// already.
-pub const KV_CACHE_BYTES: usize = 16 * 1024 * 1024;
-
-/// How many bytes of the disk a node keeps for its own start (1 MiB): on a full disk they are given up, so that the marks of
-/// a run can be written and the node can be read.
-pub const RESERVE_BYTES: u64 = 1024 * 1024;
-
-/// How many bytes of the disk a machine or a manager keeps for its own start besides (20 MiB): all that the journal can hold
-/// and the tables do not, and some.
-pub const KV_RESERVE_BYTES: u64 = 20 * 1024 * 1024;
+/// How many bytes of the disk a node keeps for its own start (20 MiB): everything that the journal can hold and the tables lack, and
+/// some for the marks of a run and the docs engine. On a full disk they are given up, so that the node can be read.
+pub const RESERVE_BYTES: u64 = 20 * 1024 * 1024;
 
 /// How many bytes of entries are read from storage at once, or one entry (256 KiB).
 pub const READ_ENTRIES_BYTES: usize = 256 * 1024;

@@ -14,18 +14,19 @@ use tracing::warn;
 pub use self::builder::NodeBuilder;
 use crate::{
     Agent, Moment,
+    disk::{JOURNAL_FILE, MARKS_FILE, STORAGE_FILE},
     driver::Command,
     error::{OpenError, StorageError, WriteError},
     files,
     freshness::{Ended, FreshnessKind},
     identity::{DataDir, KEY_FILE},
-    kv::{self, KV_STORAGE_FILE},
+    kv,
     limits::{MAX_SUBSCRIPTIONS, SHUTDOWN_DEADLINE},
     metrics::MetricsSnapshot,
     network,
     shared::Shared,
     source::{PeerId, PeerTicket, Source},
-    store::{MARKS_FILE, STORAGE_FILE, Store, TideKey},
+    store::{Store, TideKey},
     stranger_log::StrangerLog,
     sync::lock,
 };
@@ -93,14 +94,12 @@ pub struct Inspected {
     pub id: Option<PeerId>,
     /// What is stored.
     pub stored: Vec<Stored>,
-    /// The role that the directory has: the one that it remembers, or, where an earlier version ran, that of the role's files.
+    /// The role that the directory has.
     pub role: Option<kv::Role>,
-    /// Whether that role's files are missing, so that it would begin without its pairings, keys and values.
-    pub role_files_missing: bool,
 }
 
 /// The files by which it is known that a node has run in a directory.
-const LEFT_BY_A_NODE: [&str; 4] = [KEY_FILE, STORAGE_FILE, MARKS_FILE, KV_STORAGE_FILE];
+const LEFT_BY_A_NODE: [&str; 4] = [KEY_FILE, STORAGE_FILE, JOURNAL_FILE, MARKS_FILE];
 
 fn inspect(path: &std::path::Path) -> Result<Option<Inspected>, OpenError> {
     if path.is_dir() {
@@ -113,14 +112,12 @@ fn inspect(path: &std::path::Path) -> Result<Option<Inspected>, OpenError> {
     let damaged = |error: StorageError| OpenError::Damaged { path: path.to_owned(), reason: error.to_string() };
     let dir = DataDir::look(path)?;
     let key = if dir.has_key() { Some(dir.secret_key()?) } else { None };
-    let (stored, remembered) = match Store::look(path)? {
+    let (stored, role) = match Store::look(path)? {
         None => (Vec::new(), None),
-        Some(store) => (stored(&store).map_err(damaged)?, kv::remembered_role(&store, path)?),
+        Some(store) => (stored(&store).map_err(damaged)?, kv::look(&store, path, key.as_ref())?),
     };
-    let role = kv::look(path, remembered, key.as_ref())?;
-    let role_files_missing = remembered.is_some() && kv::files_missing(path);
     drop(dir);
-    Ok(Some(Inspected { id: key.map(|key| key.public()), stored, role, role_files_missing }))
+    Ok(Some(Inspected { id: key.map(|key| key.public()), stored, role }))
 }
 
 fn stored(store: &Store) -> Result<Vec<Stored>, StorageError> {
@@ -272,14 +269,8 @@ impl Node {
         stored(&self.0.shared.store)
     }
 
-    /// Whether a machine or a manager has run in this data directory, which is that role's for good.
-    pub fn had_role(&self) -> bool {
-        self.remembered_role().is_some() || self.0.shared.dir.join(KV_STORAGE_FILE).is_file()
-    }
-
-    /// The role that the data directory remembers, whether the files of that role are there or not. `None` where no machine
-    /// and no manager has run, or only one of an earlier version, whose files alone tell its role.
-    pub fn remembered_role(&self) -> Option<kv::Role> {
+    /// The role that the data directory has for good, `None` where no machine and no manager has run.
+    pub fn role(&self) -> Option<kv::Role> {
         self.0.shared.kv.remembered()
     }
 
@@ -459,7 +450,7 @@ impl Node {
         // 6.
         let store = shared.store.clone();
         let closed = async {
-            let _ = tokio::task::spawn_blocking(move || store.close()).await;
+            let _ = tokio::task::spawn_blocking(move || store.disk().close()).await;
         };
         note("closing the storage", within(deadline, 1.0, closed).await);
         late.map_or(Ok(()), |while_doing| Err(ShutdownError { while_doing }))

@@ -73,7 +73,7 @@ fn files_that_others_could_read_are_closed_at_the_start() {
     write(&node, &["kv", "set", "key", "value"]);
     node.stop();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["secret.key", "kv.redb", "kv.journal", "docs.redb", "node.redb", "node.run"] {
+    for name in ["secret.key", "node.journal", "docs.redb", "node.redb", "node.run"] {
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o644)).unwrap();
     }
     let node = world.machine("machine");

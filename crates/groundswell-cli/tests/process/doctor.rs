@@ -159,10 +159,9 @@ fn what_a_start_refuses_is_a_problem_in_the_same_words() {
     let gone = |path: &Path| fs::remove_file(path).unwrap();
     let short = |path: &Path| fs::write(path, b"short").unwrap();
     type Damage<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
-    let damages: [Damage<'_>; 5] = [
-        ("kv.journal", &gone, "is missing, and may hold writes"),
-        ("kv.journal", &cut, "is damaged"),
-        ("kv.redb", &cut, "is damaged"),
+    let damages: [Damage<'_>; 4] = [
+        ("node.journal", &gone, "is missing, and may hold writes"),
+        ("node.journal", &cut, "is damaged"),
         ("secret.key", &short, "is not a key file"),
         ("node.redb", &cut, "is damaged"),
     ];
@@ -194,22 +193,6 @@ fn what_a_start_refuses_is_a_problem_in_the_same_words() {
 fn state_of_role(ran: &Ran) -> (String, bool) {
     let found = found(ran, "role");
     (found[0].0.clone(), found[0].1.starts_with("it is a manager's"))
-}
-
-#[test]
-fn a_role_whose_files_are_missing_is_a_problem() {
-    let world = World::new();
-    world.manager("manager").stop();
-    let dir = world.dir("manager");
-    assert_eq!(state_of_role(&looked_at(&dir)), ("ok".to_owned(), true));
-    for file in ["kv.redb", "kv.journal"] {
-        fs::remove_file(dir.join(file)).unwrap();
-    }
-    let ran = looked_at(&dir);
-    assert_eq!(state_of_role(&ran), ("problem".to_owned(), true));
-    assert!(found(&ran, "role")[0].1.contains("are missing"), "{ran:?}");
-    world.up("peer").stop();
-    assert_eq!(found(&looked_at(&world.dir("peer")), "role"), []);
 }
 
 /// What a crash has left is repaired by the next start, and not by looking.

@@ -222,6 +222,96 @@ fn kill_9_amid_large_values_that_turn_the_journal_loses_nothing() {
     println!("{KILLS} kills amid {written} acknowledged values of {VALUE_BYTES} bytes: nothing lost, nothing torn");
 }
 
+/// Gives one wave of a sum as the tool does, without starting a process for it. Returns the aeon where it was acknowledged before the
+/// node ended.
+fn give(dir: &Path, path: &str) -> Option<u64> {
+    let mut socket = UnixStream::connect(dir.join("control.sock")).ok()?;
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = json!({"request": "give", "path": path, "lake": "sum", "agent": "main"});
+    socket.write_all(format!("{request}\n\"1\"\n").as_bytes()).ok()?;
+    socket.shutdown(std::net::Shutdown::Write).ok()?;
+    let mut answer = String::new();
+    BufReader::new(socket).read_line(&mut answer).ok().filter(|_| answer.ends_with('\n'))?;
+    serde_json::from_str::<Value>(&answer).unwrap()["aeon"].as_u64()
+}
+
+/// A machine writes waves and keys at once, in the same records of its journal, and is killed at random moments: everything that was
+/// acknowledged is there at the next start, and its manager has the same of both within 10 s.
+fn kills_amid_waves_and_keys(kills: usize) {
+    const PATHS: usize = 2;
+    const KEYS: usize = 3;
+    let mut sides = Sides::new();
+    let id = sides.nodes[0].id.clone();
+    let path = |n: usize| format!("/sum/{n}");
+    // The manager follows before there is anything.
+    let following: Vec<Surfing> = (0..PATHS).map(|n| sides.nodes[1].surf(&[&id, &path(n), "--lake", "sum"])).collect();
+    let (mut aeons, mut newest) = ([0; PATHS], [0_usize; KEYS]);
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    for kill in 0..kills {
+        let dir = sides.nodes[0].dir.clone();
+        let givers = (0..PATHS).map(|n| {
+            let (dir, path) = (dir.clone(), path(n));
+            thread::spawn(move || std::iter::from_fn(|| give(&dir, &path)).last())
+        });
+        let givers: Vec<_> = givers.collect();
+        let setters = newest.iter().enumerate().map(|(n, newest)| {
+            let (dir, first) = (dir.clone(), newest + 1);
+            let set = move |number: &usize| set(&dir, None, &format!("key/{n}"), &format!("{number:08}"));
+            thread::spawn(move || (first..).take_while(set).last())
+        });
+        let setters: Vec<_> = setters.collect();
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        // A random point of a batch, a flush or an answer. Time is under test.
+        thread::sleep(Duration::from_micros(20_000 + seed % 100_000));
+        sides.nodes[0].kill();
+        for (aeon, giver) in aeons.iter_mut().zip(givers) {
+            *aeon = giver.join().unwrap().unwrap_or(*aeon);
+        }
+        for (newest, setter) in newest.iter_mut().zip(setters) {
+            *newest = setter.join().unwrap().unwrap_or(*newest);
+        }
+        sides.up(0);
+        for (n, aeon) in aeons.iter_mut().enumerate() {
+            let stored = sides.nodes[0].aeon(&path(n)).unwrap_or(0);
+            assert!(stored >= *aeon, "kill {kill}: {aeon} was acknowledged on {}, and {stored} is there", path(n));
+            *aeon = stored;
+        }
+        let stored = sides.entries(0);
+        for (n, newest) in newest.iter_mut().enumerate() {
+            let of_key = stored.iter().find_map(|entry| entry.strip_prefix(&format!("key/{n}=")));
+            let found: usize = of_key.map_or(0, |value| value.parse().unwrap());
+            assert!(found >= *newest, "kill {kill}: {newest} was acknowledged of key/{n}, and {found} is there");
+            *newest = found;
+        }
+    }
+    let begun = Instant::now();
+    until("the manager to have the keys", || sides.entries(0) == sides.entries(1));
+    for (n, aeon) in aeons.iter().enumerate() {
+        until("the manager to have the waves", || sides.nodes[1].aeon(&path(n)) == Some(*aeon));
+        assert_eq!(sides.nodes[1].rock(&path(n)), aeon.to_string());
+    }
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    drop(following);
+    println!(
+        "{kills} kills amid {} waves and {} keys: nothing lost",
+        aeons.iter().sum::<u64>(),
+        newest.iter().sum::<usize>()
+    );
+}
+
+#[test]
+fn kill_9_amid_waves_and_keys_loses_nothing() {
+    kills_amid_waves_and_keys(10);
+}
+
+#[test]
+#[ignore = "takes minutes; `cargo xtask soak` runs it"]
+fn soak_200_kills_amid_waves_and_keys_lose_nothing() {
+    kills_amid_waves_and_keys(200);
+}
+
 /// "A machine killed between publishing an entry and serving its value: the manager shows the old value until it can
 /// show the new one, and shows it within 10 s of the machine's return." The value is larger than what a manager that
 /// stands still takes from the line, so that only part of it is there when the machine is killed.

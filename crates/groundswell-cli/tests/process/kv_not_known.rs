@@ -3,13 +3,19 @@
 
 use std::path::Path;
 
-use crate::common::{World, kv::online, run, tool, until};
+use crate::common::{Node, World, kv::online, run, tool, until};
 use serde_json::Value;
 
 fn move_files(from: &Path, to: &Path) {
-    for file in ["kv.redb", "kv.journal"] {
+    for file in ["node.redb", "node.journal", "node.run"] {
         std::fs::rename(from.join(file), to.join(file)).unwrap();
     }
+}
+
+/// Tells a node the address of another, whose port was among its files.
+fn learn(node: &Node, other: &Node) {
+    // There is nothing on that path.
+    node.run(&["surf", &other.ticket, "/nothing", "--lake", "log", "--no-wait"]);
 }
 
 /// What is said of the pairing, of one problem.
@@ -19,50 +25,38 @@ fn assert_remedy(findings: &[Value]) {
     let [finding] = pairing[..] else { panic!("one finding: {findings:?}") };
     assert_eq!(finding["state"], "problem", "{finding}");
     assert!(finding["said"].as_str().unwrap().contains("DOES NOT KNOW THIS PAIR"), "{finding}");
-    assert!(finding["todo"].as_str().unwrap().contains("restore its files kv.redb and kv.journal"), "{finding}");
+    assert!(
+        finding["todo"].as_str().unwrap().contains("start the other side with its own data directory, or restore that"),
+        "{finding}"
+    );
 }
 
-/// What a node has logged of this.
-fn logged(dir: &Path, what: &str) -> usize {
-    let log = std::fs::read_to_string(dir.with_extension("log")).unwrap();
-    log.lines().filter(|line| line.contains(what)).count()
-}
-
-/// The directory keeps the role that is not said, also where the role's files are not in it.
+/// A directory that lacks files of an earlier run is refused, and keeps its role when they are back.
 #[test]
-fn a_directory_without_the_files_of_its_role_starts_in_that_role_and_says_what_is_missing() {
-    const MISSING: &str = "the files kv.redb and kv.journal of this";
+fn a_directory_that_lacks_a_file_is_refused_and_keeps_its_role() {
     let world = World::new();
     let (machine, manager) = world.pair();
-    let (id, manager_dir, machine_dir) = (machine.id.clone(), manager.dir.clone(), machine.dir.clone());
-    manager.stop();
-    let kept = tempfile::TempDir::new().unwrap();
-    move_files(&manager_dir, kept.path());
-    let without = world.up("manager");
-    assert_eq!(without.status()["role"], "manager");
-    assert_eq!(logged(&manager_dir, MISSING), 1);
-    until("the machine to be told", || machine.status()["manager"]["link"] == "not_known");
-    without.stop();
-    move_files(kept.path(), &manager_dir);
-    let manager = world.up("manager");
-    online(&machine, &manager);
+    let dir = machine.dir.clone();
     machine.stop();
-    move_files(&machine_dir, kept.path());
-    for role in ["manager", "peer"] {
+    let up = |more: &[&str]| {
         let mut up = tool();
-        up.arg("--data").arg(&machine_dir).args(["--json", "up", "--offline", "--bind", "127.0.0.1:0", "--role", role]);
-        run(up, b"").error();
+        up.arg("--data").arg(&dir).args(["--json", "up", "--offline", "--bind", "127.0.0.1:0"]).args(more);
+        run(up, b"").error()
+    };
+    for (file, says) in [("node.redb", "it is gone"), ("node.journal", "may hold writes")] {
+        let kept = dir.join("kept");
+        std::fs::rename(dir.join(file), &kept).unwrap();
+        let refused = up(&[]);
+        assert!(refused.contains(file) && refused.contains(says), "{refused}");
+        std::fs::rename(&kept, dir.join(file)).unwrap();
     }
-    let without = world.up("machine");
-    let status = without.status();
-    assert_eq!((&status["role"], &status["private"]), (&"machine".into(), &true.into()));
-    assert_eq!(logged(&machine_dir, MISSING), 1);
-    until("the manager to be told", || manager.machine_status(&id)["link"] == "not_known");
-    without.stop();
-    move_files(kept.path(), &machine_dir);
+    for role in ["manager", "peer"] {
+        up(&["--role", role]);
+    }
     let machine = world.up("machine");
+    let status = machine.status();
+    assert_eq!((&status["role"], &status["private"]), (&"machine".into(), &true.into()));
     online(&machine, &manager);
-    assert_eq!((logged(&manager_dir, MISSING), logged(&machine_dir, MISSING)), (1, 1), "it is said where it is so");
 }
 
 #[test]
@@ -75,6 +69,7 @@ fn a_manager_that_was_started_without_its_files_is_its_machines_when_they_are_ba
     let kept = tempfile::TempDir::new().unwrap();
     move_files(&dir, kept.path());
     let without = world.manager("manager");
+    learn(&machine, &without);
     let told = watching.until(|line| line["type"] == "pair" && line["link"] == "not_known");
     assert!(told["not_known_since_ms"].is_u64(), "{told}");
     let pair = machine.status()["manager"].clone();
@@ -99,6 +94,7 @@ fn a_machine_that_was_started_without_its_files_is_its_managers_when_they_are_ba
     let kept = tempfile::TempDir::new().unwrap();
     move_files(&dir, kept.path());
     let without = world.machine("machine");
+    learn(&manager, &without);
     until("the manager to be told", || manager.machine_status(&id)["link"] == "not_known");
     let listed = manager.run(&["machines"]).only();
     assert_eq!((&listed["machine"], &listed["link"]), (&id.clone().into(), &"not_known".into()));

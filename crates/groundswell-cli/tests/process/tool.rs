@@ -104,25 +104,19 @@ fn without_a_node_a_command_says_how_to_start_one() {
     assert!(!world.dir("died").join("control.sock").exists());
 }
 
-/// A directory in which an earlier version has run says whose it is, and not whether it is private.
+/// A machine is private and a manager is not, unless somebody says otherwise, which is remembered.
 #[test]
-fn a_machine_of_an_earlier_version_is_private_without_being_told_its_role() {
+fn a_role_is_private_or_not_until_somebody_says_otherwise() {
     let world = World::new();
     for (role, private) in [("machine", true), ("manager", false)] {
-        let (with_role, without) = (format!("{role} of today"), format!("{role} of before"));
-        world.up_with(&with_role, &["--role", role]).stop();
-        // Nothing is remembered of a peer that says nothing, which is what an earlier version has left too.
-        world.up(&without).stop();
-        for file in ["kv.redb", "kv.journal"] {
-            fs::copy(world.dir(&with_role).join(file), world.dir(&without).join(file)).unwrap();
-        }
         let started = |more: &[&str]| {
-            let node = world.up_with(&without, more);
+            let node = world.up_with(role, more);
             let status = node.status();
             assert_eq!(status["role"], *role);
             node.stop();
             status["private"].as_bool().unwrap()
         };
+        assert_eq!(started(&["--role", role]), private, "{role}");
         assert_eq!(started(&[]), private, "{role}");
         assert!(!started(&["--no-private"]));
         assert!(!started(&[]), "that is remembered");

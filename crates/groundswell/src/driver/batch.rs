@@ -20,13 +20,14 @@ use super::{
 };
 use crate::{
     cell::{Body, TideCell},
+    disk::states::META_FOLLOWERS,
     error::{GiveError, StorageError, WriteError},
     fold::WashError,
     ids::{self, Done, IdError, Ids, WriteId},
     limits::{MAX_REMEMBERED_PEERS, MAX_WRITE_IDS},
     metrics::Metrics,
     source::Source,
-    store::{Fail, META_FOLLOWERS, TideKey, TideRow, Write},
+    store::{Fail, TideKey, TideRow, Write},
 };
 
 /// An answer that waits for the transaction.

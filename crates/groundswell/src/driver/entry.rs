@@ -11,11 +11,12 @@ use groundswell_core::{
 
 use crate::{
     cell::TideCell,
+    disk::Ahead,
     error::StorageError,
     fold::{Fold, WashError},
     limits::{BODY_SLICE_CHUNKS, MAX_BATCH_BYTES},
     metrics::Metrics,
-    store::{Ahead, Backing, TideRow},
+    store::{Backing, TideRow},
     washers::Pace,
 };
 
@@ -103,7 +104,7 @@ impl Entry {
         for (aeon, rock) in &staged.rocks {
             let is_kept = staged.changes.rocks().iter().any(|(at, _)| at == aeon);
             if is_kept && rock.len() > BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES {
-                staged.ahead.push(store.write_ahead(*aeon, rock)?);
+                staged.ahead.push(store.disk().write_ahead(*aeon, rock)?);
             }
         }
         Ok(())

@@ -345,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        kv::{DocumentRow, Role, Standing},
+        kv::{DocumentRow, Standing},
         source::PeerId,
     };
 
@@ -360,7 +360,7 @@ mod tests {
     }
 
     fn storage(dir: &TempDir) -> Storage {
-        Storage::open(&dir.path().join("kv.redb"), Role::Manager).unwrap()
+        Storage::open(dir.path())
     }
 
     /// The whole of what the store stands on: entries with counters for timestamps and signatures of

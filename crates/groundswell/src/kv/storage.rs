@@ -1,46 +1,32 @@
-//! Storage of the key-value store: a redb file with every document's entries, marks and pairing, and
-//! a journal before it.
+//! The keys in the tables of the node's disk: what is written to them and read from them.
 //!
-//! The two are the truth: an entry is in the journal, flushed, before anyone is told of it. A thread
-//! brings it into the tables at once, and makes those durable now and then; whoever reads the
-//! tables waits for that thread. Peers, the docs engine and the view follow, each by a mark of its
-//! own in the log of an author, which has the newest entry of each key in the order of the author's
-//! counter. So one flush makes an entry, its value and its place in the log durable together, an old
-//! value goes in the same record that replaces it, and whoever was behind at a crash goes on from
-//! its mark.
+//! The tables are the truth: an entry is durable before anyone is told of it. Peers, the docs engine and the view follow, each by a
+//! mark of its own in the log of an author, which has the newest entry of each key in the order of the author's counter. So one
+//! record makes an entry, its value and its place in the log durable together, an old value goes in the same record that replaces
+//! it, and whoever was behind at a crash continues from its mark.
 
-mod applier;
-mod journal;
-mod tables;
-
-use std::{collections::BTreeMap, ops::Bound, path::Path, sync::Mutex};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use groundswell_core::{
-    encoding::{decode, encode},
+    encoding::decode,
     kv::{KvAuthor, Stamp, sync::EntryKey},
 };
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
+use redb::{ReadTransaction, ReadableTable};
 
 use super::sealed::Sealed;
 use crate::{
-    error::{OpenError, OutcomeUnknown, StorageError, WriteError},
+    disk::{
+        self, Disk, failed,
+        keys::{CLOCKS, DOCUMENTS, ENTRIES, IDS, LOG, MARKS, MISSING, number_of},
+        states::META_ROLE,
+    },
+    error::{StorageError, WriteError},
     ids::{Done, WriteId},
-    limits::{KV_CACHE_BYTES, READ_ENTRIES_BYTES},
-    store::{RedbFile, failed, guarded},
-    sync::lock,
+    limits::READ_ENTRIES_BYTES,
 };
-use applier::Applier;
-use journal::{Found, HALF_BYTES, Journal};
-pub use tables::Role;
-use tables::{
-    CLOCKS, DOCUMENTS, ENTRIES, IDS, LOG, MARKS, META, META_APPLIED, META_FORMAT, META_ROLE, MISSING, create_all,
-    look_at_database, open_database, set_meta,
-};
-pub(crate) use tables::{DocumentRow, Mark, Outcome, Row, Standing};
 
-/// The format of the tables and the journal. A newer one is refused. Older ones are raised: 1 had no journal, that
-/// of 2 had digests without a key, and 3 had no ids of writes.
-const FORMAT: u64 = 4;
+pub use crate::disk::keys::Role;
+pub(crate) use crate::disk::keys::{DocumentRow, Mark, Outcome, Row, Standing};
 
 /// What is stored of one document, at its opening.
 pub(crate) struct Loaded {
@@ -53,210 +39,59 @@ pub(crate) struct Loaded {
     pub(crate) ids: BTreeMap<WriteId, Done<Outcome>>,
 }
 
+/// The documents of a node.
 pub(crate) struct Storage {
-    journal: Mutex<Journal>,
-    applier: Applier,
-    /// The record that was too large for the journal, and whose outcome is unknown.
-    unknown: Mutex<Option<u64>>,
+    disk: Arc<Disk>,
     #[cfg(test)]
-    failing: Mutex<Option<WriteError>>,
+    failing: std::sync::Mutex<Option<WriteError>>,
 }
 
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
-fn number_of(author: KvAuthor) -> u8 {
-    author.index() as u8
-}
-
-/// Whose storage this is, if it has a role yet.
-pub(super) fn stored_role(path: &Path) -> Result<Option<Role>, OpenError> {
-    let of_tables = |error: StorageError| OpenError::of_storage(path, error);
-    let database = open_database(&RedbFile::new(path, KV_CACHE_BYTES)).map_err(of_tables)?;
-    role_of(&database).map_err(of_tables)
-}
-
-fn role_of(database: &redb::Database) -> Result<Option<Role>> {
-    Ok(meta(database, META_ROLE)?.and_then(Role::of_number))
-}
-
-/// What is to be done at an opening before the journal is read.
-enum Journaled {
-    /// It is made anew.
-    Anew,
-    /// It is of format 2: what it holds goes into the tables, and it is made anew.
-    Format2(Found),
-    /// It is read as it is.
-    There,
-}
-
-/// Looks at tables that were opened, makes those that are missing, and finds what is to be done with the journal. The format that
-/// was found comes along.
-fn check(
-    database: &redb::Database,
-    path: &Path,
-    role: Role,
-    journal_path: &Path,
-) -> Result<(Option<u64>, Journaled), OpenError> {
-    let of_tables = |error: StorageError| OpenError::of_storage(path, error);
-    let format = meta(database, META_FORMAT).map_err(of_tables)?;
-    if let Some(found) = format.filter(|format| *format > FORMAT) {
-        let found = u32::try_from(found).unwrap_or(u32::MAX);
-        return Err(OpenError::NewerFormat { dir: path.to_owned(), found, known: FORMAT as u32 });
-    }
-    if meta(database, META_ROLE).map_err(of_tables)?.is_some_and(|found| found != role.number()) {
-        return Err(OpenError::OtherRole { dir: path.parent().unwrap_or(path).to_owned() });
-    }
-    applier::transaction(database, create_all).map_err(of_tables)?;
-    // Nothing was acknowledged before the first record.
-    let is_used = meta(database, META_APPLIED).map_err(of_tables)?.is_some_and(|applied| applied > 0);
-    let length = std::fs::metadata(journal_path).ok().map(|file| file.len());
-    let journaled = match (format, length) {
-        // An empty file is somebody's word that the journal is lost.
-        (None | Some(1), None) | (_, Some(0)) => Journaled::Anew,
-        (_, None) if is_used => return Err(OpenError::JournalMissing { path: journal_path.to_owned() }),
-        (_, None) => Journaled::Anew,
-        (Some(2), Some(_)) => {
-            let found = Journal::read_format_2(journal_path);
-            let found = found.map_err(|error| OpenError::of_storage(journal_path, error))?;
-            found.map_or(Journaled::There, Journaled::Format2)
-        }
-        (_, Some(_)) => Journaled::There,
-    };
-    Ok((format, journaled))
-}
-
-/// The documents as an opening would find them, in files that stay as they are.
-pub(super) struct Looked(redb::Database);
-
-impl Looked {
-    /// Does what [`Storage::open`] does, but what that writes is kept in memory. Without a role the one is looked for that the
-    /// tables have.
-    pub(super) fn open(path: &Path, role: Option<Role>) -> Result<(Self, Option<Role>), OpenError> {
-        let of_tables = |error: StorageError| OpenError::of_storage(path, error);
-        let journal_path = path.with_extension("journal");
-        let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-        let database = look_at_database(&RedbFile::new(path, KV_CACHE_BYTES)).map_err(of_tables)?;
-        let role = role.map_or_else(|| role_of(&database), |role| Ok(Some(role))).map_err(of_tables)?;
-        // Tables that a crash has left without a role get the one that they are opened for.
-        let (_, journaled) = check(&database, path, role.unwrap_or(Role::Machine), &journal_path)?;
-        let found = match journaled {
-            Journaled::Anew => Found::default(),
-            Journaled::Format2(found) => found,
-            Journaled::There => Journal::read(&journal_path, HALF_BYTES).map_err(of_journal)?,
-        };
-        applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
-        Ok((Self(database), role))
-    }
-
-    pub(super) fn documents(&self) -> Result<Vec<(u64, DocumentRow)>> {
-        guarded(|| documents(&self.0.begin_read().map_err(failed)?))
-    }
-
-    pub(super) fn load(&self, number: u64) -> Result<Loaded> {
-        guarded(|| load(&self.0.begin_read().map_err(failed)?, number))
-    }
-}
-
 impl Storage {
-    /// Opens the files, or makes them. A data directory keeps the role that it had first.
-    pub(crate) fn open(path: &Path, role: Role) -> Result<Self, OpenError> {
-        Self::open_sized(path, role, HALF_BYTES)
-    }
-
-    fn open_sized(path: &Path, role: Role, half_bytes: usize) -> Result<Self, OpenError> {
-        let of_tables = |error: StorageError| OpenError::of_storage(path, error);
-        let journal_path = path.with_extension("journal");
-        let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-        let file = RedbFile::new(path, KV_CACHE_BYTES);
-        let database = open_database(&file).map_err(of_tables)?;
-        let (format, journaled) = check(&database, path, role, &journal_path)?;
-        match journaled {
-            Journaled::Anew => Journal::create(&journal_path, half_bytes).map_err(of_journal)?,
-            Journaled::Format2(found) => {
-                applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
-                Journal::create(&journal_path, half_bytes).map_err(of_journal)?;
-            }
-            Journaled::There => {}
-        }
-        if format != Some(FORMAT) {
-            let raise = |txn: &_| {
-                set_meta(txn, META_FORMAT, FORMAT)?;
-                set_meta(txn, META_ROLE, role.number())
-            };
-            applier::transaction(&database, raise).map_err(of_tables)?;
-        }
-        let (mut journal, found) = Journal::open(&journal_path, half_bytes).map_err(of_journal)?;
-        let applied = applier::replay(&database, found, u64::MAX).map_err(of_journal)?;
-        journal.go_on_after(applied);
-        let applier = Applier::start(file, &journal_path, half_bytes, database, applied).map_err(of_tables)?;
-        Ok(Self {
-            journal: Mutex::new(journal),
-            applier,
-            unknown: Mutex::default(),
+    pub(crate) fn new(disk: Arc<Disk>) -> Self {
+        Self {
+            disk,
             #[cfg(test)]
-            failing: Mutex::default(),
-        })
+            failing: std::sync::Mutex::default(),
+        }
     }
 
-    /// Makes changes durable, all or none, or says that nobody knows. After a failure what was acknowledged stands, and
-    /// the next write tries to mend what failed. What has an unknown outcome may be there after a crash, unless a later
-    /// write was acknowledged: that has taken it back first.
+    /// The role that the data directory has, if it has one.
+    pub(crate) fn role(&self) -> Result<Option<Role>> {
+        let Some(found) = self.disk.meta(META_ROLE)? else { return Ok(None) };
+        let role = <[u8; 1]>::try_from(&found[..]).ok().and_then(|[number]| Role::of_number(number.into()));
+        let unknown = || StorageError::new("the role that it remembers is neither a machine nor a manager");
+        role.map(Some).ok_or_else(unknown)
+    }
+
+    /// Gives the data directory a role for good.
+    pub(crate) fn set_role(&self, role: Role) -> Result<(), WriteError> {
+        let row = disk::states::Row::Meta { key: META_ROLE.to_owned(), value: vec![role as u8].into() };
+        self.disk.write(vec![disk::Row::State(row)])
+    }
+
+    /// Makes changes durable, all or none, or reports that the outcome is unknown: see [`Disk::write`].
     pub(crate) fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
         #[cfg(test)]
-        if let Some(error) = lock(&self.failing).clone() {
+        if let Some(error) = crate::sync::lock(&self.failing).clone() {
             return Err(error);
         }
-        let result = self.try_write(rows);
-        match &result {
-            Ok(()) => {
-                self.applier.complaints().works();
-            }
-            Err(error) => self.applier.complaints().fails(error),
-        }
-        result
+        self.disk.write(rows.into_iter().map(disk::Row::Key).collect())
     }
 
-    fn try_write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
-        let record = encode(&rows).map_err(StorageError::new)?;
-        let mut journal = lock(&self.journal);
-        // A table that can't be written would let the journal grow without bound.
-        let applied = self.applier.mend()?;
-        let mut unknown = lock(&self.unknown);
-        if unknown.is_some_and(|unknown| unknown <= applied) {
-            let reason = "a write that had failed is in the tables after all, and memory lacks it: restart the node";
-            return Err(StorageError::of_disk(reason).into());
-        }
-        *unknown = None;
-        journal.go_on_after(applied);
-        journal.mend().map_err(StorageError::of_disk)?;
-        if !journal.has_place_for(&record) {
-            let number = journal.next_number();
-            let written = self.applier.through(number, rows);
-            if matches!(written, Err(WriteError::Unknown(_))) {
-                *unknown = Some(number);
-            }
-            written?;
-            journal.go_on_after(number);
-            return Ok(());
-        }
-        if !journal.fits(&record) {
-            self.applier.flush(journal.needed_of_other())?;
-            journal.turn();
-        }
-        match journal.append(&record) {
-            Ok(number) => {
-                self.applier.apply(number, rows);
-                Ok(())
-            }
-            Err(error) => {
-                let error = StorageError::of_disk(error);
-                // Where its place is written over, and flushed, it did not happen.
-                Err(match journal.mend() {
-                    Ok(()) => error.into(),
-                    Err(_) => OutcomeUnknown::from(error).into(),
-                })
-            }
-        }
+    /// The documents of a data directory whose node does not run.
+    #[cfg(test)]
+    pub(crate) fn open(dir: &std::path::Path) -> Self {
+        let data_dir = crate::identity::DataDir::open(dir).unwrap();
+        let (disk, _) = Disk::open(data_dir, Arc::default()).unwrap();
+        disk.mark_run(dir).unwrap();
+        Self::new(Arc::new(disk))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn close(&self) {
+        self.disk.close();
     }
 
     /// Lets every write fail, or none.
@@ -268,18 +103,11 @@ impl Storage {
     /// Lets every write fail with this error, or none.
     #[cfg(test)]
     pub(crate) fn fail_with(&self, error: Option<WriteError>) {
-        *lock(&self.failing) = error;
+        *crate::sync::lock(&self.failing) = error;
     }
 
     fn reading<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
-        self.applier.reading(|database| guarded(|| work(&database.begin_read().map_err(failed)?)))
-    }
-
-    /// Closes the files for good, with everything in the tables; whoever asks afterwards gets an error.
-    pub(crate) fn close(&self) {
-        // Who writes finishes first: the files are for who opens them next.
-        let _journal = lock(&self.journal);
-        self.applier.close();
+        self.disk.reading(work)
     }
 
     /// Every document.
@@ -444,17 +272,6 @@ fn load(txn: &ReadTransaction, number: u64) -> Result<Loaded> {
         ids.insert(id, decode(done.value()).map_err(StorageError::new)?);
     }
     Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound, ids })
-}
-
-fn meta(database: &redb::Database, key: &str) -> Result<Option<u64>> {
-    guarded(|| {
-        let txn = database.begin_read().map_err(failed)?;
-        let table = match txn.open_table(META) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            table => table.map_err(failed)?,
-        };
-        Ok(table.get(key).map_err(failed)?.map(|value| value.value()))
-    })
 }
 
 #[cfg(test)]

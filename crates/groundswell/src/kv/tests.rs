@@ -14,7 +14,7 @@ use groundswell_core::{
 use tempfile::TempDir;
 
 use super::{
-    KvError, KvLink, Role, Row,
+    KvError, KvLink, Row,
     keeper::Contents,
     session,
     storage::{Mark, Storage},
@@ -233,7 +233,7 @@ async fn every_missing_value_is_asked_for_until_it_is_here() {
     let held = document.heads.borrow()[KvAuthor::Machine.index()];
     // As after a reconciliation that has told of all of them, and a crash: the machine pushes none.
     {
-        let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
+        let storage = Storage::open(manager_dir.path());
         let (number, author) = (storage.documents().unwrap()[0].0, KvAuthor::Machine);
         let mut rows = vec![Row::Mark { number, author, mark: Mark::Held, counter: held }];
         for key in 0..count {
@@ -304,7 +304,7 @@ async fn what_only_a_reconciliation_finds_is_asked_for() {
     let entry = kv.storage.entry(identity.number, KvAuthor::Machine, place("key")).unwrap().unwrap();
     {
         // The machine pushes nothing that the manager says it holds.
-        let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
+        let storage = Storage::open(manager_dir.path());
         let (number, author) = (storage.documents().unwrap()[0].0, KvAuthor::Machine);
         storage.write(vec![Row::Mark { number, author, mark: Mark::Held, counter: entry.counter }]).unwrap();
         storage.close();

@@ -14,26 +14,24 @@ use tracing::{info, warn};
 use super::{Inspected, Node, Running, inspect};
 use crate::{
     catalog::Catalog,
+    disk::states::{META_FOLLOWERS, META_PORT, META_PRIVATE},
     driver::Driver,
     error::{OpenError, StorageError},
     files,
     followers::Followers,
     gate::{self, Gate},
     identity::DataDir,
-    kv::{self, KV_STORAGE_FILE},
-    limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS, RESERVE_BYTES},
+    kv,
+    limits::{MAX_ANNOUNCED_PEERS, MAX_SUBSCRIPTIONS},
     link::{self, Peers},
     metrics::Metrics,
     network::{self, NetworkConfig},
     shared::Shared,
     source::{PeerId, PeerTicket},
-    store::{META_FOLLOWERS, META_PORT, META_PRIVATE, Store, Write},
+    store::{Store, Write},
     stranger_log::StrangerLog,
     streams,
 };
-
-/// What keeps some room on the disk for the next start.
-const RESERVE_FILE: &str = "node.reserve";
 
 /// How a node is to be: see [`Node::builder`].
 #[derive(Debug, Clone)]
@@ -140,20 +138,6 @@ impl NodeBuilder {
         joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))
     }
 
-    /// Whether the data directory, which is held, has been a machine's.
-    async fn was_machine(&self, remembered: Option<kv::Role>) -> Result<bool, OpenError> {
-        if let Some(role) = remembered {
-            return Ok(role == kv::Role::Machine);
-        }
-        if !self.data_dir.join(KV_STORAGE_FILE).is_file() {
-            return Ok(false);
-        }
-        let dir = self.data_dir.clone();
-        let joined = tokio::task::spawn_blocking(move || kv::stored_role(&dir)).await;
-        let role = joined.unwrap_or_else(|error| Err(OpenError::Network(error.to_string())))?;
-        Ok(role == Some(kv::Role::Machine))
-    }
-
     /// Opens the data directory, binds the endpoint and starts the node.
     pub async fn spawn(self) -> Result<Node, OpenError> {
         let metrics = Arc::<Metrics>::default();
@@ -161,7 +145,7 @@ impl NodeBuilder {
             let (path, metrics) = (self.data_dir.clone(), metrics.clone());
             // Opening may repair the storage after a crash, which takes its time.
             let open = move || {
-                files::with_room(&path, RESERVE_FILE, || {
+                files::with_room(&path, || {
                     let dir = DataDir::open(&path)?;
                     let key = dir.secret_key()?;
                     let store = Store::open(dir, metrics.clone())?;
@@ -182,11 +166,11 @@ impl NodeBuilder {
                 warn!(%error, "the port is not remembered");
             }
         }
-        let role = kv::remembered_role(&store, &self.data_dir)?;
+        let role = kv::role(&store).map_err(unusable)?;
         let remembered = store.meta(META_PRIVATE).map_err(unusable)?.map(|is| is == [1]);
         let private = match self.private.or(remembered) {
             Some(private) => private,
-            None => self.private_at_first || self.machine_private_at_first && self.was_machine(role).await?,
+            None => self.private_at_first || self.machine_private_at_first && role == Some(kv::Role::Machine),
         };
         if remembered != Some(private) && (private || self.private.is_some()) {
             // Without it the next start has to be told again, which is no reason not to run on a full disk.
@@ -213,11 +197,10 @@ impl NodeBuilder {
         // A private node has followers only among those that it knows.
         told.extend(followers.all().into_iter().filter(|_| !private));
         told.truncate(MAX_ANNOUNCED_PEERS);
-        let expects_role = self.expects_role || self.data_dir.join(KV_STORAGE_FILE).is_file();
         let shared = Arc::new(Shared {
             id: endpoint.id(),
             dir: self.data_dir,
-            kv: kv::Slot::new(expects_role, role),
+            kv: kv::Slot::new(self.expects_role, role),
             boot: BootId(rand::random()),
             endpoint: RwLock::new(Some(endpoint.clone())),
             network: self.network,
@@ -252,7 +235,7 @@ impl NodeBuilder {
         }
         let dir = shared.dir.clone();
         // On a full disk it waits for what is flushed.
-        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir, RESERVE_FILE, RESERVE_BYTES)).await;
+        let _ = tokio::task::spawn_blocking(move || files::keep_room(&dir)).await;
         info!(id = %shared.id, "the node is up");
         Ok(node)
     }

@@ -1,4 +1,4 @@
-//! What is read of the storage.
+//! Reading the states.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,12 @@ use iroh::EndpointAddr;
 use redb::ReadableTable;
 use serde::de::DeserializeOwned;
 
-use super::{EncodedTable, Fail, Result, Rows, Store, StoredTide, TideKey, TideRow, bodies, failed, tables};
+use super::{Fail, Result, Rows, Store, StoredTide, TideKey, TideRow};
 use crate::{
+    disk::{
+        self, failed,
+        states::{self as tables, EncodedTable},
+    },
     error::StorageError,
     ids::{Done, WriteId},
     source::{PeerId, Source},
@@ -18,7 +22,7 @@ use crate::{
 impl Store {
     /// Every tide's id and row.
     pub(crate) fn tides(&self) -> Result<Vec<(u64, TideRow)>> {
-        self.reading(|txn| {
+        self.disk.reading(|txn| {
             let table = txn.open_table(tables::TIDES).map_err(failed)?;
             let mut tides = Vec::new();
             for row in table.iter().map_err(failed)? {
@@ -57,7 +61,7 @@ impl Store {
 
     /// Every row of a table with encoded keys.
     fn all<K: DeserializeOwned, V: DeserializeOwned>(&self, table: EncodedTable<'_>) -> Result<Vec<(K, V)>> {
-        self.reading(|txn| {
+        self.disk.reading(|txn| {
             let table = txn.open_table(table).map_err(failed)?;
             let mut rows = Vec::new();
             for row in table.iter().map_err(failed)? {
@@ -71,7 +75,7 @@ impl Store {
 
     /// Where peers were reached last, and when, in seconds since 1970.
     pub(crate) fn peers(&self) -> Result<Vec<(EndpointAddr, u64)>> {
-        self.reading(|txn| {
+        self.disk.reading(|txn| {
             let table = txn.open_table(tables::PEERS).map_err(failed)?;
             let mut peers = Vec::new();
             for row in table.iter().map_err(failed)? {
@@ -83,12 +87,12 @@ impl Store {
     }
 
     pub(crate) fn tide(&self, id: u64) -> Result<StoredTide> {
-        self.reading(|txn| {
+        self.disk.reading(|txn| {
             let table = txn.open_table(tables::ROCKS).map_err(failed)?;
             let mut rocks = BTreeMap::new();
             for row in table.range(tables::of_tide(id)).map_err(failed)? {
                 let (key, info) = row.map_err(failed)?;
-                rocks.insert(Aeon(key.value().1), bodies::rock_row(info.value())?.0);
+                rocks.insert(Aeon(key.value().1), disk::rock_row(info.value())?.0);
             }
             let table = txn.open_table(tables::WAVES).map_err(failed)?;
             let mut waves = table.range(tables::of_tide(id)).map_err(failed)?;
@@ -102,7 +106,7 @@ impl Store {
     /// The waves from `first` to `last`, as far as they fit into so many bytes (one always
     /// does), and without a gap: fewer where some were pruned meanwhile.
     pub(crate) fn waves(&self, id: u64, first: Aeon, last: Aeon, max_bytes: usize) -> Result<Vec<Bytes>> {
-        self.reading(|txn| {
+        self.disk.reading(|txn| {
             let table = txn.open_table(tables::WAVES).map_err(failed)?;
             let (mut waves, mut bytes) = (Vec::new(), 0);
             for (expected, row) in (first.0..).zip(table.range((id, first.0)..=(id, last.0)).map_err(failed)?) {
@@ -120,10 +124,10 @@ impl Store {
 
     /// One chunk of a rock, or `None` where that rock is gone.
     pub(crate) fn chunk(&self, id: u64, aeon: Aeon, index: u32) -> Result<Option<Bytes>> {
-        self.reading(|txn| {
+        self.disk.reading(|txn| {
             let rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
             let Some(rock) = rocks.get((id, aeon.0)).map_err(failed)? else { return Ok(None) };
-            let (place, aeon) = bodies::place((id, aeon.0), bodies::rock_row(rock.value())?.1);
+            let (place, aeon) = disk::place((id, aeon.0), disk::rock_row(rock.value())?.1);
             let table = txn.open_table(tables::CHUNKS).map_err(failed)?;
             let row = table.get((place, aeon, index)).map_err(failed)?;
             Ok(row.map(|chunk| Bytes::copy_from_slice(chunk.value())))

@@ -277,7 +277,8 @@ async fn a_restored_backup_of_a_publisher_begins_a_new_epoch() {
     let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
     sums.give_all("/sum", [1, 2, 3]).await.unwrap();
     publisher.shutdown().await.unwrap();
-    let backup = fs::read(publisher_dir.path().join("node.redb")).unwrap();
+    let files = ["node.redb", "node.journal"].map(|name| publisher_dir.path().join(name));
+    let backup = files.each_ref().map(|file| fs::read(file).unwrap());
     let publisher = spawn_node(publisher_dir.path()).await;
     follower.add_peer(&publisher.ticket()).await.unwrap();
     let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
@@ -287,10 +288,12 @@ async fn a_restored_backup_of_a_publisher_begins_a_new_epoch() {
     updates_until(&mut updates, Aeon(5)).await;
     let before = updates.cursor().unwrap();
     publisher.shutdown().await.unwrap();
-    // The backup comes back as another file: a new number in the file system.
-    let (file, restored) = (publisher_dir.path().join("node.redb"), publisher_dir.path().join("restored"));
-    fs::write(&restored, backup).unwrap();
-    fs::rename(&restored, &file).unwrap();
+    // The backup comes back as other files: new numbers in the file system.
+    let restored = publisher_dir.path().join("restored");
+    for (file, bytes) in files.iter().zip(backup) {
+        fs::write(&restored, bytes).unwrap();
+        fs::rename(&restored, file).unwrap();
+    }
     let publisher = spawn_node(publisher_dir.path()).await;
     let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
     sums.give("/sum", 100).await.unwrap();
@@ -311,6 +314,27 @@ async fn a_restored_backup_of_a_publisher_begins_a_new_epoch() {
     follower.shutdown().await.unwrap();
 }
 
+/// Tables that are put back alone are brought up to date from the journal: nothing is lost.
+#[tokio::test]
+async fn older_tables_have_what_the_journal_has() {
+    let dir = TempDir::new().unwrap();
+    let node = spawn_node(dir.path()).await;
+    let sums = node.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
+    sums.give_all("/sum", [1, 2, 3]).await.unwrap();
+    node.shutdown().await.unwrap();
+    let file = dir.path().join("node.redb");
+    let backup = fs::read(&file).unwrap();
+    let node = spawn_node(dir.path()).await;
+    let sums = node.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
+    sums.give_all("/sum", [10, 20]).await.unwrap();
+    node.shutdown().await.unwrap();
+    fs::write(&file, backup).unwrap();
+    let node = spawn_node(dir.path()).await;
+    let sums = node.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
+    assert_eq!(sums.with_rock("/sum", |sum, aeon| (*sum, aeon)).await.unwrap(), (36, Aeon(5)));
+    node.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_that_finds_a_reader_ahead_of_it_begins_a_new_epoch() {
     let Pair { publisher, follower, publisher_dir, follower_dir: _dir } = Pair::new().await;
@@ -318,7 +342,7 @@ async fn a_publisher_that_finds_a_reader_ahead_of_it_begins_a_new_epoch() {
     let sums = publisher.agent("main").unwrap().publications::<Sum>("/sum").await.unwrap();
     sums.give_all("/sum", [1, 2, 3]).await.unwrap();
     publisher.shutdown().await.unwrap();
-    let files = ["node.redb", "node.run"].map(|name| publisher_dir.path().join(name));
+    let files = ["node.redb", "node.journal", "node.run"].map(|name| publisher_dir.path().join(name));
     let backup = files.each_ref().map(|file| fs::read(file).unwrap());
     let publisher = spawn_node(publisher_dir.path()).await;
     follower.add_peer(&publisher.ticket()).await.unwrap();

@@ -99,12 +99,6 @@ pub(super) fn at_rest(inspected: &Inspected, start: &str) -> Vec<Finding> {
 /// Whose directory it is, if it is a machine's or a manager's.
 fn role(inspected: &Inspected) -> Option<Finding> {
     let role = inspected.role?;
-    if inspected.role_files_missing {
-        let said = format!("it is a {role}'s, and its files kv.redb and kv.journal are missing");
-        let todo = "restore both before the node is started: it would start without its pairings, keys and values, and the \
-                    other side would say not_known";
-        return Some(Finding::problem("role", said, todo));
-    }
     Some(Finding::ok("role", format!("it is a {role}'s, and its keys and values can be read")))
 }
 
@@ -165,7 +159,7 @@ fn pairing(pair: &Pair, now_ms: u64) -> Finding {
             Finding::warn("pairing", said, "`groundswell release ID` deletes what is here; or claim it again")
         }
         "not_known" => {
-            let todo = "start the other side with its own data directory, or restore its files kv.redb and kv.journal: it \
+            let todo = "start the other side with its own data directory, or restore that: it \
                         is found again by itself; if they are lost, claim again, or end the pairing here with \
                         `groundswell release`";
             Finding::problem("pairing", said, todo)

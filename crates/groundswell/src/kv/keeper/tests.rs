@@ -2,7 +2,7 @@ use groundswell_core::kv::{Envelope, Stamp};
 use iroh_docs::NamespaceSecret;
 use tempfile::TempDir;
 
-use super::{super::storage::Role, *};
+use super::*;
 use crate::{
     StorageError,
     ids::IdError,
@@ -16,7 +16,7 @@ fn key() -> KvKey {
 }
 
 fn keeper(dir: &TempDir) -> (Keeper, Arc<Document>) {
-    let storage = Arc::new(Storage::open(&dir.path().join("kv.redb"), Role::Machine).unwrap());
+    let storage = Arc::new(Storage::open(dir.path()));
     let (signer, theirs) = (Author::from_bytes(&[1; 32]), Author::from_bytes(&[2; 32]));
     let peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6".parse().unwrap();
     let standing = Standing::Paired { peer, author: theirs.id().to_bytes() };

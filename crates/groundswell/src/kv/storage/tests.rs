@@ -4,10 +4,15 @@ use groundswell_core::kv::Stamp;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{journal::BLOCK_BYTES, *};
-use crate::store::{
-    failing::{Loss, Plan},
-    rows::tests::golden,
+use super::*;
+use crate::{
+    OpenError,
+    disk::{
+        BLOCK_BYTES, HALF_BYTES,
+        failing::{Fault, Loss, Plan},
+    },
+    identity::DataDir,
+    store::rows::tests::golden,
 };
 
 const AUTHOR: KvAuthor = KvAuthor::Machine;
@@ -36,36 +41,47 @@ impl Place {
     }
 
     fn tables(&self) -> PathBuf {
-        self.0.path().join("kv.redb")
+        self.0.path().join("node.redb")
     }
 
     fn journal(&self) -> PathBuf {
-        self.tables().with_extension("journal")
+        self.0.path().join("node.journal")
+    }
+
+    /// How the journal is to fail.
+    fn plan(&self) -> std::sync::Arc<Plan> {
+        Plan::of(&self.journal())
+    }
+
+    fn try_open(&self, half_bytes: usize) -> Result<Storage, OpenError> {
+        let (disk, _) = Disk::open_sized(DataDir::open(self.0.path())?, Arc::default(), half_bytes)?;
+        disk.mark_run(self.0.path())?;
+        Ok(Storage::new(Arc::new(disk)))
     }
 
     fn open(&self) -> Storage {
-        Storage::open(&self.tables(), Role::Machine).unwrap()
+        self.try_open(HALF_BYTES).unwrap()
     }
 }
 
-/// The thread of the tables panics while somebody waits for it, and others come later: each has an error that says so, and
-/// what was acknowledged is there after a restart.
+/// The thread of the tables panics: acknowledged entries can be read, here and after a restart, and every write fails with that
+/// reason.
 #[test]
-fn who_waits_for_tables_whose_thread_panics_has_an_error() {
+fn a_panic_of_the_thread_of_the_tables_hangs_nobody() {
     let place = Place::new();
     let storage = place.open();
     storage.write(vec![entry(1)]).unwrap();
     assert_eq!(counters(&storage), [1]);
-    storage.applier.panic();
+    storage.disk.applier().panic();
     // It goes into the journal, and then nobody brings it into the tables.
     storage.write(vec![entry(2)]).unwrap();
     let panicked = |result: Result<(), WriteError>| {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("panicked") && error.contains("restart the node"), "{error}");
     };
-    panicked(storage.entries_after(1, AUTHOR, 0, u64::MAX).map(drop).map_err(WriteError::from));
+    assert_eq!(counters(&storage), [1, 2]);
     panicked(storage.write(vec![entry(3)]));
-    panicked(storage.fed(1).map(drop).map_err(WriteError::from));
+    assert_eq!(counters(&storage), [1, 2]);
     storage.close();
     drop(storage);
     assert_eq!(counters(&place.open()), [1, 2]);
@@ -158,7 +174,7 @@ fn what_the_tables_lack_after_a_crash_comes_from_the_journal() {
     assert_eq!(counters(&place.open()).len() as u64, 3 * records);
     // The tables of that time do not go with a journal that has gone round.
     fs::write(place.tables(), &durable).unwrap();
-    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
+    let error = place.try_open(HALF_BYTES).err().unwrap();
     assert!(error.to_string().contains("restore both from one backup"), "{error}");
 }
 
@@ -176,10 +192,10 @@ fn three_in_the_journal(place: &Place) -> [Vec<u8>; 2] {
     [before, after]
 }
 
-/// A byte of this record of the first half is wrong.
+/// A byte of this record of a run is wrong. Before them is the run's mark.
 fn damage(place: &Place, record: usize) {
     let mut journal = fs::read(place.journal()).unwrap();
-    journal[record * BLOCK_BYTES + 100] ^= 1;
+    journal[(1 + record) * BLOCK_BYTES + 100] ^= 1;
     fs::write(place.journal(), &journal).unwrap();
 }
 
@@ -233,13 +249,13 @@ fn tables_that_fail_are_filled_from_the_journal_when_they_are_well() {
     let storage = place.open();
     storage.write(vec![entry(1)]).unwrap();
     assert_eq!(counters(&storage), [1]);
-    storage.applier.fail(true);
+    storage.disk.applier().fail(true);
     storage.write(vec![entry(2)]).unwrap();
     let read = storage.entries_after(1, AUTHOR, 0, u64::MAX);
-    assert!(read.is_err(), "who reads is told: {read:?}");
+    assert_eq!(read.unwrap().len(), 2, "what was acknowledged can be read");
     let refused = storage.write(vec![entry(3)]).unwrap_err();
     assert!(refused.to_string().contains("made to fail"), "{refused}");
-    storage.applier.fail(false);
+    storage.disk.applier().fail(false);
     assert_eq!(counters(&storage), [1, 2]);
     storage.write(vec![entry(4)]).unwrap();
     assert_eq!(counters(&storage), [1, 2, 4]);
@@ -259,30 +275,6 @@ fn a_closed_storage_says_so() {
     assert_eq!(counters(&place.open()), [1]);
 }
 
-fn set_format(place: &Place, format: u64) {
-    let database = open_database(&RedbFile::new(&place.tables(), KV_CACHE_BYTES)).unwrap();
-    applier::transaction(&database, |txn| set_meta(txn, META_FORMAT, format)).unwrap();
-}
-
-/// Format 1 had no journal, and counted its transactions.
-#[test]
-fn format_1_is_raised_and_a_newer_one_is_refused_untouched() {
-    let place = Place::new();
-    let storage = place.open();
-    storage.write(vec![entry(1)]).unwrap();
-    storage.close();
-    fs::remove_file(place.journal()).unwrap();
-    set_format(&place, 1);
-    let storage = place.open();
-    assert_eq!(counters(&storage), [1]);
-    storage.close();
-    set_format(&place, FORMAT + 1);
-    fs::remove_file(place.journal()).unwrap();
-    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
-    assert!(matches!(error, OpenError::NewerFormat { found: 5, known: 4, .. }), "{error}");
-    assert!(!place.journal().exists(), "nothing is written for a format that is not known");
-}
-
 #[test]
 fn a_document_begins_with_nothing_of_an_earlier_one_of_its_number() {
     let place = Place::new();
@@ -295,23 +287,6 @@ fn a_document_begins_with_nothing_of_an_earlier_one_of_its_number() {
     assert_eq!((loaded.entries, loaded.held), (Vec::new(), [0, 0]));
 }
 
-/// The journal of format 2 had no key, and no first block: what it holds comes into the tables, and a new one begins.
-#[test]
-fn the_journal_of_format_2_is_brought_in_and_raised() {
-    let place = Place::new();
-    drop(place.open());
-    let bodies: Vec<Vec<u8>> = (1..=3).map(|counter| encode(&vec![entry(counter)]).unwrap()).collect();
-    journal::faults::write_format_2(&place.journal(), &bodies);
-    set_format(&place, 2);
-    let storage = place.open();
-    assert_eq!(counters(&storage), [1, 2, 3]);
-    storage.write(vec![entry(4)]).unwrap();
-    drop(storage);
-    // A crash between the new journal and the word of it changes nothing.
-    set_format(&place, 2);
-    assert_eq!(counters(&place.open()), [1, 2, 3, 4]);
-}
-
 /// A journal that is missing may hold acknowledged writes. An empty file in its place is somebody's word that it is lost.
 #[test]
 fn a_missing_journal_is_refused_until_somebody_says_that_it_is_lost() {
@@ -320,7 +295,7 @@ fn a_missing_journal_is_refused_until_somebody_says_that_it_is_lost() {
     storage.write(vec![entry(1)]).unwrap();
     storage.close();
     fs::remove_file(place.journal()).unwrap();
-    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
+    let error = place.try_open(HALF_BYTES).err().unwrap();
     assert!(matches!(&error, OpenError::JournalMissing { path } if *path == place.journal()), "{error}");
     fs::write(place.journal(), b"").unwrap();
     let storage = place.open();
@@ -335,8 +310,8 @@ fn damage_before_the_end_of_the_journal_is_said() {
     let place = Place::new();
     let [_, whole] = three_in_the_journal(&place);
     damage(&place, 2);
-    let error = Storage::open(&place.tables(), Role::Machine).err().unwrap();
-    assert!(matches!(&error, OpenError::Damaged { reason, .. } if reason.contains("was acknowledged")), "{error}");
+    let error = place.try_open(HALF_BYTES).err().unwrap();
+    assert!(matches!(&error, OpenError::Damaged { reason, .. } if reason.contains("were acknowledged")), "{error}");
     // Tables that have it need no journal for it.
     fs::write(place.tables(), &whole).unwrap();
     assert_eq!(counters(&place.open()), [1, 2, 3]);
@@ -348,13 +323,14 @@ enum Deed {
     Write {
         bytes: usize,
     },
-    /// The journal's file takes so many bytes of the next write, and then fails.
+    /// The next write of the journal's file fails, perhaps halfway.
     FailWrite {
-        after: usize,
+        fault: Fault,
     },
-    /// It takes all of it, and so many flushes fail.
+    /// So many flushes of it fail, and what they were to flush is lost or not.
     FailSync {
-        flushes: u32,
+        flushes: u64,
+        loss: Loss,
     },
     Tables {
         fail: bool,
@@ -373,15 +349,18 @@ enum Deed {
     },
 }
 
+fn losses() -> impl Strategy<Value = Loss> {
+    prop_oneof![Just(Loss::Nothing), Just(Loss::Dropped), Just(Loss::Evicted)]
+}
+
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     let deed = prop_oneof![
         8 => (1usize..30_000).prop_map(|bytes| Deed::Write { bytes }),
         1 => Just(Deed::Write { bytes: 80_000 }),
-        1 => (0usize..30_000).prop_map(|after| Deed::FailWrite { after }),
-        1 => (1u32..4).prop_map(|flushes| Deed::FailSync { flushes }),
+        1 => prop_oneof![Just(Fault::Once), Just(Fault::Torn)].prop_map(|fault| Deed::FailWrite { fault }),
+        1 => (1u64..4, losses()).prop_map(|(flushes, loss)| Deed::FailSync { flushes, loss }),
         1 => any::<bool>().prop_map(|fail| Deed::Tables { fail }),
-        2 => (1u64..4, prop_oneof![Just(Loss::Nothing), Just(Loss::Dropped), Just(Loss::Evicted)])
-            .prop_map(|(flushes, loss)| Deed::FailTables { flushes, loss }),
+        2 => (1u64..4, losses()).prop_map(|(flushes, loss)| Deed::FailTables { flushes, loss }),
         1 => Just(Deed::Read),
         1 => (any::<u64>(), any::<bool>()).prop_map(|(blocks, durable_tables)| Deed::Crash { blocks, durable_tables }),
     ];
@@ -396,27 +375,25 @@ fn id_of(counter: u64) -> WriteId {
 const SMALL_HALF: usize = 16 * BLOCK_BYTES;
 
 fn open_small(place: &Place) -> Storage {
-    let storage = Storage::open_sized(&place.tables(), Role::Machine, SMALL_HALF).unwrap();
+    let storage = place.try_open(SMALL_HALF).unwrap();
     // A thread makes the tables durable when it is told to, which nobody has done yet.
     Plan::of(&place.tables()).keep_disk();
-    let mut journal = lock(&storage.journal);
-    journal.faults().keep = true;
-    journal.faults().on_disk = fs::read(place.journal()).unwrap();
-    drop(journal);
+    place.plan().keep_disk();
     storage
 }
 
 /// What a crash leaves.
 fn crash(place: &Place, storage: Storage, blocks: u64, durable_tables: bool) -> Storage {
+    let plan = Plan::of(&place.tables());
+    plan.lift();
+    place.plan().lift();
     let journal = fs::read(place.journal()).unwrap();
-    let mut left = lock(&storage.journal).faults().on_disk.clone();
+    let mut left = place.plan().disk();
     for (block, bytes) in journal.chunks(BLOCK_BYTES).enumerate() {
         if blocks >> (block % 64) & 1 == 1 {
             left[block * BLOCK_BYTES..][..bytes.len()].copy_from_slice(bytes);
         }
     }
-    let plan = Plan::of(&place.tables());
-    plan.lift();
     let (durable, cached) = (plan.disk(), fs::read(place.tables()).unwrap());
     // Its thread ends; what that writes is undone below.
     drop(storage);
@@ -452,13 +429,13 @@ proptest! {
                         Err(WriteError::ShutDown) => unreachable!(),
                     }
                 }
-                Deed::FailWrite { after } => lock(&storage.journal).faults().write = Some(after),
-                Deed::FailSync { flushes } => lock(&storage.journal).faults().sync = flushes,
-                Deed::Tables { fail } => storage.applier.fail(fail),
+                Deed::FailWrite { fault } => place.plan().fail_at(0, fault),
+                Deed::FailSync { flushes, loss } => place.plan().fail_flushes(flushes, loss),
+                Deed::Tables { fail } => storage.disk.applier().fail(fail),
                 Deed::FailTables { flushes, loss } => Plan::of(&place.tables()).fail_flushes(flushes, loss),
                 Deed::Crash { blocks, durable_tables } => storage = crash(&place, storage, blocks, durable_tables),
                 Deed::Read => {
-                    storage.applier.fail(false);
+                    storage.disk.applier().fail(false);
                     Plan::of(&place.tables()).lift();
                     // What had begun to fail before may fail once more.
                     let _ = storage.entries_after(1, AUTHOR, 0, 1);
@@ -483,10 +460,10 @@ fn a_record_whose_flush_failed_is_taken_back_or_unknown() {
     let place = Place::new();
     let storage = place.open();
     storage.write(vec![entry(1)]).unwrap();
-    lock(&storage.journal).faults().sync = 1;
+    place.plan().fail_flushes(1, Loss::Nothing);
     let error = storage.write(vec![entry(2)]).unwrap_err();
     assert!(matches!(error, WriteError::Storage(_)) && error.to_string().contains("try again"), "{error}");
-    lock(&storage.journal).faults().sync = 2;
+    place.plan().fail_flushes(2, Loss::Nothing);
     let error = storage.write(vec![entry(3)]).unwrap_err();
     assert!(matches!(error, WriteError::Unknown(_)) && !error.to_string().contains("try again"), "{error}");
     assert_eq!(counters(&storage), [1], "nobody sees it");

@@ -144,14 +144,14 @@ async fn a_machine_that_has_forgotten_a_release_is_told_again() {
     let Pair { machine, manager, id, machine_dir, .. } = pair().await;
     machine.shutdown().await.unwrap();
     let backup = TempDir::new().unwrap();
-    for file in ["kv.redb", "kv.journal"] {
+    for file in ["node.redb", "node.journal"] {
         std::fs::copy(machine_dir.path().join(file), backup.path().join(file)).unwrap();
     }
     let machine = machine_at(machine_dir.path()).await;
     manager.release(id).await.unwrap();
     until_told(manager.kv()).await;
     machine.shutdown().await.unwrap();
-    for file in ["kv.redb", "kv.journal"] {
+    for file in ["node.redb", "node.journal"] {
         std::fs::copy(backup.path().join(file), machine_dir.path().join(file)).unwrap();
     }
     let machine = machine_at(machine_dir.path()).await;
@@ -166,7 +166,7 @@ async fn a_release_that_an_earlier_version_has_stored_is_told() {
     let Pair { machine, manager, manager_dir, .. } = pair().await;
     manager.shutdown().await.unwrap();
     {
-        let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
+        let storage = Storage::open(manager_dir.path());
         let (number, row) = storage.documents().unwrap().remove(0);
         let row = DocumentRow { standing: Standing::Releasing { peer: machine.id() }, ..row };
         storage.write(vec![Row::Document { number, row }]).unwrap();
@@ -187,7 +187,7 @@ async fn former_documents_have_a_limit_and_those_that_were_told_go_first() {
     manager.shutdown().await.unwrap();
     let nobody = iroh::SecretKey::from_bytes(&[5; 32]).public();
     {
-        let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
+        let storage = Storage::open(manager_dir.path());
         let rows = (0..MAX_FORMER_DOCUMENTS as u64).map(|number| {
             // The oldest of all was not told, the next was.
             let standing = Standing::Former { peer: nobody, author: None, told: number != 0 };
@@ -205,7 +205,7 @@ async fn former_documents_have_a_limit_and_those_that_were_told_go_first() {
     manager.release(machine.id()).await.unwrap();
     until("the machine to be told", || manager.kv().untold().len() == 1).await;
     manager.shutdown().await.unwrap();
-    let storage = Storage::open(&manager_dir.path().join("kv.redb"), Role::Manager).unwrap();
+    let storage = Storage::open(manager_dir.path());
     let numbers: Vec<u64> = storage.documents().unwrap().into_iter().map(|(number, _)| number).collect();
     assert_eq!(numbers.len(), MAX_FORMER_DOCUMENTS);
     assert!(numbers.contains(&100) && !numbers.contains(&101), "the oldest that was told has gone");

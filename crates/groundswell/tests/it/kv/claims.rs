@@ -71,7 +71,7 @@ async fn a_claim_of_what_is_no_machine_says_so() {
 async fn a_node_counts_the_streams_of_entries_and_knows_that_it_has_a_role() {
     let dir = TempDir::new().unwrap();
     let machine = spawn_machine(dir.path()).await;
-    assert!(machine.node().had_role());
+    assert_eq!(machine.node().role(), Some(groundswell::Role::Machine));
     let streams = || machine.node().status().streams;
     assert_eq!(streams(), 0);
     let watch = machine.watch_kv_key("a").await.unwrap();
@@ -85,7 +85,7 @@ async fn a_node_counts_the_streams_of_entries_and_knows_that_it_has_a_role() {
     let without = TempDir::new().unwrap();
     let node = Node::builder().data_dir(without.path()).offline().bind("127.0.0.1:0".parse().unwrap());
     let node = node.spawn().await.unwrap();
-    assert!(!node.had_role());
+    assert_eq!(node.role(), None);
     node.shutdown().await.unwrap();
 }
 

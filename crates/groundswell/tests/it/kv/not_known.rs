@@ -24,8 +24,8 @@ use super::{
     raw::{self, NOT_PAIRED, RELEASED, Stored, address, endpoint, hear, knock, say},
 };
 
-/// The files that hold a side's documents.
-const FILES: [&str; 2] = ["kv.redb", "kv.journal"];
+/// The files of a directory besides its key.
+const FILES: [&str; 3] = ["node.redb", "node.journal", "node.run"];
 
 /// The close code of a protocol violation.
 const VIOLATION: u64 = 5;
@@ -50,6 +50,8 @@ async fn a_manager_that_was_started_without_its_files_has_its_machine_when_they_
     move_files(manager_dir.path(), kept.path());
     let without = spawn_manager(manager_dir.path()).await;
     assert_eq!(without.list_machine_ids(), []);
+    // Its port was among its files.
+    machine.node().add_peer(&without.node().ticket()).await.unwrap();
     until_not_known(&mut status).await;
     assert_eq!(machine.get_machine_state(), MachineState::Claimed { manager: without.id() });
     machine.set_kv_value("stock", "1").await.unwrap();
@@ -75,6 +77,7 @@ async fn a_machine_that_was_started_without_its_files_is_the_managers_when_they_
     let kept = TempDir::new().unwrap();
     move_files(machine_dir.path(), kept.path());
     let without = spawn_machine(machine_dir.path()).await;
+    manager.node().add_peer(&without.node().ticket()).await.unwrap();
     until_not_known(&mut status).await;
     assert_eq!(manager.list_machine_ids(), [id]);
     // It is written for and read as one that is away.
@@ -101,7 +104,9 @@ async fn a_pair_that_only_the_machine_knows_is_claimed_again_or_released_at_the_
         manager.shutdown().await.unwrap();
         let lost = TempDir::new().unwrap();
         move_files(manager_dir.path(), lost.path());
-        spawn_manager(manager_dir.path()).await
+        let manager = spawn_manager(manager_dir.path()).await;
+        machine.node().add_peer(&manager.node().ticket()).await.unwrap();
+        manager
     };
     let manager = lose(manager).await;
     until_not_known(&mut status).await;
@@ -151,88 +156,65 @@ async fn inspected(dir: &Path) -> Inspected {
     .await
 }
 
-/// The role of a directory without the role's files: peers are asked to come again until it is open, it opens in no other
-/// role, and then the other side hears that the pair is not known.
+/// A directory has one role for good: peers are asked to come again until it is open, and it opens in no other role.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_without_the_files_of_its_role_keeps_the_role() {
+async fn a_directory_keeps_its_role() {
     let Pair { machine, manager, id, machine_dir, manager_dir } = Pair::new().await;
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
-    let kept = TempDir::new().unwrap();
-    let found = inspected(machine_dir.path()).await;
-    assert_eq!((found.role, found.role_files_missing), (Some(Role::Machine), false));
-    move_files(machine_dir.path(), kept.path());
-    let found = inspected(machine_dir.path()).await;
-    assert_eq!((found.role, found.role_files_missing), (Some(Role::Machine), true));
+    assert_eq!(inspected(machine_dir.path()).await.role, Some(Role::Machine));
     let node = spawn_plain(machine_dir.path()).await;
-    assert_eq!((node.remembered_role(), node.had_role()), (Some(Role::Machine), true));
+    assert_eq!(node.role(), Some(Role::Machine));
     let impostor = Impostor::of(manager_dir.path(), address(&node.ticket())).await;
     // It may be turned away before it has said a word.
-    let turned_away = async || {
-        let to = impostor.to.clone();
-        let (_connection, _send, mut recv) = raw::begin(&impostor.endpoint, to, StreamKind::Document).await;
-        raw::ended(&mut recv).await
-    };
-    let code = turned_away().await;
+    let (_connection, _send, mut recv) =
+        raw::begin(&impostor.endpoint, impostor.to.clone(), StreamKind::Document).await;
+    let code = raw::ended(&mut recv).await;
     assert!(code != NOT_PAIRED && code != RELEASED, "told that there is no such pair: {code}");
+    impostor.endpoint.close().await;
     let error = Manager::builder().node(node.clone()).spawn().await.unwrap_err();
     assert!(matches!(error, KvOpenError::Node(OpenError::OtherRole { .. })), "{error}");
-    assert!(!machine_dir.path().join("kv.redb").exists(), "nothing is made for a role that is refused");
-    let without = Machine::builder().node(node.clone()).spawn().await.unwrap();
-    assert_eq!(turned_away().await, NOT_PAIRED);
-    impostor.endpoint.close().await;
-    without.shutdown().await.unwrap();
-    node.shutdown().await.unwrap();
-    move_files(kept.path(), machine_dir.path());
-    let (machine, manager) = (spawn_machine(machine_dir.path()).await, spawn_manager(manager_dir.path()).await);
+    let machine = Machine::builder().node(node.clone()).spawn().await.unwrap();
+    let manager = spawn_manager(manager_dir.path()).await;
     let mut status = manager.machine_status_changes(id).unwrap();
     within("the machine to be online", status.wait_for(is_current)).await.unwrap();
-    machine.shutdown().await.unwrap();
-    manager.shutdown().await.unwrap();
+    for node in [machine.node(), manager.node()] {
+        node.shutdown().await.unwrap();
+    }
 }
 
-/// A manager's directory in which the tables are missing and the journal is there: it has what the journal has.
+/// Files that an earlier run had and that are gone are named, and nothing is made in their place.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_whose_journal_is_left_has_its_pairs() {
+async fn a_directory_that_lacks_files_of_its_own_is_refused() {
     let Pair { machine, manager, id, machine_dir: _dir, manager_dir } = Pair::new().await;
     manager.set_kv_value(id, "price", "2").await.unwrap();
     manager.shutdown().await.unwrap();
-    std::fs::remove_file(manager_dir.path().join("kv.redb")).unwrap();
-    let node = spawn_plain(manager_dir.path()).await;
-    assert_eq!(node.remembered_role(), Some(Role::Manager));
-    let manager = Manager::builder().node(node.clone()).spawn().await.unwrap();
-    assert_eq!(manager.list_machine_ids(), [id]);
+    let kept = TempDir::new().unwrap();
+    move_files(manager_dir.path(), kept.path());
+    for gone in [&["node.redb"][..], &["node.journal"], &["node.redb", "node.journal"]] {
+        for file in FILES {
+            let _ = std::fs::remove_file(manager_dir.path().join(file));
+            if !gone.contains(&file) {
+                std::fs::copy(kept.path().join(file), manager_dir.path().join(file)).unwrap();
+            }
+        }
+        let node = Node::builder().data_dir(manager_dir.path()).offline().bind("127.0.0.1:0".parse().unwrap());
+        let error = node.spawn().await.err().unwrap();
+        match &error {
+            OpenError::Damaged { path, reason } if gone.contains(&"node.redb") => {
+                assert!(path.ends_with("node.redb") && reason.contains("it is gone"), "{error}");
+            }
+            OpenError::JournalMissing { path } => assert!(path.ends_with("node.journal"), "{error}"),
+            error => panic!("{gone:?}: {error}"),
+        }
+        assert!(gone.iter().all(|file| !manager_dir.path().join(file).exists()), "something was made: {gone:?}");
+    }
+    move_files(kept.path(), manager_dir.path());
+    let manager = spawn_manager(manager_dir.path()).await;
     assert_eq!(manager.get_kv_value(id, "price").await.unwrap().unwrap().value, "2");
-    let mut status = machine.status_changes();
-    within("the manager to be online", status.wait_for(is_current)).await.unwrap();
-    manager.shutdown().await.unwrap();
-    node.shutdown().await.unwrap();
-    // The other way round, the journal may have had what the tables lack.
-    std::fs::remove_file(manager_dir.path().join("kv.journal")).unwrap();
-    let node = spawn_plain(manager_dir.path()).await;
-    let error = Manager::builder().node(node.clone()).spawn().await.unwrap_err();
-    assert!(matches!(error, KvOpenError::Node(OpenError::JournalMissing { .. })), "{error}");
-    node.shutdown().await.unwrap();
-    machine.shutdown().await.unwrap();
-}
-
-/// A version before this one left a role's files, and nothing that remembers the role apart from them.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_directory_of_an_earlier_version_remembers_its_role_from_its_next_start_on() {
-    let (dir, before) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    spawn_machine(dir.path()).await.shutdown().await.unwrap();
-    spawn_plain(before.path()).await.shutdown().await.unwrap();
-    move_files(dir.path(), before.path());
-    let found = inspected(before.path()).await;
-    assert_eq!((found.role, found.role_files_missing), (Some(Role::Machine), false));
-    let node = spawn_plain(before.path()).await;
-    assert_eq!((node.remembered_role(), node.had_role()), (None, true));
-    node.shutdown().await.unwrap();
-    spawn_machine(before.path()).await.shutdown().await.unwrap();
-    move_files(before.path(), dir.path());
-    let node = spawn_plain(before.path()).await;
-    assert_eq!((node.remembered_role(), node.had_role()), (Some(Role::Machine), true));
-    node.shutdown().await.unwrap();
+    for node in [machine.node(), manager.node()] {
+        node.shutdown().await.unwrap();
+    }
 }
 
 /// A peer that speaks by hand with the identity of one side.

@@ -95,7 +95,7 @@ impl Stored {
         const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
         const ENTRIES: TableDefinition<'_, (u64, u8, [u8; 32]), &[u8]> = TableDefinition::new("entries");
         let key = std::fs::read(dir.join("secret.key")).unwrap().try_into().unwrap();
-        let database = Database::open(dir.join("kv.redb")).unwrap();
+        let database = Database::open(dir.join("node.redb")).unwrap();
         let reading = database.begin_read().unwrap();
         let documents = reading.open_table(DOCUMENTS).unwrap();
         let secret = |row: &[u8]| row[..32].try_into().unwrap();

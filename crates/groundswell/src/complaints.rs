@@ -12,7 +12,7 @@ use crate::sync::lock;
 const WELL_AFTER: Duration = Duration::from_secs(10);
 
 /// Whether a part fails.
-pub(super) struct Complaints {
+pub(crate) struct Complaints {
     /// What it is called.
     part: &'static str,
     /// When it failed last, if it is not well again.
@@ -20,12 +20,12 @@ pub(super) struct Complaints {
 }
 
 impl Complaints {
-    pub(super) fn new(part: &'static str) -> Self {
+    pub(crate) fn new(part: &'static str) -> Self {
         Self { part, failed: Mutex::default() }
     }
 
     /// It has failed.
-    pub(super) fn fails(&self, error: &dyn std::fmt::Display) {
+    pub(crate) fn fails(&self, error: &dyn std::fmt::Display) {
         if lock(&self.failed).replace(Instant::now()).is_none() {
             let part = self.part;
             tracing::error!(%error, "{part} fails; what was acknowledged stands. This is told once until it works again");
@@ -33,7 +33,7 @@ impl Complaints {
     }
 
     /// It has worked; whether that is the end of a failure.
-    pub(super) fn works(&self) -> bool {
+    pub(crate) fn works(&self) -> bool {
         let mut failed = lock(&self.failed);
         let is_over = failed.is_some_and(|at| at.elapsed() >= WELL_AFTER);
         if is_over {

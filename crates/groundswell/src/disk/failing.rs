@@ -1,5 +1,5 @@
-//! A storage that fails as a test says: a file, whose n-th write, growth or flush gives an
-//! error, or whose flush is held up. It exists in unit tests alone.
+//! A file that fails as a test says: its n-th write, growth or flush gives an error, or a flush is held up. It exists in unit
+//! tests alone.
 
 use std::{
     collections::HashMap,
@@ -8,11 +8,9 @@ use std::{
     sync::{Arc, Condvar, LazyLock, Mutex},
 };
 
-use redb::{StorageBackend, backends::FileBackend};
-
 use crate::sync::lock;
 
-/// The plans of all tests, by the path of the storage.
+/// The plans of all tests, by the path of the file.
 static PLANS: LazyLock<Mutex<HashMap<PathBuf, Arc<Plan>>>> = LazyLock::new(Mutex::default);
 
 /// The fate of the pages that a failed flush was to bring to the disk.
@@ -27,7 +25,7 @@ pub(crate) enum Loss {
     Evicted,
 }
 
-/// How a storage fails.
+/// How a file fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Once, and nothing of the step is done.
@@ -38,7 +36,7 @@ pub(crate) enum Fault {
     Lasting,
 }
 
-/// What a test wants of one storage, and what has become of it.
+/// How one file is to fail, and how it has.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     path: PathBuf,
@@ -97,14 +95,14 @@ impl Disk {
 }
 
 impl Plan {
-    /// The plan of the storage at this path, from its next opening on.
+    /// The plan of the file at this path, from its next opening on.
     pub(crate) fn of(path: &Path) -> Arc<Self> {
         let new = || Arc::new(Self { path: path.to_owned(), ..Self::default() });
         lock(&PLANS).entry(path.to_owned()).or_insert_with(new).clone()
     }
 
     /// Lets a step fail.
-    pub(super) fn fail_at(&self, step: u64, fault: Fault) {
+    pub(crate) fn fail_at(&self, step: u64, fault: Fault) {
         let mut state = lock(&self.state);
         (state.fault, state.failed) = (Some((step, fault)), false);
     }
@@ -135,23 +133,23 @@ impl Plan {
     }
 
     /// Holds a flush, until it is let go of.
-    pub(super) fn hold_flush(&self, flush: u64) {
+    pub(crate) fn hold_flush(&self, flush: u64) {
         lock(&self.state).hold = Some(flush);
     }
 
     /// The lowest priority (the highest niceness) of a thread that has flushed.
     #[cfg(target_os = "linux")]
-    pub(super) fn lowest_priority(&self) -> Option<i32> {
+    pub(crate) fn lowest_priority(&self) -> Option<i32> {
         lock(&self.state).niceness
     }
 
     /// Whether a flush is being held.
-    pub(super) fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         lock(&self.state).holding
     }
 
     /// Lets go of the flush that is held, and holds no other; whether one was held.
-    pub(super) fn let_go(&self) -> bool {
+    pub(crate) fn let_go(&self) -> bool {
         let mut state = lock(&self.state);
         state.hold = None;
         self.changed.notify_all();
@@ -225,17 +223,22 @@ fn full() -> io::Error {
 
 /// What the file asks before it does something.
 impl Plan {
-    pub(super) fn before_growth(&self, len: u64) -> io::Result<()> {
+    pub(crate) fn before_growth(&self, len: u64) -> io::Result<()> {
         self.step().map_or(Ok(()), |_| Err(full()))?;
         self.wrote(|| Cached::Length(len));
         Ok(())
     }
 
-    pub(super) fn before_write(&self, file: &FileBackend, offset: u64, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn before_write(
+        &self,
+        offset: u64,
+        data: &[u8],
+        write: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         match self.step() {
             Some(Fault::Torn) => {
                 let half = &data[..data.len() / 2];
-                file.write(offset, half)?;
+                write(half)?;
                 self.wrote(|| Cached::Bytes(offset, half.to_vec()));
                 return Err(full());
             }
@@ -246,7 +249,7 @@ impl Plan {
         Ok(())
     }
 
-    pub(super) fn before_flush(&self) -> io::Result<()> {
+    pub(crate) fn before_flush(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
             let mut state = lock(&self.state);
@@ -261,7 +264,7 @@ impl Plan {
     }
 
     /// A copy of a file that is suspect is flushed too.
-    pub(super) fn before_copy(&self) -> io::Result<()> {
+    pub(crate) fn before_copy(&self) -> io::Result<()> {
         let mut state = lock(&self.state);
         let is_full = matches!(state.fault, Some((0, Fault::Lasting)));
         let fails = state.flushes > 0;
@@ -271,7 +274,7 @@ impl Plan {
     }
 
     /// Another file has taken the place of this one, and is on the disk.
-    pub(super) fn is_rewritten(&self) {
+    pub(crate) fn is_rewritten(&self) {
         let mut state = lock(&self.state);
         state.rewritten += 1;
         if let Some(disk) = &mut state.disk {

@@ -236,7 +236,7 @@ impl StorageBackend for Watched {
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         #[cfg(test)]
-        self.plan.before_write(&self.file, offset, data)?;
+        self.plan.before_write(offset, data, |half| self.file.write(offset, half))?;
         self.file.write(offset, data)
     }
 

@@ -1,46 +1,40 @@
-//! The tables of the key-value store in one redb file, and what a change does to them.
-
-use std::fs::OpenOptions;
+//! The tables of keys, and what a change does to them.
 
 use groundswell_core::{
     encoding::encode,
     kv::{KvAuthor, Stamp},
 };
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction, backends::InMemoryBackend};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Result, number_of};
+use super::{Result, failed};
 use crate::{
     error::StorageError,
-    files::private,
     ids::{Done, WriteId},
-    kv::sealed::Sealed,
+    kv::Sealed,
     source::PeerId,
-    store::{RedbFile, failed},
 };
 
-/// The node's own numbers by name.
-pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Number of a document -> its encoded row.
-pub(super) const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
+pub(crate) const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
 /// (document, author, document key) -> the encoded newest entry of that author.
-pub(super) const ENTRIES: TableDefinition<'_, (u64, u8, [u8; 32]), &[u8]> = TableDefinition::new("entries");
+pub(crate) const ENTRIES: TableDefinition<'_, (u64, u8, [u8; 32]), &[u8]> = TableDefinition::new("entries");
 /// (document, author, counter, document key): the log of an author.
-pub(super) const LOG: TableDefinition<'_, (u64, u8, u64, [u8; 32]), ()> = TableDefinition::new("log");
+pub(crate) const LOG: TableDefinition<'_, (u64, u8, u64, [u8; 32]), ()> = TableDefinition::new("log");
 /// (document, author, which mark) -> counter.
-pub(super) const MARKS: TableDefinition<'_, (u64, u8, u8), u64> = TableDefinition::new("marks");
+pub(crate) const MARKS: TableDefinition<'_, (u64, u8, u8), u64> = TableDefinition::new("marks");
 /// Document -> the encoded stamp below which its clock may give.
-pub(super) const CLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("clocks");
+pub(crate) const CLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("clocks");
 /// (document, author, document key) -> counter of an entry whose value is not here yet.
-pub(super) const MISSING: TableDefinition<'_, (u64, u8, [u8; 32]), u64> = TableDefinition::new("missing");
+pub(crate) const MISSING: TableDefinition<'_, (u64, u8, [u8; 32]), u64> = TableDefinition::new("missing");
 
-/// (document, id of a write of this side) -> what the write was, and what came of it.
-pub(super) const IDS: TableDefinition<'_, (u64, &[u8]), &[u8]> = TableDefinition::new("ids");
+/// (document, id of a write of this side) -> the content of the write, and its result.
+pub(crate) const IDS: TableDefinition<'_, (u64, &[u8]), &[u8]> = TableDefinition::new("key ids");
 
-pub(super) const META_FORMAT: &str = "format";
-pub(super) const META_ROLE: &str = "role";
-/// The number of the newest record of the journal that is in the tables.
-pub(super) const META_APPLIED: &str = "applied";
+/// The number of an author in keys of tables.
+pub(crate) fn number_of(author: KvAuthor) -> u8 {
+    author.index() as u8
+}
 
 /// A place in the log of an author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +64,7 @@ pub(crate) enum Standing {
     Former { peer: PeerId, author: Option<[u8; 32]>, told: bool },
 }
 
-/// What is stored of a document besides its entries.
+/// The row of a document, which is all that is stored of it beside its entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DocumentRow {
     /// The secret that allows to write, and so to read.
@@ -78,7 +72,7 @@ pub(crate) struct DocumentRow {
     pub(crate) standing: Standing,
 }
 
-/// What came of a write that has an id, as it is told again.
+/// The result of a write that has an id, as a repetition is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     /// The entry was made at this time.
@@ -125,7 +119,7 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// One change. A list of them is one record of the journal: append, never insert.
+/// One change of keys. It is encoded in the journal: append variants, never insert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Row {
     Document {
@@ -176,41 +170,22 @@ impl Row {
     }
 }
 
-/// Opens the tables, which are made where there are none.
-pub(super) fn open_database(file: &RedbFile) -> Result<Database> {
-    let mut options = OpenOptions::new();
-    // The file is for this user alone.
-    let made = private(options.write(true).create(true).truncate(false)).open(file.path());
-    drop(made.map_err(StorageError::of_disk)?);
-    file.open()
+pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), redb::TableError> {
+    txn.open_table(DOCUMENTS)?;
+    txn.open_table(ENTRIES)?;
+    txn.open_table(LOG)?;
+    txn.open_table(MARKS)?;
+    txn.open_table(CLOCKS)?;
+    txn.open_table(MISSING)?;
+    txn.open_table(IDS)?;
+    Ok(())
 }
 
-/// The same to be looked at: what is written to it is kept in memory. A file that is missing is not made.
-pub(super) fn look_at_database(file: &RedbFile) -> Result<Database> {
-    if matches!(file.path().try_exists(), Ok(false)) {
-        return Database::builder().create_with_backend(InMemoryBackend::new()).map_err(failed);
+pub(super) fn apply<'a>(txn: &WriteTransaction, rows: impl Iterator<Item = &'a Row>) -> Result<()> {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
+        return Ok(());
     }
-    file.look()
-}
-
-pub(super) fn create_all(txn: &WriteTransaction) -> Result<()> {
-    txn.open_table(META).map_err(failed)?;
-    txn.open_table(DOCUMENTS).map_err(failed)?;
-    txn.open_table(ENTRIES).map_err(failed)?;
-    txn.open_table(LOG).map_err(failed)?;
-    txn.open_table(MARKS).map_err(failed)?;
-    txn.open_table(CLOCKS).map_err(failed)?;
-    txn.open_table(MISSING).map_err(failed)?;
-    txn.open_table(IDS).map_err(failed)?;
-    Ok(())
-}
-
-pub(super) fn set_meta(txn: &WriteTransaction, key: &'static str, value: u64) -> Result<()> {
-    txn.open_table(META).map_err(failed)?.insert(key, value).map_err(failed)?;
-    Ok(())
-}
-
-pub(super) fn apply(txn: &WriteTransaction, rows: &[Row]) -> Result<()> {
     let mut entries = txn.open_table(ENTRIES).map_err(failed)?;
     let mut log = txn.open_table(LOG).map_err(failed)?;
     let mut marks = txn.open_table(MARKS).map_err(failed)?;

@@ -1,13 +1,12 @@
-//! The journal: a file of fixed size whose two halves are written in turn, one record a flush.
+//! The journal: a file of fixed size whose two halves are written in turn, one record per flush.
 //!
-//! A flush of what is there already costs a disk no more than the blocks that were written, while a
-//! transaction of the tables writes pages, and lets the file system note how the file has grown. A half
-//! is written anew once everything in it is durable in the tables. A record begins a block, so that
-//! a write that is torn by a power cut harms no record before it.
+//! A flush of a file that does not grow costs a disk no more than the blocks that were written, while a transaction of the
+//! tables writes pages and the file system notes how the file has grown. A half is overwritten once everything in it is durable
+//! in the tables. A record begins at a block, so that a write that is torn by a power cut harms no record before it.
 //!
-//! Numbers follow one another within a half. A record whose digest is wrong is the end, unless a newer
-//! one stands behind it: then the disk has lost something that was acknowledged, and it is said. Digests
-//! have a key of the file's own, so that no value can hold what would pass for a record.
+//! Numbers follow one another within a half. A record with a wrong digest is the end, unless a newer record stands behind it:
+//! then the disk has lost something that was acknowledged, and the opening fails with that reason. Digests have a key of the
+//! file's own, so that no value can hold bytes that pass for a record.
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,13 +19,15 @@ use crate::{error::StorageError, files::private};
 
 /// The bytes of a half (8 MiB): two thousand small records between two flushes of the tables, which disturb
 /// those of the journal the less the rarer they are.
-pub(super) const HALF_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const HALF_BYTES: usize = 8 * 1024 * 1024;
 
 /// What disks write whole (4 KiB). The file begins with one block that is written once, at its making.
-pub(super) const BLOCK_BYTES: usize = 4096;
+pub(crate) const BLOCK_BYTES: usize = 4096;
 
 /// How the file begins: a name, a key, and a digest of both.
-const MAGIC: [u8; 16] = *b"groundswell\0jrn3";
+const MAGIC: [u8; 16] = *b"groundswell\0jrn4";
+/// The same of the journal of keys alone, before format 5.
+const MAGIC_OF_KEYS: [u8; 16] = *b"groundswell\0jrn3";
 
 /// A record's header: the length of its body, its number, and a digest of both and of the body.
 const HEADER_BYTES: usize = 4 + 8 + DIGEST_BYTES;
@@ -100,12 +101,12 @@ impl Journal {
         create(path, half_bytes).map_err(StorageError::of_disk)
     }
 
-    /// Opens the file, and reads what it holds.
+    /// Opens the file, and reads its records.
     pub(super) fn open(path: &Path, half_bytes: usize) -> Result<(Self, Found)> {
         let file = private(OpenOptions::new().read(true).write(true)).open(path);
         let mut file = file.map_err(StorageError::of_disk)?;
-        let (digests, found) = look_through(&mut file, half_bytes)?;
-        let file = JournalFile::new(file);
+        let (digests, found) = look_through(&mut file, half_bytes, MAGIC)?;
+        let file = JournalFile::new(file, path);
         let journal = Self {
             file,
             digests,
@@ -120,23 +121,24 @@ impl Journal {
         Ok((journal, found))
     }
 
-    /// What a journal holds, read beside the one who writes it.
+    /// Reads the records of a journal while another holds it open.
     pub(super) fn read(path: &Path, half_bytes: usize) -> Result<Found> {
         let mut file = File::open(path).map_err(StorageError::of_disk)?;
-        Ok(look_through(&mut file, half_bytes)?.1)
+        Ok(look_through(&mut file, half_bytes, MAGIC)?.1)
     }
 
-    /// What a file of format 2 holds; `None` if it is none.
-    pub(super) fn read_format_2(path: &Path) -> Result<Option<Found>> {
+    /// Reads the records of a journal of keys alone: that of formats 3 and 4, or that of format 2, which had no first block.
+    pub(super) fn read_of_keys(path: &Path) -> Result<Found> {
         let mut file = File::open(path).map_err(StorageError::of_disk)?;
         let bytes = read_all(&mut file, 2 * HALF_BYTES).map_err(StorageError::of_disk)?;
-        let is_newer = bytes.get(..MAGIC.len()) == Some(&MAGIC);
-        Ok((!is_newer).then(|| find(&bytes, HALF_BYTES, Digests::Format2)))
+        match bytes.get(..MAGIC_OF_KEYS.len()) == Some(&MAGIC_OF_KEYS) {
+            true => Ok(look_through(&mut file, HALF_BYTES, MAGIC_OF_KEYS)?.1),
+            false => Ok(find(&bytes, HALF_BYTES, Digests::Format2)),
+        }
     }
 
-    /// Everything up to this number is durable in the tables, which may know of records that did not go
-    /// through the journal: goes on after it. Where a number is left out, the half begins anew, since numbers
-    /// follow one another within it.
+    /// Continues after a record that is durable in the tables, and that may not have gone through the journal. Where a number is
+    /// left out, the half begins again, since numbers follow one another within it.
     pub(super) fn go_on_after(&mut self, number: u64) {
         if number > self.number {
             self.number = number;
@@ -148,28 +150,28 @@ impl Journal {
         self.number + 1
     }
 
-    /// Whether a half can hold it at all.
+    /// Returns true if a half can hold the record at all.
     pub(super) fn has_place_for(&self, body: &[u8]) -> bool {
         HEADER_BYTES + body.len() <= self.half_bytes
     }
 
-    /// Whether it fits into the rest of this half.
+    /// Returns true if the record fits into the rest of this half.
     pub(super) fn fits(&self, body: &[u8]) -> bool {
         self.offset + HEADER_BYTES + body.len() <= self.half_bytes
     }
 
-    /// What has to be durable in the tables before the other half may be written anew.
+    /// The record up to which the tables have to be durable before the other half may be overwritten.
     pub(super) fn needed_of_other(&self) -> u64 {
         self.newest[1 - self.half]
     }
 
-    /// Goes on in the other half, which holds nothing that is still needed.
+    /// Continues in the other half, which holds no record that is still needed.
     pub(super) fn turn(&mut self) {
         self.half = 1 - self.half;
         self.offset = 0;
     }
 
-    /// Takes back a record that was refused to its caller, and may have come to the disk all the same.
+    /// Overwrites a record that was refused to its caller and may be on the disk all the same.
     pub(super) fn mend(&mut self) -> io::Result<()> {
         if self.torn {
             self.write(&[0; BLOCK_BYTES])?;
@@ -178,7 +180,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes a record durable, and says its number. After a failure it is to be [mended](Self::mend).
+    /// Makes a record durable and returns its number. After a failure the journal has to be [mended](Self::mend).
     pub(super) fn append(&mut self, body: &[u8]) -> io::Result<u64> {
         let number = self.next_number();
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -207,48 +209,42 @@ impl Journal {
         self.file.write(place as u64, bytes)?;
         self.file.sync()
     }
-
-    /// How and when its file fails.
-    #[cfg(test)]
-    pub(super) fn faults(&mut self) -> &mut faults::Faults {
-        &mut self.file.faults
-    }
 }
 
 /// The file under a journal.
 #[derive(Debug)]
 struct JournalFile {
     file: File,
+    /// How the file fails, as a unit test says.
     #[cfg(test)]
-    faults: faults::Faults,
+    plan: std::sync::Arc<super::failing::Plan>,
 }
 
 impl JournalFile {
-    fn new(file: File) -> Self {
+    fn new(file: File, path: &Path) -> Self {
+        #[cfg(not(test))]
+        let _ = path;
         Self {
             file,
             #[cfg(test)]
-            faults: faults::Faults::default(),
+            plan: super::failing::Plan::of(path),
         }
     }
 
     fn write(&mut self, place: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(place))?;
         #[cfg(test)]
-        if let Some(written) = self.faults.at_write(bytes.len()) {
-            self.file.write_all(&bytes[..written])?;
-            return Err(io::ErrorKind::StorageFull.into());
+        {
+            let mut file = &self.file;
+            self.plan.before_write(place, bytes, |half| file.write_all(half))?;
         }
         self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
         #[cfg(test)]
-        self.faults.at_sync()?;
-        self.file.sync_data()?;
-        #[cfg(test)]
-        self.faults.synced(&mut self.file);
-        Ok(())
+        self.plan.before_flush()?;
+        self.file.sync_data()
     }
 }
 
@@ -260,7 +256,7 @@ fn create(path: &Path, half_bytes: usize) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(BLOCK_BYTES + 2 * half_bytes);
     bytes.extend(MAGIC);
     bytes.extend(key);
-    bytes.extend(of_first_block(&key));
+    bytes.extend(of_first_block(&key, &MAGIC));
     bytes.resize(BLOCK_BYTES + 2 * half_bytes, 0);
     file.write_all(&bytes)?;
     file.sync_all()?;
@@ -268,8 +264,8 @@ fn create(path: &Path, half_bytes: usize) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-fn of_first_block(key: &[u8; 32]) -> [u8; DIGEST_BYTES] {
-    Digests::Keyed(*key).of(0, &MAGIC)
+fn of_first_block(key: &[u8; 32], magic: &[u8]) -> [u8; DIGEST_BYTES] {
+    Digests::Keyed(*key).of(0, magic)
 }
 
 fn read_all(file: &mut File, most: usize) -> io::Result<Vec<u8>> {
@@ -279,11 +275,11 @@ fn read_all(file: &mut File, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn look_through(file: &mut File, half_bytes: usize) -> Result<(Digests, Found)> {
+fn look_through(file: &mut File, half_bytes: usize, magic: [u8; 16]) -> Result<(Digests, Found)> {
     let bytes = read_all(file, BLOCK_BYTES + 2 * half_bytes).map_err(StorageError::of_disk)?;
     let (first, halves) = bytes.split_at(bytes.len().min(BLOCK_BYTES));
-    let rest = first.strip_prefix(&MAGIC).and_then(|rest| rest.split_first_chunk::<32>());
-    let key = rest.filter(|(key, digest)| digest.starts_with(&of_first_block(key))).map(|(key, _)| *key);
+    let rest = first.strip_prefix(&magic).and_then(|rest| rest.split_first_chunk::<32>());
+    let key = rest.filter(|(key, digest)| digest.starts_with(&of_first_block(key, &magic))).map(|(key, _)| *key);
     let Some(key) = key.filter(|_| halves.len() == 2 * half_bytes) else {
         return Err(StorageError::new("its beginning or its end is not that of a journal"));
     };
@@ -347,65 +343,32 @@ fn record_at(bytes: &[u8], digests: Digests) -> Option<(u64, &[u8])> {
     (digests.of(number, body) == *digest).then_some((number, body))
 }
 
-/// A journal's file that fails as a test says, and what of it has come to the disk.
+/// Files of earlier formats, for tests.
 #[cfg(test)]
-pub(super) mod faults {
-    use std::{
-        fs::File,
-        io::{self, Read, Seek, SeekFrom},
-        path::Path,
-    };
+pub(super) mod earlier {
+    use super::*;
 
-    use super::{Digests, HALF_BYTES, blocks};
-
-    /// Makes a file as format 2 had it, with these records in its first half.
-    pub(in super::super) fn write_format_2(path: &Path, bodies: &[Vec<u8>]) {
-        let mut bytes = Vec::new();
+    /// Writes a journal of keys alone with these records in its first half: as format 2 had it, or formats 3 and 4.
+    pub(in super::super) fn write(path: &Path, is_format_2: bool, bodies: &[Vec<u8>]) {
+        let (mut bytes, digests) = match is_format_2 {
+            true => (Vec::new(), Digests::Format2),
+            false => {
+                let key = [5; 32];
+                let mut first = [&MAGIC_OF_KEYS[..], &key, &of_first_block(&key, &MAGIC_OF_KEYS)].concat();
+                first.resize(BLOCK_BYTES, 0);
+                (first, Digests::Keyed(key))
+            }
+        };
+        let whole = bytes.len() + 2 * HALF_BYTES;
         for (number, body) in (1u64..).zip(bodies) {
             bytes.extend((body.len() as u32).to_le_bytes());
             bytes.extend(number.to_le_bytes());
-            bytes.extend(Digests::Format2.of(number, body));
+            bytes.extend(digests.of(number, body));
             bytes.extend(body);
             bytes.resize(blocks(bytes.len()), 0);
         }
-        bytes.resize(2 * HALF_BYTES, 0);
+        bytes.resize(whole, 0);
         std::fs::write(path, bytes).unwrap();
-    }
-
-    #[derive(Debug, Default)]
-    pub(in super::super) struct Faults {
-        /// The next write fails after so many bytes.
-        pub(in super::super) write: Option<usize>,
-        /// So many flushes fail; what was written may come to the disk or not.
-        pub(in super::super) sync: u32,
-        /// Whether to keep what has come to the disk.
-        pub(in super::super) keep: bool,
-        /// The file as it was at the last flush.
-        pub(in super::super) on_disk: Vec<u8>,
-    }
-
-    impl Faults {
-        pub(super) fn at_write(&mut self, bytes: usize) -> Option<usize> {
-            self.write.take().map(|written| written.min(bytes))
-        }
-
-        pub(super) fn at_sync(&mut self) -> io::Result<()> {
-            match self.sync.checked_sub(1) {
-                None => Ok(()),
-                Some(left) => {
-                    self.sync = left;
-                    Err(io::ErrorKind::StorageFull.into())
-                }
-            }
-        }
-
-        pub(super) fn synced(&mut self, file: &mut File) {
-            if self.keep {
-                self.on_disk.clear();
-                file.seek(SeekFrom::Start(0)).unwrap();
-                file.read_to_end(&mut self.on_disk).unwrap();
-            }
-        }
     }
 }
 
@@ -428,7 +391,7 @@ mod tests {
         }
 
         fn path(&self) -> std::path::PathBuf {
-            self.0.path().join("kv.journal")
+            self.0.path().join("node.journal")
         }
 
         fn open(&self) -> (Journal, Found) {

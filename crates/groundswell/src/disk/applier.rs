@@ -1,38 +1,43 @@
-//! The applier: a thread that alone writes the tables.
+//! The applier: the one thread that writes the tables.
 //!
-//! What is in the journal it brings into the tables at once, without a flush; before a half of the
-//! journal is written anew it makes the tables durable. Where the tables fail, they are opened anew
-//! and filled from the journal, which has everything since they were durable last.
+//! It brings each record of the journal into the tables at once, without a flush; before a half of the journal is overwritten it
+//! makes the tables durable. Where the tables fail, they are opened again and filled from the journal, which has everything since
+//! they were durable last. While they cannot be opened to be written, they are read from memory: the file as it is, and on it the
+//! journal.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, RwLock,
+        Arc, Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
 use groundswell_core::encoding::decode;
-use redb::{Database, Durability, WriteTransaction};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::{
-    META_APPLIED, Result, Row,
+    Result, Row, apply,
+    bodies::{Bodies, Left},
+    failed,
+    file::RedbFile,
+    guarded,
     journal::{Found, Journal, Record},
-    meta, open_database, set_meta,
-    tables::apply,
+    number_in, open_database, set_number, states,
 };
 use crate::{
+    complaints::Complaints,
     error::{OutcomeUnknown, StorageError, WriteError, panic_message},
-    kv::complaints::Complaints,
-    store::{RedbFile, failed, guarded},
+    limits::BODY_SLICE_CHUNKS,
     sync::{lock, read, write},
 };
 
-/// How many records may wait to be brought into the tables: those of a half of the journal, about.
+/// How many records may wait to be brought into the tables: about those of half a half of the journal. Their bytes are bounded by
+/// the journal itself: none of them is overwritten before it is in the tables.
 const QUEUE: usize = 1_024;
 
 /// How long it gathers records before it brings them in together (2 ms): one transaction for many, and no
@@ -47,6 +52,10 @@ enum Task {
     Apply { number: u64, rows: Vec<Row> },
     /// This is not, since it is too large for it: makes everything durable in the tables.
     Through { number: u64, rows: Vec<Row>, reply: SyncSender<Result<()>> },
+    /// Rows without a record, to which nothing refers yet: makes everything durable in the tables.
+    Beside { rows: Vec<Row>, reply: SyncSender<Result<()>> },
+    /// There is an orphan: the idle thread is to remove it.
+    Orphan,
     /// A half of the journal is full: makes everything durable in the tables.
     Flush,
     /// The tables have failed: tries them again.
@@ -67,11 +76,15 @@ struct Progress {
     closed: bool,
 }
 
-struct Tables {
+/// The tables, and how far they are.
+pub(super) struct Tables {
     file: RedbFile,
     journal: PathBuf,
     half_bytes: usize,
     database: RwLock<Option<Database>>,
+    /// The tables as they are read while they have failed.
+    looked: RwLock<Option<Database>>,
+    bodies: Bodies,
     progress: Mutex<Progress>,
     /// Told when the tables are further.
     changed: Condvar,
@@ -80,14 +93,16 @@ struct Tables {
     /// The newest record that the applier was told of: with those before it, what was acknowledged.
     told: AtomicU64,
     complaints: Complaints,
+    /// Told when the file was rewritten.
+    on_rewritten: Box<dyn Fn() + Send + Sync>,
     #[cfg(test)]
     panicking: std::sync::atomic::AtomicBool,
     #[cfg(test)]
     failing: std::sync::atomic::AtomicBool,
 }
 
-/// The way to the applier.
-pub(super) struct Applier {
+/// The handle of the applier.
+pub(crate) struct Applier {
     tables: Arc<Tables>,
     tasks: SyncSender<Task>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -102,10 +117,9 @@ pub(super) fn transaction(database: &Database, work: impl FnOnce(&WriteTransacti
     })
 }
 
-/// Brings what the tables lack of the journal into them, durably; up to which record they are now. Records after the
-/// newest that is wanted are left out: nobody was told of them.
-pub(super) fn replay(database: &Database, found: Found, newest: u64) -> Result<u64> {
-    let applied = meta(database, META_APPLIED)?.unwrap_or_default();
+/// The records of a journal that tables lack which have those up to one number. Records after the newest that is wanted are left
+/// out: nobody was told of them.
+pub(super) fn lacking(found: Found, applied: u64, newest: u64) -> Result<Vec<Record>> {
     let mut upto = applied;
     let mut lacking = Vec::new();
     let wanted = |record: &Record| record.number > applied && record.number <= newest;
@@ -113,65 +127,59 @@ pub(super) fn replay(database: &Database, found: Found, newest: u64) -> Result<u
         if record.number != upto + 1 {
             let Record { number, .. } = record;
             return Err(StorageError::new(format!(
-                "the tables end with record {upto} and the journal goes on with {number}: what is between is damaged, or \
-                 they are not of the same time; restore both from one backup"
+                "the tables end with record {upto} and the journal continues with {number}: the records between are damaged, or \
+                 the two files are not of the same time; restore both from one backup"
             )));
         }
         upto = record.number;
-        lacking.extend(decode::<Vec<Row>>(&record.body).map_err(StorageError::new)?);
+        lacking.push(record);
     }
     if let Some(beyond) = found.beyond.filter(|beyond| *beyond > upto && *beyond <= newest) {
         return Err(StorageError::new(format!(
-            "the journal is readable up to record {upto} and has record {beyond}: what is between was acknowledged, and is \
+            "the journal is readable up to record {upto} and has record {beyond}: the records between were acknowledged, and are \
              damaged; check the disk, and restore the journal and the tables from one backup"
         )));
     }
+    Ok(lacking)
+}
+
+/// Brings the records that the tables lack into them, durably. Returns up to which record the tables are then.
+pub(super) fn replay(database: &Database, found: Found, newest: u64) -> Result<u64> {
+    let applied = number_in(database, states::META_APPLIED)?.unwrap_or_default();
+    let lacking = lacking(found, applied, newest)?;
+    let upto = lacking.last().map_or(applied, |last| last.number);
+    let mut rows = Vec::new();
+    for record in lacking {
+        rows.extend(decode::<Vec<Row>>(&record.body).map_err(StorageError::new)?);
+    }
     transaction(database, |txn| {
-        apply(txn, &lacking)?;
-        set_meta(txn, META_APPLIED, upto)
+        // Bodies that are orphans now are found at the end of the opening.
+        apply(txn, &rows, &mut Left::default())?;
+        set_number(txn, states::META_APPLIED, upto)
     })?;
     Ok(upto)
 }
 
+fn bodies_of(database: &Database) -> Result<Bodies> {
+    guarded(|| Bodies::find(&database.begin_read().map_err(failed)?))
+}
+
 impl Applier {
-    /// Starts the thread. It ends when it is told to close, or when who may tell it anything is gone.
-    pub(super) fn start(
-        file: RedbFile,
-        journal: &Path,
-        half_bytes: usize,
-        database: Database,
-        applied: u64,
-    ) -> Result<Self> {
-        let progress = Progress { applied, durable: applied, hurry: false, failed: None, closed: false };
-        let tables = Arc::new(Tables {
-            file,
-            journal: journal.to_owned(),
-            half_bytes,
-            database: RwLock::new(Some(database)),
-            progress: Mutex::new(progress),
-            changed: Condvar::new(),
-            hurried: Condvar::new(),
-            told: AtomicU64::new(applied),
-            complaints: Complaints::new("the storage of documents"),
-            #[cfg(test)]
-            failing: std::sync::atomic::AtomicBool::new(false),
-            #[cfg(test)]
-            panicking: std::sync::atomic::AtomicBool::new(false),
-        });
+    /// Starts the thread. It ends when it is told to close, or when the applier is dropped.
+    pub(super) fn start(tables: Tables) -> Result<Self> {
+        let tables = Arc::new(tables);
         let (tasks, receiver) = sync_channel(QUEUE);
         let worker = tables.clone();
         let thread = std::thread::Builder::new().name("groundswell-tables".to_owned());
         let thread = thread.spawn(move || {
-            // Who waits for the tables is told, however this thread ends.
+            // Callers that wait for the tables are told, however this thread ends.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker.run(&receiver))) {
                 let panic = panic_message(&*panic);
                 let error = format!("the thread that writes the tables panicked ({panic}): restart the node");
                 worker.note(&Err(StorageError::new(error)));
             }
-            worker.end();
         });
-        let thread = thread.map_err(StorageError::of_disk)?;
-        let thread = Mutex::new(Some(thread));
+        let thread = Mutex::new(Some(thread.map_err(StorageError::of_disk)?));
         Ok(Self { tables, tasks, thread })
     }
 
@@ -182,7 +190,29 @@ impl Applier {
         let _ = self.tasks.send(Task::Apply { number, rows });
     }
 
-    /// Makes durable what is too large for the journal.
+    /// Tables that are only read, without a thread.
+    pub(super) fn of_looked(tables: Tables) -> Self {
+        Self { tables: Arc::new(tables), tasks: sync_channel(0).0, thread: Mutex::new(None) }
+    }
+
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.tables.bodies
+    }
+
+    /// A body that no rock names, and none will.
+    pub(super) fn orphan(&self, body: u64) {
+        self.tables.bodies.orphan(body);
+        // A thread that has other tasks removes it after them.
+        let _ = self.tasks.try_send(Task::Orphan);
+    }
+
+    /// Makes rows durable to which nothing refers yet.
+    pub(super) fn beside(&self, rows: Vec<Row>) -> Result<()> {
+        self.mend()?;
+        self.ask(|reply| Task::Beside { rows, reply })
+    }
+
+    /// Makes a record durable that is too large for the journal.
     pub(super) fn through(&self, number: u64, rows: Vec<Row>) -> Result<(), WriteError> {
         if let Err(error) = self.ask(|reply| Task::Through { number, rows, reply }) {
             // The last flush can fail after everything was written. Tables that were opened again, and flushed, have it or not.
@@ -233,12 +263,20 @@ impl Applier {
     }
 
     /// Reads the tables, with everything that was acknowledged before.
-    pub(super) fn reading<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
-        self.mend()?;
+    pub(super) fn reading<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+        // The next write tries to mend them.
+        if let Some(looked) = read(&self.tables.looked).as_ref() {
+            return guarded(|| work(&looked.begin_read().map_err(failed)?));
+        }
         let told = self.tables.told.load(Ordering::SeqCst);
-        self.tables.wait_for(|progress| progress.applied >= told)?;
-        let database = read(&self.tables.database);
-        work(database.as_ref().ok_or_else(closed)?)
+        let ready = self.mend().and_then(|_| self.tables.wait_for(|progress| progress.applied >= told));
+        let database = match ready {
+            Ok(()) => read(&self.tables.database),
+            Err(error) => self.tables.look(error)?,
+        };
+        let gone = || lock(&self.tables.progress).problem().unwrap_or_else(closed);
+        let database = database.as_ref().ok_or_else(gone)?;
+        guarded(|| work(&database.begin_read().map_err(failed)?))
     }
 
     /// Closes the tables, once everything is durable in them.
@@ -248,17 +286,18 @@ impl Applier {
         let _ = self.tasks.send(Task::Close);
         // It has caught what could panic in it.
         let _ = thread.join();
+        self.tables.end();
     }
 
     /// Lets the tables fail, or not.
     #[cfg(test)]
-    pub(super) fn fail(&self, fail: bool) {
+    pub(crate) fn fail(&self, fail: bool) {
         self.tables.failing.store(fail, Ordering::SeqCst);
     }
 
     /// Lets the thread panic at its next task.
     #[cfg(test)]
-    pub(super) fn panic(&self) {
+    pub(crate) fn panic(&self) {
         self.tables.panicking.store(true, Ordering::SeqCst);
     }
 }
@@ -281,8 +320,37 @@ impl Progress {
 }
 
 impl Tables {
+    /// Tables in an open database, and the journal before them. They have its records up to `applied`.
+    pub(super) fn new(
+        file: RedbFile,
+        (journal, half_bytes): (&Path, usize),
+        database: Database,
+        applied: u64,
+        on_rewritten: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let bodies = bodies_of(&database)?;
+        Ok(Self {
+            file,
+            journal: journal.to_owned(),
+            half_bytes,
+            database: RwLock::new(Some(database)),
+            looked: RwLock::new(None),
+            bodies,
+            progress: Mutex::new(Progress { applied, durable: applied, hurry: false, failed: None, closed: false }),
+            changed: Condvar::new(),
+            hurried: Condvar::new(),
+            told: AtomicU64::new(applied),
+            complaints: Complaints::new("the storage"),
+            on_rewritten: Box::new(on_rewritten),
+            #[cfg(test)]
+            failing: std::sync::atomic::AtomicBool::new(false),
+            #[cfg(test)]
+            panicking: std::sync::atomic::AtomicBool::new(false),
+        })
+    }
+
     fn run(&self, tasks: &Receiver<Task>) {
-        let mut next = tasks.recv().ok();
+        let mut next = self.next(tasks);
         while let Some(task) = next.take() {
             #[cfg(test)]
             assert!(!self.panicking.load(Ordering::SeqCst), "made to panic by a test");
@@ -311,6 +379,13 @@ impl Tables {
                     let _ = reply.send(result);
                     Ok(())
                 }
+                Task::Beside { rows, reply } => {
+                    let result = self.check().and_then(|()| self.make_durable_with(&rows));
+                    self.note(&result);
+                    let _ = reply.send(result);
+                    Ok(())
+                }
+                Task::Orphan => Ok(()),
                 Task::Flush => self.make_durable(),
                 Task::Mend { reply } => {
                     let _ = reply.send(self.mend());
@@ -323,8 +398,26 @@ impl Tables {
                 break;
             }
             if next.is_none() {
-                next = tasks.recv().ok();
+                next = self.next(tasks);
             }
+        }
+    }
+
+    /// The next task. Until one comes, orphans are removed, a slice at a time.
+    fn next(&self, tasks: &Receiver<Task>) -> Option<Task> {
+        loop {
+            match tasks.try_recv() {
+                Ok(task) => return Some(task),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            if !self.bodies.has_orphans() || self.check().is_err() {
+                return tasks.recv().ok();
+            }
+            // One that cannot be removed is left for a later run.
+            let swept =
+                self.commit(Durability::None, |txn, left| self.bodies.sweep(txn, BODY_SLICE_CHUNKS as usize, left));
+            self.note(&swept);
         }
     }
 
@@ -334,9 +427,10 @@ impl Tables {
         if number <= lock(&self.progress).applied {
             return Ok(());
         }
-        self.commit(durability, |txn| {
-            apply(txn, rows)?;
-            set_meta(txn, META_APPLIED, number)
+        self.commit(durability, |txn, left| {
+            apply(txn, rows, left)?;
+            self.bodies.sweep(txn, left.chunks, left)?;
+            set_number(txn, states::META_APPLIED, number)
         })?;
         let mut progress = lock(&self.progress);
         progress.applied = number;
@@ -348,21 +442,37 @@ impl Tables {
 
     fn make_durable(&self) -> Result<()> {
         self.check()?;
+        self.make_durable_with(&[])
+    }
+
+    /// A flush makes everything durable that was committed without one.
+    fn make_durable_with(&self, rows: &[Row]) -> Result<()> {
         let applied = lock(&self.progress).applied;
-        self.commit(Durability::Immediate, |txn| set_meta(txn, META_APPLIED, applied))?;
+        self.commit(Durability::Immediate, |txn, left| {
+            apply(txn, rows, left)?;
+            self.bodies.sweep(txn, left.chunks, left)?;
+            set_number(txn, states::META_APPLIED, applied)
+        })?;
         lock(&self.progress).durable = applied;
         Ok(())
     }
 
-    fn commit(&self, durability: Durability, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+    fn commit(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&WriteTransaction, &mut Left) -> Result<()>,
+    ) -> Result<()> {
         let database = read(&self.database);
         let database = database.as_ref().ok_or_else(closed)?;
-        guarded(|| {
+        let left = guarded(|| {
             let mut txn = database.begin_write().map_err(failed)?;
             txn.set_durability(durability).map_err(failed)?;
-            work(&txn)?;
-            txn.commit().map_err(failed)
+            let mut left = Left::default();
+            work(&txn, &mut left)?;
+            txn.commit().map_err(failed)?;
+            Ok(left)
         })?;
+        self.bodies.leave(&left);
         Ok(())
     }
 
@@ -384,10 +494,16 @@ impl Tables {
         if self.failing.load(Ordering::SeqCst) {
             return Err(StorageError::new("made to fail by a test"));
         }
+        // Closed first: each of them locks the file.
+        let mut looked = write(&self.looked);
+        drop(looked.take());
         let mut database = write(&self.database);
-        // Closed first: the file is locked by who has it open.
         drop(database.take());
+        let was_suspect = self.file.is_suspect();
         let opened = open_database(&self.file)?;
+        if was_suspect {
+            (self.on_rewritten)();
+        }
         // A record that was refused to its caller may stand at the end of the journal.
         let told = self.told.load(Ordering::SeqCst);
         let applied = replay(&opened, Journal::read(&self.journal, self.half_bytes)?, told)?;
@@ -397,6 +513,7 @@ impl Tables {
                  from one backup"
             )));
         }
+        self.bodies.renew(bodies_of(&opened)?);
         *database = Some(opened);
         drop(database);
         let mut progress = lock(&self.progress);
@@ -407,6 +524,33 @@ impl Tables {
         self.changed.notify_all();
         tracing::debug!("the tables were opened again");
         Ok(())
+    }
+
+    /// Tables that have failed, as they can be read: the file as it is, and on it what the journal has, in memory. Where they cannot
+    /// be read either, the error why they failed.
+    fn look(&self, why: StorageError) -> Result<RwLockReadGuard<'_, Option<Database>>> {
+        if lock(&self.progress).closed {
+            return Err(why);
+        }
+        let mut looked = write(&self.looked);
+        if looked.is_none() {
+            // It has failed, and each locks the file.
+            drop(write(&self.database).take());
+            let told = self.told.load(Ordering::SeqCst);
+            let look = || {
+                let database = self.file.look()?;
+                replay(&database, Journal::read(&self.journal, self.half_bytes)?, told)?;
+                Ok::<_, StorageError>(database)
+            };
+            match look() {
+                Ok(database) => *looked = Some(database),
+                Err(error) => {
+                    tracing::debug!(%error, "the tables cannot be read either");
+                    return Err(why);
+                }
+            }
+        }
+        Ok(RwLockWriteGuard::downgrade(looked))
     }
 
     fn note(&self, result: &Result<()>) {
@@ -442,8 +586,9 @@ impl Tables {
     }
 
     fn end(&self) {
-        drop(write(&self.database).take());
         lock(&self.progress).closed = true;
+        drop(write(&self.database).take());
+        drop(write(&self.looked).take());
         self.changed.notify_all();
     }
 }
