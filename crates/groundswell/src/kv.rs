@@ -4,8 +4,8 @@
 //! the docs engine, and the tasks. docs/kv.md tells how a write travels.
 
 mod delivery;
+pub(crate) mod docs;
 mod document;
-mod engine;
 mod error;
 mod feed;
 mod fleet;
@@ -38,7 +38,6 @@ use groundswell_core::{
     wire::StreamKind,
 };
 use iroh::SecretKey;
-use iroh_docs::Author;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -71,7 +70,7 @@ use crate::{
     store::Store,
     sync::{lock, read, write},
 };
-use engine::Engine;
+use docs::{Author, AuthorId, Docs, Engine};
 use keeper::{Keeper, KeeperHandle};
 pub(crate) use slot::fault_point;
 use storage::{Outcome, Storage};
@@ -496,7 +495,7 @@ pub(crate) fn new_view() -> KvView {
     KvView::new(Epoch(rand::random()))
 }
 
-fn load_all(storage: &Storage, ours: KvAuthor, signer: iroh_docs::AuthorId) -> Result<Vec<LoadedDocument>, String> {
+fn load_all(storage: &Storage, ours: KvAuthor, signer: AuthorId) -> Result<Vec<LoadedDocument>, String> {
     let load = |(number, row): (u64, DocumentRow)| {
         let loaded = storage.load(number).map_err(|error| error.to_string())?;
         let mut view = new_view();

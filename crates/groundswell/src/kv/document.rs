@@ -17,11 +17,11 @@ use groundswell_core::{
         pairs::{self, Stands},
     },
 };
-use iroh_docs::{AuthorId, NamespaceId, NamespaceSecret, store::MemPublicKeyStore};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    docs::{AuthorId, NamespaceId, NamespaceSecret, VerifyingKeys},
     error::KvEnded,
     sealed::Sealed,
     session::Active,
@@ -47,7 +47,7 @@ pub(crate) struct Identity {
     pub(crate) authors: [Option<AuthorId>; 2],
     pub(crate) standing: Standing,
     /// The public keys that entries are verified with, ready for use.
-    pub(crate) keys: MemPublicKeyStore,
+    pub(crate) keys: VerifyingKeys,
     /// Set when this is no longer the document's identity.
     pub(crate) replaced: CancellationToken,
 }
@@ -58,10 +58,11 @@ impl Identity {
         let mut authors = [None; 2];
         authors[ours.index()] = Some(signer);
         if let Standing::Paired { author, .. } | Standing::Former { author: Some(author), .. } = row.standing {
-            authors[ours.other().index()] = Some(AuthorId::from(author));
+            authors[ours.other().index()] = Some(AuthorId::from_bytes(author));
         }
         let namespace = secret.id();
-        let (keys, replaced) = (MemPublicKeyStore::default(), CancellationToken::new());
+        let keys = VerifyingKeys::new(namespace, authors.into_iter().flatten());
+        let replaced = CancellationToken::new();
         Arc::new(Self { number, secret, namespace, authors, standing: row.standing.clone(), keys, replaced })
     }
 

@@ -15,8 +15,8 @@ use tracing::{Instrument, info_span, warn};
 
 use super::{
     Kv,
+    docs::{Docs, EngineError},
     document::{Document, Identity},
-    engine::EngineError,
     storage::{Mark, Row},
 };
 use crate::{
@@ -168,8 +168,8 @@ async fn feed_some(
         upto = last.counter;
         for chunk in entries.chunks(FLUSH_ENTRIES) {
             for entry in chunk {
-                let signed = entry.to_entry(identity.namespace, signer).map_err(|error| EngineError::of(&error))?;
-                kv.engine.insert(kv.shared.id, signed).await?;
+                let (id, entry) = (identity.namespace, entry.to_entry(identity.namespace, signer));
+                kv.engine.insert(id, &entry, kv.shared.id).await?;
             }
         }
     }

@@ -1,29 +1,27 @@
-//! The gate of reconciliation: each message of the other side is looked at before iroh-docs processes it.
+//! The gate of reconciliation: each message of the other side is looked at before the docs engine processes it.
 //!
-//! iroh-docs itself checks only that an entry belongs to the document and is signed by the author that it names. The
-//! other side holds the document's secret, so it could sign entries of any number of invented authors, under keys of
-//! any length, and iroh-docs would store them all. It would also panic on an identifier that is too short.
-//!
-//! The types here mirror iroh-docs' own, which does not let anybody look into its messages. Both encode to the same bytes.
+//! The engine relies on that. iroh-docs itself checks only that an entry belongs to the document and is signed by the author
+//! that it names. The other side holds the document's secret, so it could sign entries of any number of invented authors,
+//! under keys of any length, and iroh-docs would store them all. It would also panic on an identifier that is too short. The
+//! engine without iroh-docs checks nothing.
 
 mod narrow;
 
 use std::ops::ControlFlow;
 
-use groundswell_core::encoding::{DecodeError, EncodeError, decode, encode};
-use iroh_docs::{ContentStatus, NamespaceId, ProtocolMessage, RecordIdentifier, SignedEntry, store::MemPublicKeyStore};
-use serde::{Deserialize, Serialize};
+use groundswell_core::{
+    encoding::{DecodeError, EncodeError, decode, encode},
+    kv::KvAuthor,
+};
 
 pub(crate) use self::narrow::{Keys, Most, Walk};
-use super::document::Identity;
-use crate::limits::{
-    KV_RECONCILE_PARTS, MAX_RECONCILE_BYTES, MAX_RECONCILE_ENTRIES, MAX_RECONCILE_MESSAGES, MAX_RECONCILE_TOTAL_BYTES,
-    RECONCILE_PATIENCE,
+use super::{
+    docs::{Message, NamespaceId, PREFIX_BYTES, Part, Range, RecordIdentifier, SignedEntry, VerifyingKeys},
+    document::Identity,
 };
-use groundswell_core::kv::KvAuthor;
-
-/// The bytes of an identifier before its key: the document and the author.
-const PREFIX_BYTES: usize = 64;
+use crate::limits::{
+    MAX_RECONCILE_BYTES, MAX_RECONCILE_ENTRIES, MAX_RECONCILE_MESSAGES, MAX_RECONCILE_TOTAL_BYTES, RECONCILE_PATIENCE,
+};
 
 /// The bytes of an identifier whose key is a hash.
 const ID_BYTES: usize = PREFIX_BYTES + 32;
@@ -31,7 +29,7 @@ const ID_BYTES: usize = PREFIX_BYTES + 32;
 /// The most bytes of a part without its entries: two identifiers, and some small numbers.
 const RANGE_BYTES: usize = 2 * ID_BYTES + 16;
 
-/// How many values of one part iroh-docs is given: it compares each of them with each of ours in that range. An honest
+/// How many values of one part the engine is given: it compares each of them with each of ours in that range. An honest
 /// side sends one, or a whole range of which this side had nothing.
 const VALUES_COMPARED: usize = 16;
 
@@ -66,42 +64,6 @@ pub(crate) enum Violation {
     TooSlow,
 }
 
-/// iroh-docs' `ranger::Message`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Message {
-    parts: Vec<Part>,
-}
-
-/// iroh-docs' `ranger::MessagePart`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum Part {
-    /// What the sender has in a range, in short.
-    Fingerprint { range: Range, fingerprint: [u8; 32] },
-    /// What the sender has in a range. Unless it has what is here already, it asks for what it lacks.
-    Item { range: Range, values: Vec<(SignedEntry, ContentStatus)>, have_local: bool },
-}
-
-/// From `x` up to before `y`, past the end of all keys if `y` is before `x`; everything where both are equal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Range {
-    x: RecordIdentifier,
-    y: RecordIdentifier,
-}
-
-impl Range {
-    fn contains(&self, id: &RecordIdentifier) -> bool {
-        match self.x.cmp(&self.y) {
-            std::cmp::Ordering::Equal => true,
-            std::cmp::Ordering::Less => self.x <= *id && *id < self.y,
-            std::cmp::Ordering::Greater => self.x <= *id || *id < self.y,
-        }
-    }
-
-    fn is_all(&self) -> bool {
-        self.x == self.y
-    }
-}
-
 /// An entry that the other side has, as far as this side needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Offered {
@@ -127,21 +89,21 @@ impl Message {
         for part in &message.parts {
             let Part::Item { range, values, .. } = part else { continue };
             for (entry, _) in values {
-                let length = entry.entry().id().as_ref().len();
+                let length = entry.id().as_bytes().len();
                 if length < PREFIX_BYTES {
                     return Err(Violation::Key(0));
                 }
-                if entry.entry().namespace() != identity.namespace {
+                if entry.id().namespace() != identity.namespace.as_bytes() {
                     return Err(Violation::OtherDocument);
                 }
                 author_of(entry, identity)?;
                 if length != ID_BYTES {
                     return Err(Violation::Key(length - PREFIX_BYTES));
                 }
-                if entry.content_len() == 0 || entry.validate_empty().is_err() {
+                if entry.is_empty() {
                     return Err(Violation::Empty);
                 }
-                if !range.contains(entry.entry().id()) {
+                if !range.contains(entry.id()) {
                     return Err(Violation::OutOfRange);
                 }
             }
@@ -157,7 +119,7 @@ impl Message {
         for part in &self.parts {
             let (Part::Fingerprint { range, .. } | Part::Item { range, .. }) = part;
             let is_ours =
-                |id: &RecordIdentifier| id.as_ref().len() == ID_BYTES && id.as_ref().starts_with(document.as_bytes());
+                |id: &RecordIdentifier| id.as_bytes().len() == ID_BYTES && id.namespace() == document.as_bytes();
             if range.is_all() {
                 // The bounds of a side that has nothing are zeros.
                 if self.parts.len() > 1 || !(is_ours(&range.x) || range.x == nothing) {
@@ -181,8 +143,8 @@ impl Message {
     }
 
     /// Checks that every entry is signed by its author for this document: about 0.1 ms each.
-    pub(crate) fn verify(&self, keys: &MemPublicKeyStore) -> Result<(), Violation> {
-        let signed = self.values().all(|entry| entry.verify(keys).is_ok());
+    pub(crate) fn verify(&self, keys: &VerifyingKeys) -> Result<(), Violation> {
+        let signed = self.values().all(|entry| entry.is_signed(keys));
         if signed { Ok(()) } else { Err(Violation::Signature) }
     }
 
@@ -190,26 +152,14 @@ impl Message {
     pub(crate) fn offered(&self, identity: &Identity) -> Result<Vec<Offered>, Violation> {
         let offered = |entry: &SignedEntry| {
             let author = author_of(entry, identity)?;
-            let key = <[u8; 32]>::try_from(entry.key()).map_err(|_| Violation::Key(entry.key().len()))?;
-            Ok(Offered { author, key, counter: entry.timestamp(), bytes: entry.content_len() })
+            let key = entry.id().key();
+            let key = <[u8; 32]>::try_from(key).map_err(|_| Violation::Key(key.len()))?;
+            Ok(Offered { author, key, counter: entry.counter(), bytes: entry.content_len() })
         };
         self.values().map(offered).collect()
     }
 
-    fn values(&self) -> impl Iterator<Item = &SignedEntry> {
-        let items = self.parts.iter().filter_map(|part| match part {
-            Part::Item { values, .. } => Some(values),
-            Part::Fingerprint { .. } => None,
-        });
-        items.flatten().map(|(entry, _)| entry)
-    }
-
-    /// How many entries it has.
-    pub(crate) fn value_count(&self) -> usize {
-        self.values().count()
-    }
-
-    /// Takes out what iroh-docs is not to see: the entries that are not in our storage, by their place among all. It
+    /// Takes out what the engine is not to see: the entries that are not in our storage, by their place among all. It
     /// then stores nothing that we do not have ourselves. Parts that need no answer and hold nothing are taken out whole.
     fn keep(&mut self, held: &[bool]) {
         let mut held = held.iter().copied();
@@ -222,22 +172,6 @@ impl Message {
                 !*have_local || !values.is_empty()
             }
         });
-    }
-
-    /// In pieces that each hold up iroh-docs' one thread for a short time only. Other documents have their turn in between.
-    pub(crate) fn into_pieces(self) -> impl Iterator<Item = Result<ProtocolMessage, Violation>> {
-        let mut parts = self.parts.into_iter();
-        std::iter::from_fn(move || {
-            let parts: Vec<Part> = parts.by_ref().take(KV_RECONCILE_PARTS).collect();
-            (!parts.is_empty()).then(|| convert(&Self { parts }).map_err(Violation::Malformed))
-        })
-    }
-
-    /// Adds an answer of iroh-docs.
-    pub(crate) fn append(&mut self, reply: &ProtocolMessage) -> Result<(), Violation> {
-        let mut reply: Self = convert(reply).map_err(Violation::Malformed)?;
-        self.parts.append(&mut reply.parts);
-        Ok(())
     }
 
     /// Leaves out what does not fit into so many bytes; whether it did. A later reconciliation finds it.
@@ -271,23 +205,12 @@ impl Message {
             ControlFlow::Break(result) => result.map(|()| true),
         }
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-}
-
-/// The same message as the other of the two types. What this node's own iroh-docs made can be decoded here, unless that
-/// has changed its messages, which a test would find.
-fn convert<F: Serialize, T: for<'de> Deserialize<'de>>(message: &F) -> Result<T, DecodeError> {
-    let bytes = encode(message).map_err(|error| DecodeError::Malformed(error.0))?;
-    decode(&bytes)
 }
 
 /// Which of the two sides has written an entry.
 fn author_of(entry: &SignedEntry, identity: &Identity) -> Result<KvAuthor, Violation> {
-    let author = entry.author_bytes();
-    KvAuthor::BOTH.into_iter().find(|one| identity.author(*one) == Some(author)).ok_or(Violation::UnknownAuthor)
+    let is_of = |one: &KvAuthor| identity.author(*one).is_some_and(|author| entry.id().author() == author.as_bytes());
+    KvAuthor::BOTH.into_iter().find(is_of).ok_or(Violation::UnknownAuthor)
 }
 
 /// What one reconciliation may still cost this side.
@@ -331,11 +254,15 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use iroh_docs::{Author, Capability, NamespaceSecret, Record, actor::OpenOpts, actor::SyncHandle, store::Store};
+    use std::sync::{Arc, LazyLock};
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kv::{DocumentRow, Standing};
+    use crate::kv::{
+        DocumentRow, Standing,
+        docs::{Author, AuthorId, ContentStatus, Docs, IrohEngine, NamespaceSecret, PlainEngine, Record},
+    };
 
     fn secret() -> NamespaceSecret {
         NamespaceSecret::from_bytes(&[7; 32])
@@ -349,16 +276,22 @@ mod tests {
         Author::from_bytes(&[2; 32])
     }
 
-    pub(super) fn identity() -> std::sync::Arc<Identity> {
-        let peer = iroh::SecretKey::from_bytes(&[3; 32]).public();
-        let standing = Standing::Paired { peer, author: machine().id().to_bytes() };
-        let row = DocumentRow { secret: secret().to_bytes(), standing };
-        Identity::new(1, &row, KvAuthor::Manager, manager().id())
+    fn peer() -> crate::source::PeerId {
+        iroh::SecretKey::from_bytes(&[3; 32]).public()
+    }
+
+    pub(super) fn identity() -> Arc<Identity> {
+        // Properties ask for it thousands of times, and keys take their time.
+        static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| {
+            let standing = Standing::Paired { peer: peer(), author: machine().id().to_bytes() };
+            let row = DocumentRow { secret: secret().to_bytes(), standing };
+            Identity::new(1, &row, KvAuthor::Manager, manager().id())
+        });
+        IDENTITY.clone()
     }
 
     pub(super) fn entry(author: &Author, key: &[u8], counter: u64) -> SignedEntry {
-        let record = Record::new(blake3::hash(key).into(), 9, counter);
-        SignedEntry::from_parts(&secret(), author, key, record)
+        SignedEntry::sign(&secret(), author, key, Record::of(b"some content", counter))
     }
 
     pub(super) fn id(byte: u8) -> RecordIdentifier {
@@ -377,24 +310,29 @@ mod tests {
     fn check(message: &Message) -> Result<(), Violation> {
         let decoded = Message::decode(&encode(message).unwrap(), &identity())?;
         assert_eq!(decoded, *message);
-        decoded.verify(&MemPublicKeyStore::default())
+        decoded.verify(&identity().keys)
     }
 
-    async fn docs(entries: impl IntoIterator<Item = SignedEntry>) -> SyncHandle {
-        let docs = SyncHandle::spawn(Store::memory(), None, "gate".to_owned());
-        docs.import_namespace(Capability::Write(secret())).await.unwrap();
-        docs.open(secret().id(), OpenOpts::default().sync()).await.unwrap();
+    /// An engine that has these entries.
+    async fn docs<E: Docs>(entries: &[SignedEntry]) -> E {
+        let docs = E::in_memory();
+        docs.open_document(&secret()).await.unwrap();
         for entry in entries {
-            docs.insert_remote(secret().id(), entry, [0; 32], ContentStatus::Complete).await.unwrap();
+            docs.insert(secret().id(), entry, peer()).await.unwrap();
         }
         docs
     }
 
-    /// Whatever two honest sides have, each of their messages passes, in the bytes that iroh-docs has for it, and after
-    /// what is not held was taken out of it too. Each range that a message has compared has at most half of the entries of those
-    /// of the message before, so that one at least is never left out.
+    /// Whatever two honest sides have, with iroh-docs or without, each of their messages passes, and after what is not held was
+    /// taken out of it too.
     #[tokio::test]
     async fn honest_reconciliations_pass() {
+        // Two of a kind give the same answers: a property of both engines.
+        reconcile::<IrohEngine, PlainEngine>().await;
+        reconcile::<PlainEngine, IrohEngine>().await;
+    }
+
+    async fn reconcile<L: Docs, R: Docs>() {
         let of = |range: std::ops::Range<u8>| range.map(|key| entry(&machine(), &[key; 32], 1));
         let manager = &manager();
         let of_manager = |range: std::ops::Range<u8>| range.map(move |key| entry(manager, &[key; 32], 1));
@@ -409,39 +347,53 @@ mod tests {
         ];
         for (left, right) in cases {
             for taken_out in [false, true] {
-                let sides = [(docs(right.clone()).await, &right), (docs(left.clone()).await, &left)];
-                let mut next = Some(sides[1].0.sync_initial_message(secret().id()).await.unwrap());
-                let mut half = [right.len(), left.len()].map(|count| 2 * count);
-                for side in [0, 1].into_iter().cycle().take(MAX_RECONCILE_MESSAGES) {
-                    let ((at, has), Some(message)) = (&sides[side], next.take()) else { break };
-                    let bytes = encode(&message).unwrap();
-                    let mut seen = Message::decode(&bytes, &identity()).unwrap();
-                    seen.verify(&MemPublicKeyStore::default()).unwrap();
-                    assert_eq!(encode(&seen).unwrap(), bytes);
-                    assert_eq!(seen.offered(&identity()).unwrap().len(), seen.value_count());
-                    if taken_out {
-                        // An odd one is in one of the halves.
-                        half[side] = half[side].div_ceil(2);
-                        for range in seen.parts.iter().filter_map(|part| part.compared()) {
-                            let count = has.iter().filter(|entry| range.contains(entry.id())).count();
-                            assert!(count <= half[side], "{count} in a range, and {} in half of the last", half[side]);
-                        }
-                        seen.keep(&vec![false; seen.value_count()]);
-                        assert_eq!(seen.value_count(), 0);
-                    }
-                    let mut answer = Message::default();
-                    for piece in seen.into_pieces() {
-                        let piece = piece.unwrap();
-                        let done = at.sync_process_message(secret().id(), piece, [0; 32], Default::default()).await;
-                        if let Some(reply) = done.unwrap().0 {
-                            answer.append(&reply).unwrap();
-                        }
-                    }
-                    next = (!answer.is_empty()).then(|| convert(&answer).unwrap());
+                let (left_docs, right_docs): (L, R) = (docs(&left).await, docs(&right).await);
+                let mut next = Some(left_docs.first_message(secret().id()).await.unwrap());
+                let (mut answers_right, mut half) = (true, [right.len(), left.len()].map(|count| 2 * count));
+                for _ in 0..MAX_RECONCILE_MESSAGES {
+                    let Some(message) = next.take() else { break };
+                    let has = if answers_right { &right } else { &left };
+                    let seen = passed(&message, has, taken_out, &mut half[usize::from(!answers_right)]);
+                    let answer = if answers_right {
+                        right_docs.process(secret().id(), seen, peer()).await.unwrap()
+                    } else {
+                        left_docs.process(secret().id(), seen, peer()).await.unwrap()
+                    };
+                    next = (!answer.is_empty()).then_some(answer);
+                    answers_right = !answers_right;
                 }
                 assert!(next.is_none(), "it comes to an end");
+                for entry in left.iter().chain(&right).filter(|_| !taken_out) {
+                    let author = AuthorId::from_bytes(entry.id().author().try_into().unwrap());
+                    let key = entry.id().key().try_into().unwrap();
+                    assert!(left_docs.has(secret().id(), author, key, 1).await);
+                    assert!(right_docs.has(secret().id(), author, key, 1).await);
+                }
+                left_docs.stop().await;
+                right_docs.stop().await;
             }
         }
+    }
+
+    /// What the gate lets through of a message for a side that has these entries. Each range that a message has compared has at
+    /// most half of the entries of those of the message before, so that one at least is never left out.
+    fn passed(message: &Message, has: &[SignedEntry], taken_out: bool, half: &mut usize) -> Message {
+        let bytes = encode(message).unwrap();
+        let mut seen = Message::decode(&bytes, &identity()).unwrap();
+        seen.verify(&identity().keys).unwrap();
+        assert_eq!(encode(&seen).unwrap(), bytes);
+        assert_eq!(seen.offered(&identity()).unwrap().len(), seen.value_count());
+        if taken_out {
+            // An odd one is in one of the halves.
+            *half = half.div_ceil(2);
+            for range in seen.parts.iter().filter_map(|part| part.compared()) {
+                let count = has.iter().filter(|entry| range.contains(entry.id())).count();
+                assert!(count <= *half, "{count} in a range, and {half} in half of the last");
+            }
+            seen.keep(&vec![false; seen.value_count()]);
+            assert_eq!(seen.value_count(), 0);
+        }
+        seen
     }
 
     #[test]
@@ -455,10 +407,9 @@ mod tests {
             assert_eq!(check(&whole(vec![odd])), Err(Violation::Key(length)));
         }
         let other = NamespaceSecret::from_bytes(&[8; 32]);
-        let record = Record::new(blake3::hash(b"x").into(), 9, 1);
-        let of_other = SignedEntry::from_parts(&other, &machine(), [5; 32], record);
+        let of_other = SignedEntry::sign(&other, &machine(), [5; 32], Record::of(b"x", 1));
         assert_eq!(check(&whole(vec![of_other])), Err(Violation::OtherDocument));
-        let empty = SignedEntry::from_parts(&secret(), &machine(), [5; 32], Record::empty(1));
+        let empty = SignedEntry::sign(&secret(), &machine(), [5; 32], Record::of(b"", 1));
         assert_eq!(check(&whole(vec![empty])), Err(Violation::Empty));
         let mut forged = encode(&good()).unwrap();
         forged[3] ^= 1;
@@ -468,7 +419,7 @@ mod tests {
         assert!(matches!(Message::decode(b"\x01\x07", &identity()), Err(Violation::Malformed(_))));
     }
 
-    /// An identifier that is too short has no document and no author, and ended iroh-docs' thread.
+    /// An identifier that is too short has no document and no author, and ends the thread of iroh-docs.
     #[test]
     fn identifiers_of_any_length_are_harmless() {
         for length in [0, 1, 31, 32, 63, 64, 95, 97] {

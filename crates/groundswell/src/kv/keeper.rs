@@ -21,11 +21,11 @@ use groundswell_core::kv::{
     AuthorCounter, Change, Clock, Envelope, KvAuthor, KvEntry, KvKey, KvView, SpaceName, Stamp, TooManyKeys,
 };
 use groundswell_core::limits::{MAX_KV_KEYS, MAX_VIEW_KEYS};
-use iroh_docs::Author;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    docs::Author,
     document::{Document, Identity},
     error::{KvError, Written},
     sealed::Sealed,
@@ -377,7 +377,6 @@ impl Keeper {
         let refused = |error: &dyn std::fmt::Display| KvError::Entry(error.to_string().into());
         let bytes = envelope.encode(self.max_value_bytes).map_err(|error| refused(&error))?;
         let entry = Sealed::sign(&identity.secret, &self.signer, document.ours, document_key, counter, bytes.into());
-        let entry = entry.map_err(|error| refused(&error))?;
         batch.rows.push(Row::Entry { number, entry: entry.clone() });
         staged.new_keys += usize::from(live.is_none());
         staged.live.insert(document_key, (stamp, document.ours, matches!(change, Change::Put(_))));

@@ -16,12 +16,12 @@ use iroh::{
     Signature,
     endpoint::{Connection, SendStream},
 };
-use iroh_docs::NamespaceId;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
     Kv,
+    docs::NamespaceId,
     document::{Document, Identity},
     error::{KvEnded, KvError},
     keeper::{Command, Contents},
@@ -88,8 +88,7 @@ fn verify(kv: &Kv, identity: &Identity, peer: PeerId, signature: ReleaseSignatur
     let (by, to) = (PeerKey(*peer.as_bytes()), PeerKey(*kv.shared.id.as_bytes()));
     let release = Release { document: *identity.namespace.as_bytes(), by, to };
     let signature = Signature::from_bytes(&signature.into());
-    let key = author.into_public_key().map_err(|_| Forged);
-    Some(key.and_then(|key| key.verify(&release.to_bytes(), &signature).map_err(|_| Forged)))
+    Some(if author.has_signed(&release.to_bytes(), &signature) { Ok(()) } else { Err(Forged) })
 }
 
 /// The other side says that it has given the document up. If it has signed that, this side does so too: a machine goes on

@@ -1,19 +1,17 @@
-//! A sealed entry: an envelope with the signatures that make it an entry of an iroh-docs document.
+//! A sealed entry: an envelope with the signatures that make it an entry of a document.
 //!
-//! Of an iroh-docs entry only what can't be told from the rest is kept and sent: the signatures and
+//! Of a document's entry only what can't be told from the rest is kept and sent: the signatures and
 //! the counter. Its namespace and author are those of the document, its key, hash and length those
 //! of the envelope.
 
 use bytes::Bytes;
 use groundswell_core::kv::KvAuthor;
-use iroh_docs::{
-    Author, AuthorId, Entry, NamespaceId, NamespaceSecret, Record, RecordIdentifier, SignedEntry,
-    store::MemPublicKeyStore,
-};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// The bytes of both signatures.
-pub(crate) const SIGNATURE_BYTES: usize = 128;
+use super::docs::{
+    Author, AuthorId, NamespaceId, NamespaceSecret, Record, RecordIdentifier, SIGNATURE_BYTES, SignedEntry,
+    VerifyingKeys,
+};
 
 /// What is sent of an entry besides its envelope: author, document key, counter, signatures.
 const SENT_BYTES: usize = 1 + 32 + 8 + SIGNATURE_BYTES;
@@ -23,8 +21,6 @@ const SENT_BYTES: usize = 1 + 32 + 8 + SIGNATURE_BYTES;
 pub(crate) enum SealError {
     #[error("a stored entry is cut")]
     Cut,
-    #[error("the entry can't be encoded or decoded: {0}")]
-    Malformed(String),
     #[error("the entry is not signed by its author for this document")]
     Signature,
 }
@@ -48,28 +44,24 @@ impl Sealed {
         key: [u8; 32],
         counter: u64,
         envelope: Bytes,
-    ) -> Result<Self, SealError> {
-        let record = record(&envelope, counter);
-        let signed = SignedEntry::from_parts(secret, signer, key, record);
-        let encoded =
-            postcard::to_allocvec(signed.signature()).map_err(|error| SealError::Malformed(error.to_string()));
-        let signature = encoded?.try_into().map_err(|_| SealError::Signature)?;
-        Ok(Self { author, key, counter, signature, envelope })
+    ) -> Self {
+        let signed = SignedEntry::sign(secret, signer, key, Record::of(&envelope, counter));
+        Self { author, key, counter, signature: signed.signatures(), envelope }
     }
 
-    /// What decides between two entries of one author under one key, as iroh-docs does.
+    fn record(&self) -> Record {
+        Record::of(&self.envelope, self.counter)
+    }
+
+    /// What decides between two entries of one author under one key.
     pub(crate) fn rank(&self) -> (u64, [u8; 32]) {
-        (self.counter, *blake3::hash(&self.envelope).as_bytes())
+        self.record().rank()
     }
 
-    /// The entry as iroh-docs has it.
-    pub(crate) fn to_entry(&self, document: NamespaceId, author: AuthorId) -> Result<SignedEntry, SealError> {
+    /// The entry as it is in the document.
+    pub(crate) fn to_entry(&self, document: NamespaceId, author: AuthorId) -> SignedEntry {
         let id = RecordIdentifier::new(document, author, self.key);
-        let entry = Entry::new(id, record(&self.envelope, self.counter));
-        let mut bytes = self.signature.to_vec();
-        let malformed = |error: postcard::Error| SealError::Malformed(error.to_string());
-        bytes.extend(postcard::to_allocvec(&entry).map_err(malformed)?);
-        postcard::from_bytes(&bytes).map_err(malformed)
+        SignedEntry::from_parts(id, self.record(), &self.signature)
     }
 
     /// Whether its author has signed it for this document.
@@ -77,9 +69,9 @@ impl Sealed {
         &self,
         document: NamespaceId,
         author: AuthorId,
-        keys: &MemPublicKeyStore,
+        keys: &VerifyingKeys,
     ) -> Result<(), SealError> {
-        self.to_entry(document, author)?.verify(keys).map_err(|_| SealError::Signature)
+        if self.to_entry(document, author).is_signed(keys) { Ok(()) } else { Err(SealError::Signature) }
     }
 
     /// How many bytes it takes on its way, about.
@@ -157,10 +149,6 @@ impl<'de> Deserialize<'de> for Sealed {
     }
 }
 
-fn record(envelope: &Bytes, counter: u64) -> Record {
-    Record::new(blake3::hash(envelope).into(), envelope.len() as u64, counter)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,16 +156,15 @@ mod tests {
     #[test]
     fn what_is_kept_of_an_entry_makes_the_entry_again() {
         let (secret, author) = (NamespaceSecret::from_bytes(&[3; 32]), Author::from_bytes(&[4; 32]));
-        let keys = MemPublicKeyStore::default();
-        let envelope = Bytes::from_static(b"some envelope");
-        let sealed = Sealed::sign(&secret, &author, KvAuthor::Machine, [9; 32], 17, envelope).unwrap();
-        let whole = SignedEntry::from_parts(&secret, &author, [9; 32], record(&sealed.envelope, 17));
-        assert_eq!(sealed.to_entry(secret.id(), author.id()).unwrap(), whole);
+        let (envelope, other) = (Bytes::from_static(b"some envelope"), Author::from_bytes(&[5; 32]).id());
+        let keys = VerifyingKeys::new(secret.id(), [author.id(), other]);
+        let sealed = Sealed::sign(&secret, &author, KvAuthor::Machine, [9; 32], 17, envelope);
+        let whole = SignedEntry::sign(&secret, &author, [9; 32], Record::of(&sealed.envelope, 17));
+        assert_eq!(sealed.to_entry(secret.id(), author.id()), whole);
         assert_eq!(Sealed::from_sent(&sealed.to_sent(), &sealed.envelope).unwrap(), sealed);
         assert_eq!(Sealed::from_sent(&sealed.to_sent()[1..], &sealed.envelope), Err(SealError::Cut));
         assert_eq!(Sealed::from_stored(KvAuthor::Machine, [9; 32], &sealed.to_stored()).unwrap(), sealed);
         sealed.verify(secret.id(), author.id(), &keys).unwrap();
-        let other = Author::from_bytes(&[5; 32]).id();
         assert_eq!(sealed.verify(secret.id(), other, &keys), Err(SealError::Signature));
         assert!(sealed.verify(NamespaceSecret::from_bytes(&[6; 32]).id(), author.id(), &keys).is_err());
         let changed = Sealed { envelope: Bytes::from_static(b"another envelope"), ..sealed.clone() };

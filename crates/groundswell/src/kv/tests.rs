@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{
     KvError, KvLink, Row,
+    docs::Docs,
     keeper::Contents,
     session,
     storage::{Mark, Storage},

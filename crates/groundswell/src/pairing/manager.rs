@@ -19,7 +19,6 @@ use groundswell_core::{
     wire::StreamKind,
 };
 use iroh::endpoint::{Connection, SendStream};
-use iroh_docs::NamespaceSecret;
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -33,6 +32,7 @@ use crate::{
     frames::FrameReader,
     kv::{
         Document, DocumentRow, Identity, Kv, Row, Standing,
+        docs::NamespaceSecret,
         parting::{self, Told},
     },
     limits::{ABSENT_DIAL_TIMEOUT, BACKOFF_FIRST, HELLO_TIMEOUT},

@@ -18,6 +18,7 @@ mod giving;
 mod golden_data;
 mod hogs;
 mod hostile_peer;
+#[cfg(feature = "iroh-docs")]
 mod iroh_traps;
 mod json_patch;
 mod kv;

@@ -1,17 +1,17 @@
 //! How much of this side's document one message may ask for, and have compared.
 //!
-//! iroh-docs answers a part that asks for a range with every entry that it has there, and a copy of each is held several times
-//! until the answer is encoded. The answer itself has a bound in bytes. So a range is narrowed before iroh-docs sees it: what
-//! lies beyond would be built for nothing, as often as the other side asks.
+//! The docs engine answers a part that asks for a range with every entry that it has there, and a copy of each is held several
+//! times until the answer is encoded. The answer itself has a bound in bytes. So a range is narrowed before the engine sees
+//! it: what lies beyond would be built for nothing, as often as the other side asks.
 //!
-//! It reads a range some five times whose fingerprint is another than its own, and holds half of it in memory. Between two honest
+//! iroh-docs reads a range some five times whose fingerprint is another than its own, and holds half of it in memory. Between two honest
 //! sides such ranges become smaller with each message: this side halves them by its own entries, so that what comes back has
 //! half of them at most. A message that has more compared has the ranges beyond it left out.
 
 use groundswell_core::kv::KvAuthor;
-use iroh_docs::{AuthorId, RecordIdentifier};
 
 use super::{Identity, Message, PREFIX_BYTES, Part, Range};
+use crate::kv::docs::{AuthorId, RecordIdentifier};
 
 /// What a walk over one author's keys has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(crate) struct Most {
 }
 
 impl Message {
-    /// Makes of a message what iroh-docs may see: without the entries that are not `held` here, and concerning no more entries
+    /// Makes of a message what the engine may see: without the entries that are not `held` here, and concerning no more entries
     /// of this side's than it may ([`Self::narrow`]); whether it had to be narrowed.
     pub(crate) fn admit<E>(
         &mut self,
@@ -108,9 +108,9 @@ impl Message {
 }
 
 impl Range {
-    /// The keys of both authors in it, in the order of iroh-docs.
+    /// The keys of both authors in it, in the order of their identifiers.
     fn keys(&self, identity: &Identity) -> Vec<Keys> {
-        let (x, y) = (self.x.as_ref(), self.y.as_ref());
+        let (x, y) = (self.x.as_bytes(), self.y.as_bytes());
         // From where, and up to before what.
         let segments: &[(&[u8], Option<&[u8]>)] = match x.cmp(y) {
             std::cmp::Ordering::Equal => &[(&[], None)],
@@ -143,7 +143,7 @@ impl Range {
     fn end_at(&mut self, identity: &Identity, author: KvAuthor, key: [u8; 32]) {
         let Some(author) = identity.author(author) else { return };
         if self.is_all() {
-            self.x = RecordIdentifier::new(identity.namespace, AuthorId::from([0; 32]), [0; 32]);
+            self.x = RecordIdentifier::new(identity.namespace, AuthorId::from_bytes([0; 32]), [0; 32]);
         }
         self.y = RecordIdentifier::new(identity.namespace, author, key);
     }
@@ -155,8 +155,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::tests::{entry, id, identity, item, machine, manager};
+    use super::super::{
+        SignedEntry,
+        tests::{entry, id, identity, item, machine, manager},
+    };
     use super::*;
+    use crate::kv::docs::ContentStatus;
 
     /// What is here: of both authors, under keys that begin with these bytes.
     type Here = BTreeSet<(AuthorId, u8)>;
@@ -275,11 +279,11 @@ mod tests {
             let parts: Vec<Part> = (0_u8..).zip(&parts).map(|(n, (keys, have_local))| {
                 // Each has a range of its own, and entries of it.
                 let keys = keys.iter().map(|key| entry(&machine(), &[n * 25 + key % 25; 32], 1));
-                let values = keys.map(|entry| (entry, iroh_docs::ContentStatus::Complete)).collect();
+                let values = keys.map(|entry| (entry, ContentStatus::Complete)).collect();
                 Part::Item { range: Range { x: id(n * 25), y: id(n * 25 + 25) }, values, have_local: *have_local }
             }).collect();
             let mut message = Message { parts };
-            let key = |entry: &iroh_docs::sync::SignedEntry| entry.entry().key()[0];
+            let key = |entry: &SignedEntry| entry.id().key()[0];
             let held: Vec<bool> = message.values().map(|entry| here.contains(&key(entry))).collect();
             let of_machine: Here = here.iter().map(|key| (machine().id(), *key)).collect();
             let walk = |keys, most| Ok::<_, Infallible>(walk(&of_machine, keys, most));
@@ -294,7 +298,7 @@ mod tests {
         let here: Here = (0..40).map(|key| (machine().id(), key)).collect();
         let told = Part::Item {
             range: Range { x: id(0), y: id(0) },
-            values: vec![(entry(&machine(), &[5; 32], 1), iroh_docs::ContentStatus::Complete)],
+            values: vec![(entry(&machine(), &[5; 32], 1), ContentStatus::Complete)],
             have_local: true,
         };
         let mut message = Message { parts: vec![told] };

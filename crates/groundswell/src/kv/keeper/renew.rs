@@ -56,7 +56,6 @@ impl Keeper {
                 let bytes = envelope.encode(usize::MAX).map_err(|error| refused(&error))?;
                 let key = envelope.document_key();
                 let sealed = Sealed::sign(&identity.secret, &self.signer, document.ours, key, head, bytes.into());
-                let sealed = sealed.map_err(|error| refused(&error))?;
                 rows.push(Row::Entry { number, entry: sealed.clone() });
                 opened.push((sealed, envelope));
             }

@@ -1,12 +1,11 @@
 use groundswell_core::kv::{Envelope, Stamp};
-use iroh_docs::NamespaceSecret;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     StorageError,
     ids::IdError,
-    kv::{DocumentRow, new_view},
+    kv::{DocumentRow, docs::NamespaceSecret, new_view},
 };
 
 const NUMBER: u64 = 1;
@@ -44,7 +43,7 @@ fn older_delete(document: &Arc<Document>) -> Command {
     let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
     let secret = NamespaceSecret::from_bytes(&[3; 32]);
     let theirs = Author::from_bytes(&[2; 32]);
-    let sealed = Sealed::sign(&secret, &theirs, KvAuthor::Manager, place, 1, bytes.into()).unwrap();
+    let sealed = Sealed::sign(&secret, &theirs, KvAuthor::Manager, place, 1, bytes.into());
     let (reply, _) = oneshot::channel();
     let identity = document.identity();
     Command::Take { document: document.clone(), identity, entries: vec![(sealed, envelope)], upto: None, reply }
@@ -272,7 +271,7 @@ fn counters_that_are_used_up_are_an_error() {
     let envelope = Envelope { space: SpaceName::default(), key: key(), stamp, timestamp: 1, change };
     let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
     let secret = NamespaceSecret::from_bytes(&[3; 32]);
-    let sealed = Sealed::sign(&secret, &keeper.signer, KvAuthor::Machine, place, u64::MAX, bytes.into()).unwrap();
+    let sealed = Sealed::sign(&secret, &keeper.signer, KvAuthor::Machine, place, u64::MAX, bytes.into());
     let mut batch = Batch::default();
     let (last, mut taken) = take(&document, vec![(sealed, envelope)], None);
     keeper.stage(last, &mut batch);
@@ -311,7 +310,7 @@ fn keys_beyond_what_two_sides_may_make_are_refused_and_not_stored() {
         let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
         let secret = NamespaceSecret::from_bytes(&[3; 32]);
         let sealed = Sealed::sign(&secret, &theirs, KvAuthor::Manager, place, counter, bytes.into());
-        (sealed.unwrap(), envelope)
+        (sealed, envelope)
     };
     let mut batch = Batch::default();
     let upto = |counter| Some((KvAuthor::Manager, counter));

@@ -1,7 +1,7 @@
-//! Reconciliation: a check of both sides' iroh-docs documents against each other, soon after a connection begins and
+//! Reconciliation: a check of both sides' documents against each other, soon after a connection begins and
 //! now and then. Each message passes the [gate](super::super::gate) first. What the other side has and this one does not
-//! is never put into iroh-docs: it is noted as missing and asked for on our own stream, where it is checked like
-//! everything else, and iroh-docs is fed from storage.
+//! is never put into the docs engine: it is noted as missing and asked for on our own stream, where it is checked like
+//! everything else, and the engine is fed from storage.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -21,9 +21,9 @@ use super::{End, Session, oversized};
 use crate::{
     frames::{FrameReader, ReadFrameError},
     kv::{
+        docs::{Docs, EngineError, Message},
         document::Document,
-        engine::EngineError,
-        gate::{Budget, Keys, Message, Most, Offered, Violation, Walk},
+        gate::{Budget, Keys, Most, Offered, Violation, Walk},
         storage::{Row, Storage},
     },
     limits::{
@@ -40,7 +40,7 @@ enum Unfinished {
     Violation(Violation),
     /// The stream or the connection broke.
     Lost,
-    /// This node's own iroh-docs or storage failed.
+    /// This node's own docs engine or storage failed.
     Here(EngineError),
 }
 
@@ -73,7 +73,7 @@ struct Moved {
 
 /// What was found out about the entries of a message.
 struct Looked {
-    /// The part of the message that iroh-docs may see.
+    /// The part of the message that the docs engine may see.
     message: Message,
     /// How many entries it had.
     received: usize,
@@ -207,7 +207,7 @@ impl Session {
         fed.wait_for(|fed| fed[0] >= machine && fed[1] >= manager).await.ok().map(|_| ())
     }
 
-    /// Exchanges iroh-docs' messages, a frame each, until one side has nothing more to say.
+    /// Exchanges messages, a frame each, until one side has nothing more to say.
     async fn reconcile_once(&self, send: &mut SendStream, recv: RecvStream, begin: bool) -> Result<Moved, Unfinished> {
         let (engine, namespace) = (&self.kv.engine, self.identity.namespace);
         if !begin {
@@ -222,9 +222,7 @@ impl Session {
         let mut next = None;
         let (mut cut, mut bytes, mut rounds) = (false, 0, 0);
         if begin {
-            let mut first = Message::default();
-            first.append(&engine.first_message(namespace).await?)?;
-            next = Some(first);
+            next = Some(engine.first_message(namespace).await?);
         }
         loop {
             if let Some(mut message) = next.take() {
@@ -271,12 +269,7 @@ impl Session {
                 self.kv.keeper.rows(missing).await.map_err(|error| EngineError::of(&error))?;
                 self.document.missing.notify_one();
             }
-            let mut answer = Message::default();
-            for piece in message.into_pieces() {
-                if let Some(reply) = engine.process(namespace, piece?, self.peer).await? {
-                    answer.append(&reply)?;
-                }
-            }
+            let answer = engine.process(namespace, message, self.peer).await?;
             if answer.is_empty() {
                 break;
             }

@@ -87,7 +87,7 @@ async fn writes_of_both_sides_while_apart_converge() {
     manager.shutdown().await.unwrap();
 }
 
-/// Reconciliation by iroh-docs finds both documents alike, after what our own stream has brought.
+/// Reconciliation finds both documents alike, after what our own stream has brought.
 #[tokio::test(flavor = "multi_thread")]
 async fn reconciliation_finds_both_sides_alike() {
     let pair = Pair::new().await;
