@@ -35,6 +35,17 @@ const NO_NEXTEST: &str = "cargo-nextest is not installed, so `cargo test` runs t
 const NO_DENY: &str = "skipped: cargo-deny is not installed (the policy step above covers \
      duplicates and licences)";
 
+/// The package of the tool has no such test and is named all the same: cargo builds the dependencies with the features that
+/// they have in the steps before, and so not anew.
+const NO_DOCS: &str = "the key-value store once more, in a build without iroh-docs; left out are the tests of storage, which \
+     knows nothing of it, and those that try both engines in either build";
+const NO_DOCS_NEXTEST: &str = "nextest run --cargo-profile checks -p groundswell -p groundswell-cli --no-default-features \
+     --lib --test it --locked -E test(/^kv::/)-test(/^kv::(docs|gate|storage)::/)";
+const NO_DOCS_TEST: &str = "test --profile checks -p groundswell -p groundswell-cli --no-default-features --lib --test it \
+     --locked kv:: -- --skip kv::docs --skip kv::gate --skip kv::storage";
+const NO_DOCS_CLIPPY: &str =
+    "clippy --profile checks -p groundswell -p groundswell-cli --no-default-features --lib --locked -- -D warnings";
+
 /// The steps in their order, given which optional tools are installed.
 fn steps(nextest: bool, deny: bool) -> Vec<Step> {
     let step = |name, arguments| Step { name, note: "", action: Action::Cargo { arguments, variable: None } };
@@ -53,9 +64,11 @@ fn steps(nextest: bool, deny: bool) -> Vec<Step> {
                 ..step("tests", "test --profile checks --workspace --lib --bins --tests --examples --locked")
             }
         },
+        Step { note: NO_DOCS, ..step("no docs", if nextest { NO_DOCS_NEXTEST } else { NO_DOCS_TEST }) },
         step("doc tests", "test --profile checks --workspace --doc --locked"),
         chore("web", web::run),
         step("clippy", "clippy --profile checks --workspace --all-targets --locked -- -D warnings"),
+        step("no docs lint", NO_DOCS_CLIPPY),
         Step {
             name: "doc",
             note: "",
@@ -135,12 +148,12 @@ fn run_steps(root: &Path, steps: Vec<Step>) -> Result<(), String> {
     }
     println!("\n== steps");
     for (name, word, duration) in &done {
-        println!("{name:<10} {word:<8} {:>10}", seconds(*duration));
+        println!("{name:<12} {word:<8} {:>10}", seconds(*duration));
     }
     for step in &steps[done.len()..] {
-        println!("{:<10} not run", step.name);
+        println!("{:<12} not run", step.name);
     }
-    println!("{:<10} {:<8} {:>10}", "all", "", seconds(start.elapsed()));
+    println!("{:<12} {:<8} {:>10}", "all", "", seconds(start.elapsed()));
     failure.map_or(Ok(()), Err)
 }
 
@@ -202,7 +215,21 @@ mod tests {
 
     #[test]
     fn the_order_does_not_depend_on_optional_tools() {
-        let order = ["fmt", "tidy", "policy", "tools", "build", "tests", "doc tests", "web", "clippy", "doc", "deny"];
+        let order = [
+            "fmt",
+            "tidy",
+            "policy",
+            "tools",
+            "build",
+            "tests",
+            "no docs",
+            "doc tests",
+            "web",
+            "clippy",
+            "no docs lint",
+            "doc",
+            "deny",
+        ];
         assert_eq!(names(&steps(true, true)), order);
         assert_eq!(names(&steps(false, false)), order);
     }
