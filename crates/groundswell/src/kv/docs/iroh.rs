@@ -201,6 +201,8 @@ impl Docs for Engine {
     /// Where nobody waits for the end any more, a thread does.
     async fn stop(&self) {
         let Some(running) = write(&self.running).take() else { return };
+        // What was asked too late stands in the thread's queue behind the end, where nobody answers it.
+        let _gone = running.gone.clone().drop_guard();
         let mut leaving = Leaving(Some(running));
         let Some(running) = &leaving.0 else { return };
         let stopped = tokio::time::timeout(HEALTH_PATIENCE, running.ask(running.handle.shutdown())).await;

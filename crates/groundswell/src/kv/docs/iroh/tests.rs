@@ -41,6 +41,19 @@ async fn an_engine_that_is_busy_keeps_nobody_who_has_given_up() {
     assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }
 
+/// What is asked in the moment in which the thread ends may stand behind the end in its queue, where nobody answers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_behind_the_end_has_an_error() {
+    for round in 0..200 {
+        let engine = Engine::in_memory();
+        let before = engine.running().unwrap();
+        engine.stop().await;
+        let asked = before.ask(before.handle.flush_store());
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(10), asked).await;
+        assert!(answer.is_ok_and(|answer| answer.is_err()), "round {round}");
+    }
+}
+
 /// An identifier that is too short ends iroh-docs' thread, if it gets there. Who waits has an error, and a new thread does
 /// what the first one did.
 #[tokio::test(flavor = "multi_thread")]
