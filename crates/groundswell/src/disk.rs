@@ -34,6 +34,7 @@ pub(crate) mod keys;
 mod marks;
 mod overlay;
 mod raise;
+mod replay;
 pub(crate) mod states;
 
 use std::{
@@ -91,6 +92,14 @@ pub(crate) enum Row {
     Key(keys::Row),
 }
 
+impl Row {
+    /// Returns true if a tide may have other waves or rocks under the same aeons from here on.
+    fn replaces_history(&self) -> bool {
+        use states::Row::{Drop, DropHistory, Import};
+        matches!(self, Self::State(Drop { .. } | DropHistory { .. } | Import { .. }))
+    }
+}
+
 /// The disk of a node. A failure leaves everything that was acknowledged: the next write tries to mend it first.
 pub(crate) struct Disk {
     /// `None` where the disk is only looked at.
@@ -123,11 +132,16 @@ pub(crate) fn guarded<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| Err(StorageError::new(panic_message(&*panic))))
 }
 
-/// Returns true if there is a storage. One that is gone while a run has left its mark is damage.
+/// Returns true if there is a storage. One that is gone while a run has left its mark, or its journal, is damage.
 fn is_there(path: &Path, marks: &RunMarks) -> Result<bool, OpenError> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound && !marks.any() => Ok(false),
+        // The journal is made after the tables.
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && !marks.any() && !path.with_file_name(JOURNAL_FILE).exists() =>
+        {
+            Ok(false)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let reason = "it is gone, and an earlier run had it".to_owned();
             Err(OpenError::Damaged { path: path.to_owned(), reason })
@@ -173,11 +187,11 @@ impl Disk {
         }
         let journal_path = dir.join(JOURNAL_FILE);
         let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-        if !has_journal(&database, &path, &journal_path)? {
+        if !has_journal(&database, &path, &journal_path, &marks)? {
             Journal::create(&journal_path, half_bytes).map_err(of_journal)?;
         }
         let (mut journal, records) = Journal::open(&journal_path, half_bytes).map_err(of_journal)?;
-        let applied = applier::replay(&database, records, u64::MAX).map_err(of_journal)?;
+        let applied = replay::replay(&database, records, u64::MAX).map_err(of_journal)?;
         journal.go_on_after(applied);
         let mark = meta_in(&database, states::META_MARK).map_err(unusable)?;
         let is_restored = mark.as_deref().is_some_and(|mark| !(is_same_file && marks.vouch_for(mark)));
@@ -219,7 +233,8 @@ impl Disk {
     /// `None` where there is no storage yet. The caller holds the directory.
     pub(crate) fn look(dir: &Path) -> Result<Option<Self>, OpenError> {
         let path = dir.join(STORAGE_FILE);
-        if !is_there(&path, &RunMarks::read(dir)?)? {
+        let marks = RunMarks::read(dir)?;
+        if !is_there(&path, &marks)? {
             return Ok(None);
         }
         let unusable = |error: StorageError| OpenError::of_storage(&path, error);
@@ -237,9 +252,9 @@ impl Disk {
         } else {
             let journal_path = dir.join(JOURNAL_FILE);
             let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-            if has_journal(&database, &path, &journal_path)? {
+            if has_journal(&database, &path, &journal_path, &marks)? {
                 let records = Journal::read(&journal_path, HALF_BYTES).map_err(of_journal)?;
-                applier::replay(&database, records, u64::MAX).map_err(of_journal)?;
+                replay::replay(&database, records, u64::MAX).map_err(of_journal)?;
             }
         }
         let tables = Tables::new(file, (Path::new(""), 0), database, 0, || {}).map_err(unusable)?;
@@ -305,7 +320,7 @@ impl Disk {
         }
         match journal.append(&record) {
             Ok(number) => {
-                self.applier.apply(number, rows);
+                self.applier.apply(number, rows, record.len());
                 Ok(())
             }
             Err(error) => {
@@ -341,6 +356,12 @@ impl Disk {
     /// Reads the tables, with everything that was acknowledged before.
     pub(crate) fn reading<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
         self.applier.reading(work)
+    }
+
+    /// Reads waves and rocks: without those that are not in the tables yet, and with some that are dropped. No history is in the place
+    /// of another one.
+    pub(crate) fn reading_history<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+        self.applier.reading_history(work)
     }
 
     pub(crate) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
@@ -389,14 +410,14 @@ fn format_of(database: &Database, path: &Path) -> Result<u32, OpenError> {
 
 /// Returns true if there is a journal to be read. One that is missing may hold acknowledged writes. An empty file in its place is the
 /// owner's word that it is lost.
-fn has_journal(database: &Database, path: &Path, journal: &Path) -> Result<bool, OpenError> {
+fn has_journal(database: &Database, path: &Path, journal: &Path, marks: &RunMarks) -> Result<bool, OpenError> {
     let applied = number_in(database, states::META_APPLIED).map_err(|error| OpenError::of_storage(path, error))?;
     match fs::metadata(journal).map(|file| file.len()) {
         Ok(0) => Ok(false),
         Ok(_) => Ok(true),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(OpenError::of_file(journal, error)),
-        // Nothing was acknowledged before the first record.
-        Err(_) if applied.unwrap_or_default() == 0 => Ok(false),
+        // Nothing was acknowledged before the first run has left its mark.
+        Err(_) if applied.unwrap_or_default() == 0 && !marks.any() => Ok(false),
         Err(_) => Err(OpenError::JournalMissing { path: journal.to_owned() }),
     }
 }
@@ -449,7 +470,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let file = private(options.read(true).write(true).create(true).truncate(true)).open(&draft).map_err(of_file)?;
     let made = guarded(|| {
         let database = RedbFile::new(path, STORE_CACHE_BYTES).database(&draft, file)?;
-        applier::transaction(&database, make_tables)?;
+        replay::transaction(&database, make_tables)?;
         database.close().map_err(failed)
     });
     made.map_err(|error| OpenError::of_storage(path, error))?;

@@ -142,11 +142,14 @@ impl Store {
         for one in writes {
             self.rows(one, &mut rows)?;
         }
-        let ahead = || writes.iter().flat_map(|one| if let Write::Changes { ahead, .. } = one { *ahead } else { &[] });
-        ahead().for_each(Ahead::keep);
+        let named =
+            |ahead: &&Ahead| rows.iter().any(|row| matches!(row, StateRow::Rock { body, .. } if *body == ahead.body));
+        let ahead = writes.iter().flat_map(|one| if let Write::Changes { ahead, .. } = one { *ahead } else { &[] });
+        // An earlier try of the same may be on the disk: it keeps what it names.
+        let kept: Vec<&Ahead> = ahead.filter(named).filter(|ahead| ahead.keep()).collect();
         let result = self.disk.write(rows.into_iter().map(Row::State).collect());
         if matches!(result, Err(WriteError::Storage(_) | WriteError::ShutDown)) {
-            ahead().for_each(Ahead::let_go);
+            kept.into_iter().for_each(Ahead::let_go);
         }
         result
     }

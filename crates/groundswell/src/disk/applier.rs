@@ -9,15 +9,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Condvar, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use groundswell_core::encoding::decode;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::{
@@ -26,8 +25,10 @@ use super::{
     failed,
     file::RedbFile,
     guarded,
-    journal::{Found, Journal, Record},
-    number_in, open_database, set_number, states,
+    journal::Journal,
+    open_database,
+    replay::replay,
+    set_number, states,
 };
 use crate::{
     complaints::Complaints,
@@ -47,9 +48,15 @@ const GATHER: Duration = Duration::from_millis(2);
 /// How many rows are brought into the tables in one transaction.
 const MAX_ROWS: usize = 4_096;
 
+/// How long after tables that could not be mended the next try is made (1 s): whoever reads them meanwhile reads from memory.
+const MEND_AGAIN_AFTER: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
+
+/// How many bytes of records (1 MiB): a reader of the tables waits for one transaction.
+const MAX_BYTES: usize = 1024 * 1024;
+
 enum Task {
-    /// This is in the journal.
-    Apply { number: u64, rows: Vec<Row> },
+    /// This is in the journal, where it has so many bytes.
+    Apply { number: u64, rows: Vec<Row>, bytes: usize },
     /// This is not, since it is too large for it: makes everything durable in the tables.
     Through { number: u64, rows: Vec<Row>, reply: SyncSender<Result<()>> },
     /// Rows without a record, to which nothing refers yet: makes everything durable in the tables.
@@ -82,8 +89,8 @@ pub(super) struct Tables {
     journal: PathBuf,
     half_bytes: usize,
     database: RwLock<Option<Database>>,
-    /// The tables as they are read while they have failed.
-    looked: RwLock<Option<Database>>,
+    /// The tables as they are read while they have failed, and up to which record.
+    looked: RwLock<Option<(u64, Database)>>,
     bodies: Bodies,
     progress: Mutex<Progress>,
     /// Told when the tables are further.
@@ -92,9 +99,13 @@ pub(super) struct Tables {
     hurried: Condvar,
     /// The newest record that the applier was told of: with those before it, what was acknowledged.
     told: AtomicU64,
+    /// The newest record that puts one history in the place of another.
+    replaced: AtomicU64,
     complaints: Complaints,
     /// Told when the file was rewritten.
     on_rewritten: Box<dyn Fn() + Send + Sync>,
+    /// When they could not be mended last, and why.
+    mend_again: Mutex<Option<(Instant, StorageError)>>,
     #[cfg(test)]
     panicking: std::sync::atomic::AtomicBool,
     #[cfg(test)]
@@ -106,58 +117,6 @@ pub(crate) struct Applier {
     tables: Arc<Tables>,
     tasks: SyncSender<Task>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// One durable transaction.
-pub(super) fn transaction(database: &Database, work: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
-    guarded(|| {
-        let txn = database.begin_write().map_err(failed)?;
-        work(&txn)?;
-        txn.commit().map_err(failed)
-    })
-}
-
-/// The records of a journal that tables lack which have those up to one number. Records after the newest that is wanted are left
-/// out: nobody was told of them.
-pub(super) fn lacking(found: Found, applied: u64, newest: u64) -> Result<Vec<Record>> {
-    let mut upto = applied;
-    let mut lacking = Vec::new();
-    let wanted = |record: &Record| record.number > applied && record.number <= newest;
-    for record in found.records.into_iter().filter(wanted) {
-        if record.number != upto + 1 {
-            let Record { number, .. } = record;
-            return Err(StorageError::new(format!(
-                "the tables end with record {upto} and the journal continues with {number}: the records between are damaged, or \
-                 the two files are not of the same time; restore both from one backup"
-            )));
-        }
-        upto = record.number;
-        lacking.push(record);
-    }
-    if let Some(beyond) = found.beyond.filter(|beyond| *beyond > upto && *beyond <= newest) {
-        return Err(StorageError::new(format!(
-            "the journal is readable up to record {upto} and has record {beyond}: the records between were acknowledged, and are \
-             damaged; check the disk, and restore the journal and the tables from one backup"
-        )));
-    }
-    Ok(lacking)
-}
-
-/// Brings the records that the tables lack into them, durably. Returns up to which record the tables are then.
-pub(super) fn replay(database: &Database, found: Found, newest: u64) -> Result<u64> {
-    let applied = number_in(database, states::META_APPLIED)?.unwrap_or_default();
-    let lacking = lacking(found, applied, newest)?;
-    let upto = lacking.last().map_or(applied, |last| last.number);
-    let mut rows = Vec::new();
-    for record in lacking {
-        rows.extend(decode::<Vec<Row>>(&record.body).map_err(StorageError::new)?);
-    }
-    transaction(database, |txn| {
-        // Bodies that are orphans now are found at the end of the opening.
-        apply(txn, &rows, &mut Left::default())?;
-        set_number(txn, states::META_APPLIED, upto)
-    })?;
-    Ok(upto)
 }
 
 fn bodies_of(database: &Database) -> Result<Bodies> {
@@ -184,10 +143,13 @@ impl Applier {
     }
 
     /// Tells of a record that is in the journal.
-    pub(super) fn apply(&self, number: u64, rows: Vec<Row>) {
+    pub(super) fn apply(&self, number: u64, rows: Vec<Row>, bytes: usize) {
         self.tables.told.store(number, Ordering::SeqCst);
+        if rows.iter().any(Row::replaces_history) {
+            self.tables.replaced.store(number, Ordering::SeqCst);
+        }
         // Whoever reads or writes next is told of a thread that has ended.
-        let _ = self.tasks.send(Task::Apply { number, rows });
+        let _ = self.tasks.send(Task::Apply { number, rows, bytes });
     }
 
     /// Tables that are only read, without a thread.
@@ -199,11 +161,13 @@ impl Applier {
         &self.tables.bodies
     }
 
-    /// A body that no rock names, and none will.
-    pub(super) fn orphan(&self, body: u64) {
-        self.tables.bodies.orphan(body);
-        // A thread that has other tasks removes it after them.
-        let _ = self.tasks.try_send(Task::Orphan);
+    /// A body that was written ahead is named by a record that is durable, or by none.
+    pub(super) fn ahead_no_more(&self, body: u64, is_orphan: bool) {
+        self.tables.bodies.ahead_no_more(body, is_orphan);
+        if is_orphan {
+            // A thread that has other tasks removes it after them.
+            let _ = self.tasks.try_send(Task::Orphan);
+        }
     }
 
     /// Makes rows durable to which nothing refers yet.
@@ -264,19 +228,33 @@ impl Applier {
 
     /// Reads the tables, with everything that was acknowledged before.
     pub(super) fn reading<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
-        // The next write tries to mend them.
-        if let Some(looked) = read(&self.tables.looked).as_ref() {
-            return guarded(|| work(&looked.begin_read().map_err(failed)?));
+        self.reading_with(&self.tables.told, work)
+    }
+
+    /// Reads the tables, which may lack waves and rocks that were acknowledged, and have others that are dropped. No history is in the
+    /// place of another one.
+    pub(super) fn reading_history<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+        self.reading_with(&self.tables.replaced, work)
+    }
+
+    fn reading_with<T>(&self, needed: &AtomicU64, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+        loop {
+            let needed = needed.load(Ordering::SeqCst);
+            // The next write tries to mend them.
+            if let Some((upto, looked)) = read(&self.tables.looked).as_ref()
+                && *upto >= needed
+            {
+                return guarded(|| work(&looked.begin_read().map_err(failed)?));
+            }
+            match self.mend().and_then(|_| self.tables.wait_for(|progress| progress.applied >= needed)) {
+                Ok(()) => {
+                    if let Some(database) = read(&self.tables.database).as_ref() {
+                        return guarded(|| work(&database.begin_read().map_err(failed)?));
+                    }
+                }
+                Err(error) => self.tables.look(error)?,
+            }
         }
-        let told = self.tables.told.load(Ordering::SeqCst);
-        let ready = self.mend().and_then(|_| self.tables.wait_for(|progress| progress.applied >= told));
-        let database = match ready {
-            Ok(()) => read(&self.tables.database),
-            Err(error) => self.tables.look(error)?,
-        };
-        let gone = || lock(&self.tables.progress).problem().unwrap_or_else(closed);
-        let database = database.as_ref().ok_or_else(gone)?;
-        guarded(|| work(&database.begin_read().map_err(failed)?))
     }
 
     /// Closes the tables, once everything is durable in them.
@@ -340,8 +318,10 @@ impl Tables {
             changed: Condvar::new(),
             hurried: Condvar::new(),
             told: AtomicU64::new(applied),
+            replaced: AtomicU64::new(applied),
             complaints: Complaints::new("the storage"),
             on_rewritten: Box::new(on_rewritten),
+            mend_again: Mutex::default(),
             #[cfg(test)]
             failing: std::sync::atomic::AtomicBool::new(false),
             #[cfg(test)]
@@ -356,14 +336,15 @@ impl Tables {
             assert!(!self.panicking.load(Ordering::SeqCst), "made to panic by a test");
             let closing = matches!(task, Task::Close);
             let result = match task {
-                Task::Apply { number, rows } => {
-                    let (mut upto, mut all) = (number, rows);
+                Task::Apply { number, rows, bytes } => {
+                    let (mut upto, mut all, mut weight) = (number, rows, bytes);
                     self.gather();
-                    while all.len() < MAX_ROWS {
+                    while all.len() < MAX_ROWS && weight < MAX_BYTES {
                         match tasks.try_recv() {
-                            Ok(Task::Apply { number, rows }) => {
+                            Ok(Task::Apply { number, rows, bytes }) => {
                                 upto = number;
                                 all.extend(rows);
+                                weight += bytes;
                             }
                             other => {
                                 next = other.ok();
@@ -494,16 +475,28 @@ impl Tables {
         if self.failing.load(Ordering::SeqCst) {
             return Err(StorageError::new("made to fail by a test"));
         }
-        // Closed first: each of them locks the file.
+        let mut again = lock(&self.mend_again);
+        if let Some((at, error)) = again.as_ref().filter(|(at, _)| at.elapsed() < MEND_AGAIN_AFTER) {
+            let _ = at;
+            return Err(error.clone());
+        }
+        let mended = self.open_again();
+        *again = mended.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        mended
+    }
+
+    fn open_again(&self) -> Result<()> {
+        // What has failed is not written to. It is read from memory meanwhile.
+        drop(write(&self.database).take());
+        if self.file.is_suspect() {
+            self.file.rewrite()?;
+            (self.on_rewritten)();
+        }
+        // Each of them locks the file.
         let mut looked = write(&self.looked);
         drop(looked.take());
         let mut database = write(&self.database);
-        drop(database.take());
-        let was_suspect = self.file.is_suspect();
         let opened = open_database(&self.file)?;
-        if was_suspect {
-            (self.on_rewritten)();
-        }
         // A record that was refused to its caller may stand at the end of the journal.
         let told = self.told.load(Ordering::SeqCst);
         let applied = replay(&opened, Journal::read(&self.journal, self.half_bytes)?, told)?;
@@ -526,31 +519,37 @@ impl Tables {
         Ok(())
     }
 
-    /// Tables that have failed, as they can be read: the file as it is, and on it what the journal has, in memory. Where they cannot
-    /// be read either, the error why they failed.
-    fn look(&self, why: StorageError) -> Result<RwLockReadGuard<'_, Option<Database>>> {
-        if lock(&self.progress).closed {
+    /// Makes tables that have failed readable: the file as it is, and on it what the journal has, in memory. Where they cannot be read
+    /// either, the error why they failed.
+    fn look(&self, why: StorageError) -> Result<()> {
+        let mut looked = write(&self.looked);
+        let (is_closed, is_well) = {
+            let progress = lock(&self.progress);
+            (progress.closed, progress.failed.is_none())
+        };
+        if is_closed {
             return Err(why);
         }
-        let mut looked = write(&self.looked);
-        if looked.is_none() {
-            // It has failed, and each locks the file.
-            drop(write(&self.database).take());
-            let told = self.told.load(Ordering::SeqCst);
-            let look = || {
-                let database = self.file.look()?;
-                replay(&database, Journal::read(&self.journal, self.half_bytes)?, told)?;
-                Ok::<_, StorageError>(database)
-            };
-            match look() {
-                Ok(database) => *looked = Some(database),
-                Err(error) => {
-                    tracing::debug!(%error, "the tables cannot be read either");
-                    return Err(why);
-                }
+        let told = self.told.load(Ordering::SeqCst);
+        if is_well || looked.as_ref().is_some_and(|(upto, _)| *upto >= told) {
+            return Ok(());
+        }
+        // Each of them locks the file.
+        drop(looked.take());
+        drop(write(&self.database).take());
+        let look = || {
+            let database = self.file.look()?;
+            replay(&database, Journal::read(&self.journal, self.half_bytes)?, told)?;
+            Ok::<_, StorageError>(database)
+        };
+        match look() {
+            Ok(database) => *looked = Some((told, database)),
+            Err(error) => {
+                tracing::debug!(%error, "the tables cannot be read either");
+                return Err(why);
             }
         }
-        Ok(RwLockWriteGuard::downgrade(looked))
+        Ok(())
     }
 
     fn note(&self, result: &Result<()>) {

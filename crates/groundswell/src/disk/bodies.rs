@@ -43,16 +43,28 @@ pub(crate) fn place(rock: (u64, u64), body: Option<u64>) -> (u64, u64) {
     body.map_or(rock, |body| (body, 0))
 }
 
-/// The numbers of bodies, and the orphans among them.
+/// The numbers of bodies, and which of them no row names.
 pub(super) struct Bodies {
     next: AtomicU64,
-    orphans: Mutex<VecDeque<u64>>,
+    unnamed: Mutex<Unnamed>,
+}
+
+#[derive(Default)]
+struct Unnamed {
+    /// They are removed, the oldest first.
+    orphans: VecDeque<u64>,
+    /// A record is to name them, or will not: see [`Ahead`].
+    ahead: BTreeSet<u64>,
+    /// They could not be removed, and are left for a later run.
+    stuck: BTreeSet<u64>,
 }
 
 /// What a transaction leaves behind.
 #[derive(Default)]
 pub(super) struct Left {
+    /// Bodies that rows named before, and none does now.
     removed: BTreeSet<u64>,
+    /// Bodies that rows name now.
     inserted: BTreeSet<u64>,
     /// How many chunks it writes.
     pub(super) chunks: usize,
@@ -79,12 +91,18 @@ impl Bodies {
             }
             next = body + 1;
         }
-        Ok(Self { next: AtomicU64::new(next), orphans: Mutex::new(orphans) })
+        // A body without bytes has no chunk.
+        let next = next.max(used.last().map_or(0, |last| last + 1));
+        let unnamed = Unnamed { orphans, ..Unnamed::default() };
+        Ok(Self { next: AtomicU64::new(next), unnamed: Mutex::new(unnamed) })
     }
 
     /// Takes the orphans of a storage that was opened again. Numbers continue, since bodies may be on their way.
     pub(super) fn renew(&self, found: Self) {
-        *lock(&self.orphans) = found.orphans.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut unnamed = lock(&self.unnamed);
+        let mut orphans = std::mem::take(&mut lock(&found.unnamed).orphans);
+        orphans.retain(|orphan| !unnamed.ahead.contains(orphan) && !unnamed.stuck.contains(orphan));
+        unnamed.orphans = orphans;
         self.next.fetch_max(found.next.into_inner(), Ordering::SeqCst);
     }
 
@@ -99,26 +117,42 @@ impl Bodies {
 
     /// Notes what a transaction has left behind.
     pub(super) fn leave(&self, left: &Left) {
-        let mut orphans = lock(&self.orphans);
-        orphans.retain(|orphan| !left.swept.contains(orphan));
-        orphans.extend(left.removed.difference(&left.inserted));
+        let mut unnamed = lock(&self.unnamed);
+        unnamed.orphans.retain(|orphan| !left.swept.contains(orphan) && !left.inserted.contains(orphan));
+        unnamed.orphans.extend(&left.removed);
     }
 
     pub(super) fn has_orphans(&self) -> bool {
-        !lock(&self.orphans).is_empty()
+        !lock(&self.unnamed).orphans.is_empty()
     }
 
-    pub(super) fn orphan(&self, body: u64) {
-        lock(&self.orphans).push_back(body);
+    /// The number of a body that is written ahead.
+    fn ahead(&self) -> u64 {
+        let body = self.number();
+        lock(&self.unnamed).ahead.insert(body);
+        body
+    }
+
+    /// A body that was written ahead is named by a record that is durable, or by none.
+    pub(super) fn ahead_no_more(&self, body: u64, is_orphan: bool) {
+        let mut unnamed = lock(&self.unnamed);
+        unnamed.ahead.remove(&body);
+        if is_orphan {
+            unnamed.orphans.push_back(body);
+        }
     }
 
     /// Removes so many chunks of orphans, the oldest first, and notes which bodies are gone with that. An orphan that cannot be
     /// removed is left for a later run, so that it fails one transaction only.
     pub(super) fn sweep(&self, txn: &WriteTransaction, mut most: usize, left: &mut Left) -> Result<()> {
-        let orphans: Vec<u64> = lock(&self.orphans).iter().take(most).copied().collect();
+        let orphans: Vec<u64> = lock(&self.unnamed).orphans.iter().take(most).copied().collect();
         for body in orphans {
             let removed = guarded(|| remove_chunks(txn, body, most));
-            let removed = removed.inspect_err(|_| lock(&self.orphans).retain(|orphan| *orphan != body))?;
+            let removed = removed.inspect_err(|_| {
+                let mut unnamed = lock(&self.unnamed);
+                unnamed.orphans.retain(|orphan| *orphan != body);
+                unnamed.stuck.insert(body);
+            })?;
             let Some(removed) = removed else { break };
             most -= removed;
             left.swept.push(body);
@@ -152,8 +186,9 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    pub(crate) fn keep(&self) {
-        self.kept.store(true, Ordering::SeqCst);
+    /// Returns true if no record might have named it before.
+    pub(crate) fn keep(&self) -> bool {
+        !self.kept.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn let_go(&self) {
@@ -163,9 +198,7 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        if !self.kept.load(Ordering::SeqCst) {
-            self.disk.applier.orphan(self.body);
-        }
+        self.disk.applier.ahead_no_more(self.body, !self.kept.load(Ordering::SeqCst));
     }
 }
 
@@ -173,7 +206,7 @@ impl Disk {
     /// Writes a rock's body, slice by slice, so that no other write waits for more than one slice. The slices have a transaction
     /// each: the record of the row, which is flushed, must not name chunks that a crash can take.
     pub(crate) fn write_ahead(self: &std::sync::Arc<Self>, aeon: Aeon, rock: &Bytes) -> Result<Ahead> {
-        let ahead = Ahead { aeon, body: self.bodies().number(), disk: self.clone(), kept: AtomicBool::new(false) };
+        let ahead = Ahead { aeon, body: self.bodies().ahead(), disk: self.clone(), kept: AtomicBool::new(false) };
         let mut first = 0;
         for slice in rock.chunks(BODY_SLICE_CHUNKS as usize * ROCK_CHUNK_BYTES) {
             let row = states::Row::Body { body: ahead.body, first, bytes: rock.slice_ref(slice) };
@@ -214,6 +247,7 @@ impl<'a, 'txn> Rocks<'a, 'txn> {
         self.remove(rock)?;
         let row = encode(&(info, body)).map_err(StorageError::new)?;
         self.rows.insert(rock, &row[..]).map_err(failed)?;
+        self.left.removed.remove(&body);
         self.left.inserted.insert(body);
         Ok(())
     }
@@ -221,7 +255,10 @@ impl<'a, 'txn> Rocks<'a, 'txn> {
     pub(super) fn remove(&mut self, rock: (u64, u64)) -> Result<()> {
         let Some(row) = self.rows.remove(rock).map_err(failed)?.map(|row| row.value().to_vec()) else { return Ok(()) };
         match rock_row(&row)?.1 {
-            Some(body) => drop(self.left.removed.insert(body)),
+            Some(body) => {
+                self.left.inserted.remove(&body);
+                self.left.removed.insert(body);
+            }
             None => {
                 let (id, aeon) = rock;
                 self.chunks.retain_in((id, aeon, 0)..=(id, aeon, u32::MAX), |_, _| false).map_err(failed)?;

@@ -127,13 +127,14 @@ impl Journal {
         Ok(look_through(&mut file, half_bytes, MAGIC)?.1)
     }
 
-    /// Reads the records of a journal of keys alone: that of formats 3 and 4, or that of format 2, which had no first block.
-    pub(super) fn read_of_keys(path: &Path) -> Result<Found> {
+    /// Reads the records of a journal of keys alone: that of formats 3 and 4, or, where it can be one, that of format 2, which had no
+    /// first block.
+    pub(super) fn read_of_keys(path: &Path, is_format_2: bool) -> Result<Found> {
         let mut file = File::open(path).map_err(StorageError::of_disk)?;
         let bytes = read_all(&mut file, 2 * HALF_BYTES).map_err(StorageError::of_disk)?;
-        match bytes.get(..MAGIC_OF_KEYS.len()) == Some(&MAGIC_OF_KEYS) {
-            true => Ok(look_through(&mut file, HALF_BYTES, MAGIC_OF_KEYS)?.1),
-            false => Ok(find(&bytes, HALF_BYTES, Digests::Format2)),
+        match is_format_2 && bytes.get(..MAGIC_OF_KEYS.len()) != Some(&MAGIC_OF_KEYS) {
+            true => Ok(find(&bytes, HALF_BYTES, Digests::Format2)),
+            false => Ok(look_through(&mut file, HALF_BYTES, MAGIC_OF_KEYS)?.1),
         }
     }
 

@@ -18,9 +18,9 @@ use redb::{
 };
 
 use super::{
-    FORMAT, RedbFile, Result, RunMarks, applier, failed, guarded,
+    FORMAT, HALF_BYTES, JOURNAL_FILE, RedbFile, Result, RunMarks, failed, guarded, is_not_empty,
     journal::{Found, Journal},
-    keys, make_tables, meta_in, states,
+    keys, make_tables, meta_in, replay, states,
 };
 use crate::{
     error::{OpenError, StorageError},
@@ -46,29 +46,39 @@ const IDS: TableDefinition<'_, (u64, &[u8]), &[u8]> = TableDefinition::new("ids"
 pub(super) fn raise(dir: &Path, file: &RedbFile) -> Result<(), OpenError> {
     let path = file.path();
     let draft = path.with_extension("redb.new");
+    // What an earlier try has left takes room.
+    let _ = fs::remove_file(&draft);
+    let raised = raise_beside(dir, file, &draft);
+    if raised.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    raised
+}
+
+fn raise_beside(dir: &Path, file: &RedbFile, draft: &Path) -> Result<(), OpenError> {
+    let path = file.path();
     let of_file = |error| OpenError::of_file(path, error);
     let unusable = |error| OpenError::of_storage(path, error);
     let before = fs::metadata(path).map_err(of_file)?.len();
-    files::room_for(path, 2 * before + keys_bytes(dir)).map_err(of_file)?;
+    let (earlier, journal) = (dir.join(EARLIER), dir.join(JOURNAL_FILE));
+    let kept = earlier.join(super::STORAGE_FILE);
+    let copies = if kept.exists() { before } else { 2 * before };
+    files::room_for(path, copies + keys_bytes(dir) + 2 * HALF_BYTES as u64).map_err(of_file)?;
     let keys = RedbFile::new(&dir.join(KEYS_FILE), STORE_CACHE_BYTES);
     if keys.path().is_file() && keys.is_suspect() {
         keys.rewrite().map_err(unusable)?;
     }
-    copy(path, &draft).map_err(of_file)?;
-    let options = OpenOptions::new().read(true).write(true).open(&draft).map_err(of_file)?;
-    let database = RedbFile::new(path, STORE_CACHE_BYTES).database(&draft, options).map_err(unusable)?;
+    copy(path, draft).map_err(of_file)?;
+    let options = OpenOptions::new().read(true).write(true).open(draft).map_err(of_file)?;
+    let database = RedbFile::new(path, STORE_CACHE_BYTES).database(draft, options).map_err(unusable)?;
     bring_up(&database, dir)?;
     guarded(|| database.close().map_err(failed)).map_err(unusable)?;
-    let earlier = dir.join(EARLIER);
     files::create_private_dir(&earlier).map_err(of_file)?;
-    let kept = earlier.join(super::STORAGE_FILE);
-    // A raising that was cut off has kept it already.
-    if !kept.exists() {
-        let beside = kept.with_extension("redb.new");
-        copy(path, &beside).and_then(|()| fs::rename(&beside, &kept)).map_err(of_file)?;
-        sync(&earlier).map_err(of_file)?;
-    }
-    fs::rename(&draft, path).and_then(|()| sync(dir)).map_err(of_file)?;
+    copy(path, &kept).and_then(|()| sync(&earlier)).map_err(of_file)?;
+    // A journal that is here is of this format, and of another time: somebody has put the files of before back.
+    let _ = fs::rename(&journal, earlier.join(JOURNAL_FILE));
+    Journal::create(&journal, HALF_BYTES).map_err(|error| OpenError::of_storage(&journal, error))?;
+    fs::rename(draft, path).and_then(|()| sync(dir)).map_err(of_file)?;
     // It is the same storage in another file.
     RunMarks::read(dir)?.moved_to(path).write(dir)?;
     keep_keys(dir);
@@ -81,7 +91,7 @@ pub(super) fn raise(dir: &Path, file: &RedbFile) -> Result<(), OpenError> {
 pub(super) fn bring_up(database: &Database, dir: &Path) -> Result<(), OpenError> {
     let remembered = meta_in(database, states::META_ROLE).map_err(|error| OpenError::of_storage(dir, error))?;
     let keys = earlier_keys(dir, remembered.is_some())?;
-    let raised = applier::transaction(database, |txn| {
+    let raised = replay::transaction(database, |txn| {
         make_tables(txn)?;
         let Some(keys) = &keys else { return Ok(()) };
         let from = keys.begin_read().map_err(failed)?;
@@ -153,7 +163,7 @@ fn earlier_keys(dir: &Path, has_role: bool) -> Result<Option<Database>, OpenErro
         return if has_role { Err(OpenError::Damaged { path, reason }) } else { Ok(None) };
     }
     let database = match path.is_file() {
-        true => RedbFile::new(&path, STORE_CACHE_BYTES).look(),
+        true => is_not_empty(&path).and_then(|()| RedbFile::new(&path, STORE_CACHE_BYTES).look()),
         // All of it may be in the journal.
         false => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(failed),
     };
@@ -170,13 +180,13 @@ fn earlier_keys(dir: &Path, has_role: bool) -> Result<Option<Database>, OpenErro
         None if format.is_none_or(|format| format < 2) || applied == 0 => Found::default(),
         None => return Err(OpenError::JournalMissing { path: journal }),
         Some(0) => Found::default(),
-        Some(_) => Journal::read_of_keys(&journal).map_err(of_journal)?,
+        Some(_) => Journal::read_of_keys(&journal, format == Some(2)).map_err(of_journal)?,
     };
     let mut rows = Vec::new();
-    for record in applier::lacking(found, applied, u64::MAX).map_err(of_journal)? {
+    for record in replay::lacking(found, applied, u64::MAX).map_err(of_journal)? {
         rows.extend(decode::<Vec<keys::Row>>(&record.body).map_err(StorageError::new).map_err(of_journal)?);
     }
-    applier::transaction(&database, |txn| keys::apply(txn, rows.iter())).map_err(of_tables)?;
+    replay::transaction(&database, |txn| keys::apply(txn, rows.iter())).map_err(of_tables)?;
     Ok(Some(database))
 }
 
@@ -216,7 +226,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        disk::{Disk, journal::earlier},
+        disk::{Disk, Row, journal::earlier},
         identity::DataDir,
         kv::Sealed,
     };
@@ -243,7 +253,7 @@ mod tests {
             meta.insert(states::META_FORMAT, &4u32.to_le_bytes()[..]).map_err(failed)?;
             Ok(())
         };
-        applier::transaction(&states, make).unwrap();
+        replay::transaction(&states, make).unwrap();
         let keys = open(KEYS_FILE);
         let make = |txn: &WriteTransaction| {
             keys::apply(txn, [entry(1)].iter())?;
@@ -253,7 +263,7 @@ mod tests {
             }
             Ok(())
         };
-        applier::transaction(&keys, make).unwrap();
+        replay::transaction(&keys, make).unwrap();
         let records: Vec<Vec<u8>> = (1..=3).map(|counter| encode(&vec![entry(counter)]).unwrap()).collect();
         if format > 1 {
             earlier::write(&dir.path().join(KEYS_JOURNAL), format == 2, &records);
@@ -327,5 +337,35 @@ mod tests {
             assert_eq!(entries(&open(&dir).unwrap()), 3);
             assert!(!dir.path().join(KEYS_FILE).exists() && !dir.path().join(EARLIER).exists());
         }
+    }
+
+    /// Somebody puts the files of before back: a journal that was written since is not theirs.
+    #[test]
+    fn files_of_before_that_are_put_back_are_raised_without_what_came_since() {
+        let dir = directory(4);
+        let disk = open(&dir).unwrap();
+        disk.write(vec![Row::Key(entry(9))]).unwrap();
+        assert_eq!(entries(&disk), 4);
+        drop(disk);
+        for file in ["node.redb", KEYS_FILE, KEYS_JOURNAL] {
+            fs::rename(dir.path().join(EARLIER).join(file), dir.path().join(file)).unwrap();
+        }
+        assert_eq!(entries(&open(&dir).unwrap()), 3);
+        assert_eq!(entries(&open(&dir).unwrap()), 3);
+    }
+
+    #[test]
+    fn a_damaged_journal_of_the_keys_is_refused() {
+        let dir = directory(4);
+        let journal = dir.path().join(KEYS_JOURNAL);
+        let whole = fs::read(&journal).unwrap();
+        let mut damaged = whole.clone();
+        damaged[3] ^= 1;
+        fs::write(&journal, damaged).unwrap();
+        let error = open(&dir).err().unwrap();
+        assert!(matches!(&error, OpenError::Damaged { path, .. } if *path == journal), "{error}");
+        assert!(!dir.path().join("node.redb.new").exists() && !dir.path().join(EARLIER).exists());
+        fs::write(&journal, whole).unwrap();
+        assert_eq!(entries(&open(&dir).unwrap()), 3);
     }
 }

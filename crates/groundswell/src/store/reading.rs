@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use groundswell_core::{Access, Aeon, LakeId, Name, Path as PublishedPath, Tombstone, encoding::decode};
 use iroh::EndpointAddr;
-use redb::ReadableTable;
+use redb::{ReadTransaction, ReadableTable};
 use serde::de::DeserializeOwned;
 
 use super::{Fail, Result, Rows, Store, StoredTide, TideKey, TideRow};
@@ -104,9 +104,9 @@ impl Store {
     }
 
     /// The waves from `first` to `last`, as far as they fit into so many bytes (one always
-    /// does), and without a gap: fewer where some were pruned meanwhile.
+    /// does), and without a gap: fewer where some were pruned meanwhile, or are not in the tables yet.
     pub(crate) fn waves(&self, id: u64, first: Aeon, last: Aeon, max_bytes: usize) -> Result<Vec<Bytes>> {
-        self.disk.reading(|txn| {
+        let read = |txn: &ReadTransaction| {
             let table = txn.open_table(tables::WAVES).map_err(failed)?;
             let (mut waves, mut bytes) = (Vec::new(), 0);
             for (expected, row) in (first.0..).zip(table.range((id, first.0)..=(id, last.0)).map_err(failed)?) {
@@ -119,18 +119,25 @@ impl Store {
                 waves.push(Bytes::copy_from_slice(wave));
             }
             Ok(waves)
-        })
+        };
+        // A reader that is behind does not wait for the newest writes.
+        let waves = self.disk.reading_history(read)?;
+        if waves.is_empty() { self.disk.reading(read) } else { Ok(waves) }
     }
 
     /// One chunk of a rock, or `None` where that rock is gone.
     pub(crate) fn chunk(&self, id: u64, aeon: Aeon, index: u32) -> Result<Option<Bytes>> {
-        self.disk.reading(|txn| {
+        let read = |txn: &ReadTransaction| {
             let rocks = txn.open_table(tables::ROCKS).map_err(failed)?;
             let Some(rock) = rocks.get((id, aeon.0)).map_err(failed)? else { return Ok(None) };
             let (place, aeon) = disk::place((id, aeon.0), disk::rock_row(rock.value())?.1);
             let table = txn.open_table(tables::CHUNKS).map_err(failed)?;
             let row = table.get((place, aeon, index)).map_err(failed)?;
             Ok(row.map(|chunk| Bytes::copy_from_slice(chunk.value())))
-        })
+        };
+        match self.disk.reading_history(read)? {
+            Some(chunk) => Ok(Some(chunk)),
+            None => self.disk.reading(read),
+        }
     }
 }

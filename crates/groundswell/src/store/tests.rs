@@ -50,9 +50,10 @@ fn publication() -> (TideRow, Tide, Bytes) {
 
 /// Everything of the tide that is stored: how many rows it has, which waves, how many rocks.
 fn stored(store: &Store) -> (usize, Vec<u8>, usize) {
+    // Everything that was written is in the tables then.
+    let (tides, rocks) = (store.tides().unwrap().len(), store.tide(1).unwrap().rocks.len());
     let waves = store.waves(1, Aeon(1), Aeon(u64::MAX >> 1), usize::MAX).unwrap();
-    let waves = waves.iter().map(|wave| wave[0]).collect();
-    (store.tides().unwrap().len(), waves, store.tide(1).unwrap().rocks.len())
+    (tides, waves.iter().map(|wave| wave[0]).collect(), rocks)
 }
 
 fn write_waves(store: &Store, tide: &mut Tide, waves: &[Bytes]) -> Result<(), WriteError> {

@@ -518,7 +518,7 @@ async fn data_directory_of_a_first_start_that_was_cut_off() {
     let id = node.id();
     node.shutdown().await.unwrap();
     for draft in [None, Some(&b""[..]), Some(b"redb\x1a"), Some(&[0; 5_000])] {
-        for name in ["node.redb", "node.run"] {
+        for name in ["node.redb", "node.journal", "node.run"] {
             fs::remove_file(dir.path().join(name)).unwrap();
         }
         if let Some(draft) = draft {

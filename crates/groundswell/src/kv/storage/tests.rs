@@ -293,6 +293,13 @@ fn a_missing_journal_is_refused_until_somebody_says_that_it_is_lost() {
     let place = Place::new();
     let storage = place.open();
     storage.write(vec![entry(1)]).unwrap();
+    // As a kill leaves it: nothing has made the tables durable yet.
+    let killed = Place::new();
+    for file in ["node.redb", "node.run"] {
+        fs::copy(place.0.path().join(file), killed.0.path().join(file)).unwrap();
+    }
+    let error = killed.try_open(HALF_BYTES).err().unwrap();
+    assert!(matches!(error, OpenError::JournalMissing { .. }), "{error}");
     storage.close();
     fs::remove_file(place.journal()).unwrap();
     let error = place.try_open(HALF_BYTES).err().unwrap();

@@ -208,3 +208,79 @@ fn a_body_that_cannot_be_written_is_no_rock() {
         assert_eq!(chunks(&store), OF_ONE, "step {step}");
     }
 }
+
+/// Tables that fail and are mended between a body and its row: the body is no orphan.
+#[test]
+fn a_body_on_its_way_stays_while_the_tables_are_mended() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    begin(&store, 1, &[]);
+    let ahead = [store.disk.write_ahead(Aeon(2), &replica(2).2).unwrap()];
+    store.disk.applier().fail(true);
+    // It goes into the journal, and the tables fail with it.
+    store.write(&[Write::Meta { key: "other", value: b"1" }]).unwrap();
+    while store.write(&[Write::Meta { key: "other", value: b"2" }]).is_ok() {
+        thread::yield_now();
+    }
+    store.disk.applier().fail(false);
+    begin(&store, 2, &ahead);
+    drop(ahead);
+    sweep(&store);
+    assert!(whole(&store, 2) && chunks(&store) == OF_ONE);
+}
+
+/// A write with an unknown outcome may be there after a crash: its body stays, whatever becomes of a repetition.
+#[test]
+fn a_body_that_an_unknown_record_names_is_no_orphan() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    begin(&store, 1, &[]);
+    let ahead = [store.disk.write_ahead(Aeon(2), &replica(2).2).unwrap()];
+    let (row, tide, rock) = replica(2);
+    let mut changes = tide.stage();
+    changes.begin_anew(tide.cursor(), tide.rocks().next().unwrap().1);
+    let rocks = [(Aeon(2), rock)];
+    let writes =
+        [Write::Tide { id: 1, row: &row }, Write::Changes { id: 1, changes: &changes, rocks: &rocks, ahead: &ahead }];
+    let plan = plan(dir.path());
+    plan.fail_flushes(u64::MAX, Loss::Nothing);
+    assert!(matches!(store.write(&writes), Err(WriteError::Unknown(_))));
+    assert!(matches!(store.write(&writes), Err(WriteError::Storage(_))));
+    drop(ahead);
+    assert!(!store.disk.has_orphans());
+    plan.lift();
+    assert!(whole(&store, 1));
+}
+
+/// A rock without bytes has a body without chunks, whose number is not given again after a restart.
+#[test]
+fn the_body_of_an_empty_rock_shares_its_number_with_no_other() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    begin_with(&store, 7, replica_of(7, 0), &[]);
+    drop(store);
+    let store = open(&dir);
+    let (mut row, tide, rock) = replica(1);
+    let TideKey::Replica(source) = &mut row.key else { unreachable!() };
+    source.path = "/other".parse().unwrap();
+    let mut changes = tide.stage();
+    changes.begin_anew(tide.cursor(), tide.rocks().next().unwrap().1);
+    let rocks = [(Aeon(1), rock)];
+    let changed = Write::Changes { id: 2, changes: &changes, rocks: &rocks, ahead: &[] };
+    store.write(&[Write::Tide { id: 2, row: &row }, changed]).unwrap();
+    store.write(&[Write::Drop { id: 1 }]).unwrap();
+    sweep(&store);
+    assert_eq!(chunks(&store), OF_ONE, "the other tide has its rock");
+}
+
+/// Two rocks in one transaction of the tables, the first replaced by the second: its body goes.
+#[test]
+fn a_rock_that_comes_and_goes_in_one_transaction_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for aeon in 1..=20 {
+        begin_with(&store, aeon, replica_of(aeon, 100), &[]);
+    }
+    sweep(&store);
+    assert_eq!(chunks(&store), 1);
+}
