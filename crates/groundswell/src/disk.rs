@@ -411,13 +411,15 @@ fn format_of(database: &Database, path: &Path) -> Result<u32, OpenError> {
 /// Returns true if there is a journal to be read. One that is missing may hold acknowledged writes. An empty file in its place is the
 /// owner's word that it is lost.
 fn has_journal(database: &Database, path: &Path, journal: &Path, marks: &RunMarks) -> Result<bool, OpenError> {
-    let applied = number_in(database, states::META_APPLIED).map_err(|error| OpenError::of_storage(path, error))?;
+    let unusable = |error| OpenError::of_storage(path, error);
+    let applied = number_in(database, states::META_APPLIED).map_err(unusable)?.unwrap_or_default();
+    // Nothing was acknowledged before the first run has left its mark.
+    let is_new = applied == 0 && !marks.any() && meta_in(database, states::META_MARK).map_err(unusable)?.is_none();
     match fs::metadata(journal).map(|file| file.len()) {
         Ok(0) => Ok(false),
         Ok(_) => Ok(true),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(OpenError::of_file(journal, error)),
-        // Nothing was acknowledged before the first run has left its mark.
-        Err(_) if applied.unwrap_or_default() == 0 && !marks.any() => Ok(false),
+        Err(_) if is_new => Ok(false),
         Err(_) => Err(OpenError::JournalMissing { path: journal.to_owned() }),
     }
 }

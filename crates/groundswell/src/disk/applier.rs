@@ -119,10 +119,6 @@ pub(crate) struct Applier {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-fn bodies_of(database: &Database) -> Result<Bodies> {
-    guarded(|| Bodies::find(&database.begin_read().map_err(failed)?))
-}
-
 impl Applier {
     /// Starts the thread. It ends when it is told to close, or when the applier is dropped.
     pub(super) fn start(tables: Tables) -> Result<Self> {
@@ -161,13 +157,11 @@ impl Applier {
         &self.tables.bodies
     }
 
-    /// A body that was written ahead is named by a record that is durable, or by none.
-    pub(super) fn ahead_no_more(&self, body: u64, is_orphan: bool) {
-        self.tables.bodies.ahead_no_more(body, is_orphan);
-        if is_orphan {
-            // A thread that has other tasks removes it after them.
-            let _ = self.tasks.try_send(Task::Orphan);
-        }
+    /// A body that was written ahead is named by no record.
+    pub(super) fn orphan(&self, body: u64) {
+        self.tables.bodies.orphan(body);
+        // A thread that has other tasks removes it after them.
+        let _ = self.tasks.try_send(Task::Orphan);
     }
 
     /// Makes rows durable to which nothing refers yet.
@@ -178,6 +172,7 @@ impl Applier {
 
     /// Makes a record durable that is too large for the journal.
     pub(super) fn through(&self, number: u64, rows: Vec<Row>) -> Result<(), WriteError> {
+        let replaces = rows.iter().any(Row::replaces_history);
         if let Err(error) = self.ask(|reply| Task::Through { number, rows, reply }) {
             // The last flush can fail after everything was written. Tables that were opened again, and flushed, have it or not.
             match self.mend() {
@@ -187,6 +182,9 @@ impl Applier {
             }
         }
         self.tables.told.fetch_max(number, Ordering::SeqCst);
+        if replaces {
+            self.tables.replaced.fetch_max(number, Ordering::SeqCst);
+        }
         Ok(())
     }
 
@@ -306,7 +304,7 @@ impl Tables {
         applied: u64,
         on_rewritten: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self> {
-        let bodies = bodies_of(&database)?;
+        let (bodies, _) = Bodies::find(&database)?;
         Ok(Self {
             file,
             journal: journal.to_owned(),
@@ -499,14 +497,8 @@ impl Tables {
         let opened = open_database(&self.file)?;
         // A record that was refused to its caller may stand at the end of the journal.
         let told = self.told.load(Ordering::SeqCst);
-        let applied = replay(&opened, Journal::read(&self.journal, self.half_bytes)?, told)?;
-        if applied < told {
-            return Err(StorageError::new(format!(
-                "the journal ends with record {applied}, and {told} was acknowledged: restore the journal and the tables \
-                 from one backup"
-            )));
-        }
-        self.bodies.renew(bodies_of(&opened)?);
+        let applied = self.replay_upto(&opened, told)?;
+        self.bodies.renew(Bodies::find(&opened)?);
         *database = Some(opened);
         drop(database);
         let mut progress = lock(&self.progress);
@@ -517,6 +509,18 @@ impl Tables {
         self.changed.notify_all();
         tracing::debug!("the tables were opened again");
         Ok(())
+    }
+
+    /// Brings in what the journal has up to this record, which was acknowledged. Returns up to which record the tables are then.
+    fn replay_upto(&self, database: &Database, told: u64) -> Result<u64> {
+        let applied = replay(database, Journal::read(&self.journal, self.half_bytes)?, told)?;
+        if applied < told {
+            return Err(StorageError::new(format!(
+                "the journal ends with record {applied}, and {told} was acknowledged: restore the journal and the tables \
+                 from one backup"
+            )));
+        }
+        Ok(applied)
     }
 
     /// Makes tables that have failed readable: the file as it is, and on it what the journal has, in memory. Where they cannot be read
@@ -539,7 +543,7 @@ impl Tables {
         drop(write(&self.database).take());
         let look = || {
             let database = self.file.look()?;
-            replay(&database, Journal::read(&self.journal, self.half_bytes)?, told)?;
+            self.replay_upto(&database, told)?;
             Ok::<_, StorageError>(database)
         };
         match look() {

@@ -21,7 +21,7 @@ use groundswell_core::{
     limits::ROCK_CHUNK_BYTES,
     tide::RockInfo,
 };
-use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::{Disk, Result, Row, failed, guarded, states};
 use crate::{error::StorageError, limits::BODY_SLICE_CHUNKS, sync::lock};
@@ -73,8 +73,12 @@ pub(super) struct Left {
 }
 
 impl Bodies {
-    /// Finds the orphans of earlier runs. No number that is in use is given again.
-    pub(super) fn find(txn: &ReadTransaction) -> Result<Self> {
+    /// Finds the orphans of earlier runs, and the bodies that rows name. No number that is in use is given again.
+    pub(super) fn find(database: &Database) -> Result<(Self, BTreeSet<u64>)> {
+        guarded(|| Self::find_in(&database.begin_read().map_err(failed)?))
+    }
+
+    fn find_in(txn: &ReadTransaction) -> Result<(Self, BTreeSet<u64>)> {
         let rocks = txn.open_table(states::ROCKS).map_err(failed)?;
         let mut used = BTreeSet::new();
         for row in rocks.iter().map_err(failed)? {
@@ -94,12 +98,13 @@ impl Bodies {
         // A body without bytes has no chunk.
         let next = next.max(used.last().map_or(0, |last| last + 1));
         let unnamed = Unnamed { orphans, ..Unnamed::default() };
-        Ok(Self { next: AtomicU64::new(next), unnamed: Mutex::new(unnamed) })
+        Ok((Self { next: AtomicU64::new(next), unnamed: Mutex::new(unnamed) }, used))
     }
 
     /// Takes the orphans of a storage that was opened again. Numbers continue, since bodies may be on their way.
-    pub(super) fn renew(&self, found: Self) {
+    pub(super) fn renew(&self, (found, named): (Self, BTreeSet<u64>)) {
         let mut unnamed = lock(&self.unnamed);
+        unnamed.ahead.retain(|ahead| !named.contains(ahead));
         let mut orphans = std::mem::take(&mut lock(&found.unnamed).orphans);
         orphans.retain(|orphan| !unnamed.ahead.contains(orphan) && !unnamed.stuck.contains(orphan));
         unnamed.orphans = orphans;
@@ -120,6 +125,8 @@ impl Bodies {
         let mut unnamed = lock(&self.unnamed);
         unnamed.orphans.retain(|orphan| !left.swept.contains(orphan) && !left.inserted.contains(orphan));
         unnamed.orphans.extend(&left.removed);
+        // It is in the tables that records name them, or do not name them any more.
+        unnamed.ahead.retain(|ahead| !left.inserted.contains(ahead) && !left.removed.contains(ahead));
     }
 
     pub(super) fn has_orphans(&self) -> bool {
@@ -133,19 +140,20 @@ impl Bodies {
         body
     }
 
-    /// A body that was written ahead is named by a record that is durable, or by none.
-    pub(super) fn ahead_no_more(&self, body: u64, is_orphan: bool) {
+    /// A body that was written ahead is named by no record. One that a record may name stays [ahead](Unnamed::ahead) until that is in
+    /// the tables.
+    pub(super) fn orphan(&self, body: u64) {
         let mut unnamed = lock(&self.unnamed);
         unnamed.ahead.remove(&body);
-        if is_orphan {
-            unnamed.orphans.push_back(body);
-        }
+        unnamed.orphans.push_back(body);
     }
 
     /// Removes so many chunks of orphans, the oldest first, and notes which bodies are gone with that. An orphan that cannot be
     /// removed is left for a later run, so that it fails one transaction only.
     pub(super) fn sweep(&self, txn: &WriteTransaction, mut most: usize, left: &mut Left) -> Result<()> {
-        let orphans: Vec<u64> = lock(&self.unnamed).orphans.iter().take(most).copied().collect();
+        let is_named = |orphan: &&u64| left.inserted.contains(*orphan);
+        let orphans: Vec<u64> =
+            lock(&self.unnamed).orphans.iter().filter(|orphan| !is_named(orphan)).take(most).copied().collect();
         for body in orphans {
             let removed = guarded(|| remove_chunks(txn, body, most));
             let removed = removed.inspect_err(|_| {
@@ -198,7 +206,9 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        self.disk.applier.ahead_no_more(self.body, !self.kept.load(Ordering::SeqCst));
+        if !self.kept.load(Ordering::SeqCst) {
+            self.disk.applier.orphan(self.body);
+        }
     }
 }
 

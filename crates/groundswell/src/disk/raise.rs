@@ -18,7 +18,7 @@ use redb::{
 };
 
 use super::{
-    FORMAT, HALF_BYTES, JOURNAL_FILE, RedbFile, Result, RunMarks, failed, guarded, is_not_empty,
+    FORMAT, HALF_BYTES, JOURNAL_FILE, RedbFile, Result, RunMarks, failed, guarded,
     journal::{Found, Journal},
     keys, make_tables, meta_in, replay, states,
 };
@@ -158,12 +158,14 @@ fn earlier_keys(dir: &Path, has_role: bool) -> Result<Option<Database>, OpenErro
     let of_tables = |error: StorageError| OpenError::of_storage(&path, error);
     let of_journal = |error: StorageError| OpenError::of_storage(&journal, error);
     let length = fs::metadata(&journal).ok().map(|file| file.len());
-    if !path.is_file() && length.is_none_or(|length| length == 0) {
+    // A first opening that was cut off has left an empty file.
+    let has_tables = fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+    if !has_tables && length.is_none_or(|length| length == 0) {
         let reason = "it is gone, and so is kv.journal: restore both, or start with a new directory".to_owned();
         return if has_role { Err(OpenError::Damaged { path, reason }) } else { Ok(None) };
     }
-    let database = match path.is_file() {
-        true => is_not_empty(&path).and_then(|()| RedbFile::new(&path, STORE_CACHE_BYTES).look()),
+    let database = match has_tables {
+        true => RedbFile::new(&path, STORE_CACHE_BYTES).look(),
         // All of it may be in the journal.
         false => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(failed),
     };
@@ -177,7 +179,7 @@ fn earlier_keys(dir: &Path, has_role: bool) -> Result<Option<Database>, OpenErro
     }
     let found = match length {
         // Format 1 had none. An empty file is the owner's word that it is lost.
-        None if format.is_none_or(|format| format < 2) || applied == 0 => Found::default(),
+        None if format == Some(1) || !has_role && (format.is_none() || applied == 0) => Found::default(),
         None => return Err(OpenError::JournalMissing { path: journal }),
         Some(0) => Found::default(),
         Some(_) => Journal::read_of_keys(&journal, format == Some(2)).map_err(of_journal)?,

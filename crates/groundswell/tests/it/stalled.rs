@@ -89,6 +89,29 @@ async fn a_backlog_of_400_mib_slows_no_one_and_costs_no_memory() {
     let own = agent.subscriptions::<LastLine>("/line").await.unwrap();
     let mut stalled_local = own.surf(source.clone()).await.unwrap();
     next_update(&mut stalled_local).await;
+    // A few waves at a time, until its stream is full: one that falls behind before goes on with a rock, again and again.
+    let reader_lag = || pair.publisher.status().publications[0].reader_lag;
+    let mut given = 0;
+    let stalled_at = loop {
+        assert!(given < 10 * HELD_WAVES, "its stream takes all");
+        for _ in 0..50 {
+            given += 20;
+            let waves = (0..20).map(|wave| format!("{given} {wave} {}", "x".repeat(WAVE_BYTES)));
+            let last = lines.give_all("/line", waves).await.unwrap();
+            while live.cursor().is_none_or(|at| at.aeon < last) {
+                next_update(&mut live).await;
+            }
+            while stalled_local.cursor().is_none_or(|at| at.aeon < last) {
+                next_update(&mut stalled_local).await;
+            }
+        }
+        // The other two have everything.
+        let lag = reader_lag();
+        if lag > 1_000 {
+            break lag;
+        }
+    };
+    println!("stalled after {given} waves, {stalled_at} behind");
     let (before, sent) = (resident(), pair.publisher.metrics().waves_sent);
     let applied = pair.follower.metrics().waves_applied;
     let beside = best_of(BLOCKS, &lines, &mut live).await;
@@ -98,7 +121,6 @@ async fn a_backlog_of_400_mib_slows_no_one_and_costs_no_memory() {
     let live_ones = pair.follower.metrics().waves_applied - applied;
     let to_stalled = (pair.publisher.metrics().waves_sent - sent).saturating_sub(live_ones);
     assert!(to_stalled < HELD_WAVES, "{to_stalled} of {} waves were sent to it", BLOCKS * BLOCK);
-    let reader_lag = || pair.publisher.status().publications[0].reader_lag;
     assert!(reader_lag() >= BLOCKS * BLOCK, "{} behind", reader_lag());
     // When they look again, both get the newest state by a rock: not the history.
     let newest = lines.read()[&"/line".parse::<groundswell::Path>().unwrap()].cursor.aeon;
