@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 return Ok(());
             }
-            other => return Err(format!("{other} is none of --quick, --rounds N, --dir DIRECTORY").into()),
+            other => return Err(format!("unknown argument {other}: use --quick, --rounds N or --dir DIRECTORY").into()),
         }
     }
     if arguments.rounds == 0 {

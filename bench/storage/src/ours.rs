@@ -1,7 +1,7 @@
 //! The node's storage: its very journal, with redb behind it.
 //!
 //! The thread behind the journal does what `applier.rs` of the node does: it brings rows into the tables without a
-//! flush, many records at a time, and makes them durable before a half of the journal is written anew.
+//! flush, many records at a time, and makes them durable before a half of the journal is overwritten.
 
 use std::{
     path::Path,

@@ -42,8 +42,7 @@ use std::{
     io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex},
-    time::Instant,
+    sync::Mutex,
 };
 
 use groundswell_core::encoding::encode;
@@ -70,7 +69,6 @@ use crate::{
     files::private,
     identity::DataDir,
     limits::STORE_CACHE_BYTES,
-    metrics::Metrics,
     sync::{FairLock, lock},
 };
 
@@ -109,7 +107,6 @@ pub(crate) struct Disk {
     applier: Applier,
     /// The record that was too large for the journal and whose outcome is unknown, where it changes keys: memory lacks those.
     unknown: Mutex<Option<u64>>,
-    metrics: Arc<Metrics>,
     /// Held for as long as the files are open, and released after them.
     data_dir: Mutex<Option<DataDir>>,
 }
@@ -153,15 +150,11 @@ fn is_there(path: &Path, marks: &RunMarks) -> Result<bool, OpenError> {
 impl Disk {
     /// Opens the files of a data directory, which are made where there are none. True comes with it where the storage is not the one
     /// that this directory had last: a backup was restored, perhaps of an older day.
-    pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<(Self, bool), OpenError> {
-        Self::open_sized(data_dir, metrics, HALF_BYTES)
+    pub(crate) fn open(data_dir: DataDir) -> Result<(Self, bool), OpenError> {
+        Self::open_sized(data_dir, HALF_BYTES)
     }
 
-    pub(crate) fn open_sized(
-        data_dir: DataDir,
-        metrics: Arc<Metrics>,
-        half_bytes: usize,
-    ) -> Result<(Self, bool), OpenError> {
+    pub(crate) fn open_sized(data_dir: DataDir, half_bytes: usize) -> Result<(Self, bool), OpenError> {
         let dir = &*data_dir.path().to_owned();
         let path = dir.join(STORAGE_FILE);
         let unusable = |error: StorageError| OpenError::of_storage(&path, error);
@@ -181,9 +174,6 @@ impl Disk {
             drop(database);
             raise::raise(dir, &file)?;
             database = open_by(dir, || open_database(&file))?;
-        } else {
-            // That it opens proves it.
-            raise::forget_earlier(dir);
         }
         let journal_path = dir.join(JOURNAL_FILE);
         let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
@@ -193,6 +183,10 @@ impl Disk {
         let (mut journal, records) = Journal::open(&journal_path, half_bytes).map_err(of_journal)?;
         let applied = replay::replay(&database, records, u64::MAX).map_err(of_journal)?;
         journal.go_on_after(applied);
+        if found == FORMAT {
+            // An earlier run made these files, and both could be read.
+            raise::forget_earlier(dir);
+        }
         let mark = meta_in(&database, states::META_MARK).map_err(unusable)?;
         let is_restored = mark.as_deref().is_some_and(|mark| !(is_same_file && marks.vouch_for(mark)));
         let on_rewritten = {
@@ -213,7 +207,6 @@ impl Disk {
             writing: FairLock::default(),
             applier,
             unknown: Mutex::default(),
-            metrics,
             data_dir: Mutex::new(Some(data_dir)),
         };
         // The file beside the storage is written first and knows both marks, so that a crash in between is no restoration. The mark in
@@ -263,7 +256,6 @@ impl Disk {
             writing: FairLock::default(),
             applier: Applier::of_looked(tables),
             unknown: Mutex::default(),
-            metrics: Arc::default(),
             data_dir: Mutex::default(),
         }))
     }
@@ -272,18 +264,12 @@ impl Disk {
     /// stands, and the next write tries to mend first. A write with an unknown outcome may be there after a crash, unless a later
     /// write was acknowledged: that has taken it back first. Every change can be written again, and leads to the same state.
     pub(crate) fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
-        let begun = Instant::now();
         let result = self.try_write(rows);
         match &result {
             Ok(()) => {
-                self.metrics.commits.add(1);
-                self.metrics.commit_time.note(begun.elapsed());
                 self.applier.complaints().works();
             }
-            Err(error) => {
-                self.metrics.commit_failures.add(1);
-                self.applier.complaints().fails(error);
-            }
+            Err(error) => self.applier.complaints().fails(error),
         }
         result
     }

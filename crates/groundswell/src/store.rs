@@ -4,7 +4,7 @@ mod backing;
 mod reading;
 pub(crate) mod rows;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use groundswell_core::{
@@ -75,6 +75,7 @@ pub(crate) struct StoredTide {
 /// The states of a node.
 pub(crate) struct Store {
     disk: Arc<Disk>,
+    metrics: Arc<Metrics>,
 }
 
 /// Decoded rows of a table with encoded keys.
@@ -86,8 +87,8 @@ impl Store {
     /// Opens the disk of a data directory. After a restoration every publication continues in a new epoch.
     pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let dir = &*data_dir.path().to_owned();
-        let (disk, is_restored) = Disk::open(data_dir, metrics)?;
-        let store = Self { disk: Arc::new(disk) };
+        let (disk, is_restored) = Disk::open(data_dir)?;
+        let store = Self { disk: Arc::new(disk), metrics };
         if is_restored {
             store.renew_epochs().map_err(|error| OpenError::of_write(dir, error))?;
         }
@@ -98,7 +99,7 @@ impl Store {
     /// Opens the disk to be looked at: see [`Disk::look`]. Everything that a start reads is read.
     pub(crate) fn look(dir: &Path) -> Result<Option<Self>, OpenError> {
         let Some(disk) = Disk::look(dir)? else { return Ok(None) };
-        let store = Self { disk: Arc::new(disk) };
+        let store = Self { disk: Arc::new(disk), metrics: Arc::default() };
         let read = || {
             store.tides()?;
             store.wanted()?;
@@ -147,7 +148,15 @@ impl Store {
         let ahead = writes.iter().flat_map(|one| if let Write::Changes { ahead, .. } = one { *ahead } else { &[] });
         // An earlier try of the same may be on the disk: it keeps what it names.
         let kept: Vec<&Ahead> = ahead.filter(named).filter(|ahead| ahead.keep()).collect();
+        let begun = Instant::now();
         let result = self.disk.write(rows.into_iter().map(Row::State).collect());
+        match &result {
+            Ok(()) => {
+                self.metrics.commits.add(1);
+                self.metrics.commit_time.note(begun.elapsed());
+            }
+            Err(_) => self.metrics.commit_failures.add(1),
+        }
         if matches!(result, Err(WriteError::Storage(_) | WriteError::ShutDown)) {
             kept.into_iter().for_each(Ahead::let_go);
         }

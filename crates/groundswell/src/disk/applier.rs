@@ -393,7 +393,7 @@ impl Tables {
             if !self.bodies.has_orphans() || self.check().is_err() {
                 return tasks.recv().ok();
             }
-            // One that cannot be removed is left for a later run.
+            // An orphan that cannot be removed is left for a later run.
             let swept =
                 self.commit(Durability::None, |txn, left| self.bodies.sweep(txn, BODY_SLICE_CHUNKS as usize, left));
             self.note(&swept);
@@ -474,8 +474,7 @@ impl Tables {
             return Err(StorageError::new("made to fail by a test"));
         }
         let mut again = lock(&self.mend_again);
-        if let Some((at, error)) = again.as_ref().filter(|(at, _)| at.elapsed() < MEND_AGAIN_AFTER) {
-            let _ = at;
+        if let Some((_, error)) = again.as_ref().filter(|(at, _)| at.elapsed() < MEND_AGAIN_AFTER) {
             return Err(error.clone());
         }
         let mended = self.open_again();

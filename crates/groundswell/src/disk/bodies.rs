@@ -151,9 +151,10 @@ impl Bodies {
     /// Removes so many chunks of orphans, the oldest first, and notes which bodies are gone with that. An orphan that cannot be
     /// removed is left for a later run, so that it fails one transaction only.
     pub(super) fn sweep(&self, txn: &WriteTransaction, mut most: usize, left: &mut Left) -> Result<()> {
-        let is_named = |orphan: &&u64| left.inserted.contains(*orphan);
-        let orphans: Vec<u64> =
-            lock(&self.unnamed).orphans.iter().filter(|orphan| !is_named(orphan)).take(most).copied().collect();
+        let unnamed = lock(&self.unnamed);
+        let orphans = unnamed.orphans.iter().filter(|orphan| !left.inserted.contains(orphan));
+        let orphans: Vec<u64> = orphans.take(most).copied().collect();
+        drop(unnamed);
         for body in orphans {
             let removed = guarded(|| remove_chunks(txn, body, most));
             let removed = removed.inspect_err(|_| {

@@ -76,7 +76,10 @@ fn raise_beside(dir: &Path, file: &RedbFile, draft: &Path) -> Result<(), OpenErr
     files::create_private_dir(&earlier).map_err(of_file)?;
     copy(path, &kept).and_then(|()| sync(&earlier)).map_err(of_file)?;
     // A journal that is here is of this format, and of another time: somebody has put the files of before back.
-    let _ = fs::rename(&journal, earlier.join(JOURNAL_FILE));
+    match fs::rename(&journal, earlier.join(JOURNAL_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::of_file(&journal, error)),
+        Ok(()) | Err(_) => {}
+    }
     Journal::create(&journal, HALF_BYTES).map_err(|error| OpenError::of_storage(&journal, error))?;
     fs::rename(draft, path).and_then(|()| sync(dir)).map_err(of_file)?;
     // It is the same storage in another file.
@@ -221,8 +224,6 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use groundswell_core::{encoding::encode, kv::KvAuthor};
     use tempfile::TempDir;
 
@@ -274,7 +275,7 @@ mod tests {
     }
 
     fn open(dir: &TempDir) -> Result<Disk, OpenError> {
-        Ok(Disk::open(DataDir::open(dir.path())?, Arc::default())?.0)
+        Ok(Disk::open(DataDir::open(dir.path())?)?.0)
     }
 
     fn entries(disk: &Disk) -> u64 {

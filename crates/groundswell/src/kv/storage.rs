@@ -84,7 +84,7 @@ impl Storage {
     #[cfg(test)]
     pub(crate) fn open(dir: &std::path::Path) -> Self {
         let data_dir = crate::identity::DataDir::open(dir).unwrap();
-        let (disk, _) = Disk::open(data_dir, Arc::default()).unwrap();
+        let (disk, _) = Disk::open(data_dir).unwrap();
         disk.mark_run(dir).unwrap();
         Self::new(Arc::new(disk))
     }

@@ -287,7 +287,7 @@ fn open_file(path: &Path) -> Result<DocsStore, (bool, EngineError)> {
     })
 }
 
-/// Whether the store has only what storage has too: entries of the two authors of each document, under keys of 32 bytes.
+/// Returns true if storage has every entry of the store: all are of the two authors of their document, under keys of 32 bytes.
 /// A version before the gate took others from the other side. Documents that are gone are removed.
 fn inspect(store: &mut DocsStore, storage: &Storage, documents: &[Arc<Identity>]) -> Result<(), EngineError> {
     let found: Vec<iroh_docs::NamespaceId> = store

@@ -54,7 +54,7 @@ impl Place {
     }
 
     fn try_open(&self, half_bytes: usize) -> Result<Storage, OpenError> {
-        let (disk, _) = Disk::open_sized(DataDir::open(self.0.path())?, Arc::default(), half_bytes)?;
+        let (disk, _) = Disk::open_sized(DataDir::open(self.0.path())?, half_bytes)?;
         disk.mark_run(self.0.path())?;
         Ok(Storage::new(Arc::new(disk)))
     }

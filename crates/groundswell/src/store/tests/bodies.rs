@@ -33,7 +33,7 @@ fn replica_of(aeon: u64, bytes: usize) -> (TideRow, Tide, Bytes) {
     (row.clone(), Tide::begin(Cursor { epoch: row.epoch, aeon: Aeon(aeon) }, row.rule, info), rock)
 }
 
-/// Begins the replica anew with this rock.
+/// Writes this rock in the place of the replica's history.
 fn begin(store: &Arc<Store>, aeon: u64, ahead: &[Ahead]) {
     begin_with(store, aeon, replica(aeon), ahead);
 }

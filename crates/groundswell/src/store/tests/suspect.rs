@@ -53,12 +53,12 @@ fn peer_of(number: u32) -> EndpointAddr {
 
 /// The journal turns every few writes, and the tables are flushed.
 fn open_small(dir: &Path) -> Result<Store, OpenError> {
-    let (disk, _) = Disk::open_sized(DataDir::open(dir)?, Arc::default(), 8 * BLOCK_BYTES)?;
+    let (disk, _) = Disk::open_sized(DataDir::open(dir)?, 8 * BLOCK_BYTES)?;
     disk.mark_run(dir)?;
     for plan in [plan(dir), plan_of_tables(dir)] {
         plan.keep_disk();
     }
-    Ok(Store { disk: Arc::new(disk) })
+    Ok(Store { disk: Arc::new(disk), metrics: Arc::default() })
 }
 
 fn write_peers(store: &Store, peers: &[EndpointAddr]) -> Result<(), WriteError> {

@@ -82,8 +82,8 @@ async fn trap_equal_contents_are_told_once() {
     pair.shutdown().await;
 }
 
-/// A lost or damaged store of iroh-docs costs nothing: it is made anew from ours, or removed without iroh-docs, and the two
-/// sides reconcile.
+/// A lost or damaged store of iroh-docs costs nothing: it is filled again from our storage, or removed in a build without
+/// iroh-docs, and the two sides reconcile.
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_a_lost_or_damaged_docs_store() {
     let Pair { mut machine, manager, id, machine_dir, manager_dir: _dir } = Pair::new().await;
