@@ -92,6 +92,7 @@ impl Following {
         let want = Want::new(&self.shared, self.source.peer);
         let mut link = want.peer.link();
         let mut wait = BACKOFF_FIRST;
+        let mut asked_on = None;
         loop {
             let now = link.borrow_and_update().clone();
             let connection = match now {
@@ -109,6 +110,10 @@ impl Following {
                     continue;
                 }
             };
+            // Whatever ended the streams before, it was on another connection, perhaps of an earlier run of the peer.
+            if asked_on.replace(connection.stable_id()) != Some(connection.stable_id()) {
+                wait = BACKOFF_FIRST;
+            }
             let end = self.stream(&connection).await;
             let lost = connection.close_reason().is_some();
             match end {
@@ -121,7 +126,6 @@ impl Following {
                 End::Later => {}
             }
             if lost {
-                wait = BACKOFF_FIRST;
                 // The registry learns of the loss in a moment; until then its link is this connection.
                 let this = connection.stable_id();
                 let other = |link: &Link| !matches!(link, Link::Up(other) if other.stable_id() == this);

@@ -75,8 +75,14 @@ use keeper::{Keeper, KeeperHandle};
 pub(crate) use slot::fault_point;
 use storage::{Outcome, Storage};
 
-/// The receiver of streams of claims.
-pub(crate) type ClaimHandler = Box<dyn Fn(Stream) + Send + Sync>;
+/// What answers the claims of a machine.
+pub(crate) trait Claimed: Send + Sync {
+    /// A peer has opened the stream of a claim.
+    fn claim(&self, stream: Stream);
+
+    /// A release is durable.
+    fn released(&self);
+}
 
 /// What can be said at a start.
 #[derive(Clone)]
@@ -150,11 +156,9 @@ pub(crate) struct Kv {
     /// Machines that are being claimed, and by how many claims of ours: they are not told that they are no machines of
     /// ours.
     pub(crate) claiming: Mutex<HashMap<PeerId, usize>>,
-    claim_handler: RwLock<Option<ClaimHandler>>,
+    claims: RwLock<Option<Box<dyn Claimed>>>,
     /// Documents that were given up here.
     pub(crate) former: Mutex<Former<Arc<Identity>>>,
-    /// Told when a machine was released.
-    pub(crate) released: Notify,
     /// Held while a machine's document gets another standing, and until those concerned know: a claim that is being stored and a
     /// release come one after the other.
     pub(crate) pair_changes: tokio::sync::Mutex<()>,
@@ -234,9 +238,8 @@ impl Kv {
             machines: RwLock::default(),
             machines_changed: watch::Sender::new(0),
             claiming: Mutex::default(),
-            claim_handler: RwLock::new(None),
+            claims: RwLock::new(None),
             former: Mutex::new(Former::new(MAX_FORMER_DOCUMENTS)),
-            released: Notify::new(),
             pair_changes: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             parting: CancellationToken::new(),
@@ -402,14 +405,22 @@ impl Kv {
         self.parting.is_cancelled()
     }
 
-    pub(crate) fn on_claim(&self, handler: ClaimHandler) {
-        *write(&self.claim_handler) = Some(handler);
+    pub(crate) fn answer_claims(&self, claims: Box<dyn Claimed>) {
+        *write(&self.claims) = Some(claims);
+    }
+
+    /// The machine is nobody's now. Claims know this before the release returns, so that the next claim is not refused for
+    /// the former manager's sake, and not ended as one from before.
+    fn tell_claims_of_release(&self) {
+        if let Some(claims) = &*read(&self.claims) {
+            claims.released();
+        }
     }
 
     /// A peer claims this machine.
     fn accept_claim(&self, stream: Stream) {
-        match &*read(&self.claim_handler) {
-            Some(handler) if !self.closing.is_cancelled() => handler(stream),
+        match &*read(&self.claims) {
+            Some(claims) if !self.closing.is_cancelled() => claims.claim(stream),
             None if self.ours == KvAuthor::Manager => stream.refuse(CloseCode::NotPaired),
             // It is still starting, or about to end.
             _ => stream.refuse(CloseCode::Later),

@@ -5,7 +5,7 @@ mod manager;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
 };
 
@@ -34,7 +34,7 @@ pub(crate) use self::manager::claim;
 use crate::{
     frames::FrameReader,
     gate::ClaimPlace,
-    kv::{DocumentRow, Kv, Standing, fault_point},
+    kv::{Claimed, DocumentRow, Kv, Standing, fault_point},
     limits::HELLO_TIMEOUT,
     link::{Stream, remember_addr},
     network::{self, CloseCode},
@@ -183,34 +183,7 @@ impl Claims {
             changes: watch::Sender::new(0),
             begun: Instant::now(),
         });
-        let handler = Arc::downgrade(&claims);
-        kv.on_claim(Box::new(move |stream| {
-            if let Some(claims) = handler.upgrade() {
-                let kv = claims.kv.clone();
-                kv.tasks.clone().spawn(async move {
-                    tokio::select! {
-                        () = claims.answer(stream) => {}
-                        () = kv.closed.cancelled() => {}
-                    }
-                });
-            }
-        }));
-        let watched = claims.clone();
-        kv.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = watched.kv.released.notified() => {
-                        // Unless it was claimed again since, which may be in this moment.
-                        watched.with(|pairing, _| {
-                            if watched.kv.own().is_some_and(|own| own.identity().peer().is_none()) {
-                                pairing.released();
-                            }
-                        });
-                    }
-                    () = watched.kv.closing.cancelled() => return,
-                }
-            }
-        });
+        kv.answer_claims(Box::new(Arc::downgrade(&claims)));
         claims
     }
 
@@ -427,6 +400,25 @@ impl Claims {
         };
         let bytes = encode(&card).map_err(|error| error.to_string())?;
         ClaimPayload::new(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+impl Claimed for Weak<Claims> {
+    fn claim(&self, stream: Stream) {
+        let Some(claims) = self.upgrade() else { return };
+        let kv = claims.kv.clone();
+        kv.tasks.clone().spawn(async move {
+            tokio::select! {
+                () = claims.answer(stream) => {}
+                () = kv.closed.cancelled() => {}
+            }
+        });
+    }
+
+    fn released(&self) {
+        if let Some(claims) = self.upgrade() {
+            claims.with(|pairing, _| pairing.released());
+        }
     }
 }
 

@@ -133,9 +133,12 @@ impl Serving {
     async fn turn(&mut self, room: &mut Room) -> Result<Option<bool>, Stop> {
         // Marked first, then looked: a change in between wakes once too often, never once too few.
         self.changes.borrow_and_update();
-        if !self.writer.shared.welcomes(self.peer.id) {
-            // It may have come for a claim or a former document, which have streams of their own.
-            let _ = self.writer.stream.reset(CloseCode::Private.code());
+        let shared = &self.writer.shared;
+        if !shared.welcomes(self.peer.id) {
+            // The connection stays: the peer may have come for a claim or a former document, which have streams of their own.
+            // Until the role is loaded, the peer may be the other side of a document: it asks again in a moment.
+            let code = if shared.may_know(self.peer.id) { CloseCode::Later } else { CloseCode::Private };
+            let _ = self.writer.stream.reset(code.code());
             return Err(Stop::Gone);
         }
         let why = match self.cell.remote_next(&self.outflow, &self.lake, &self.peer.id, room.bytes()) {

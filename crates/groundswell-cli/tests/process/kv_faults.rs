@@ -288,11 +288,12 @@ fn kills_amid_waves_and_keys(kills: usize) {
     }
     let begun = Instant::now();
     until("the manager to have the keys", || sides.entries(0) == sides.entries(1));
+    let keys_after = begun.elapsed();
     for (n, aeon) in aeons.iter().enumerate() {
         until("the manager to have the waves", || sides.nodes[1].aeon(&path(n)) == Some(*aeon));
         assert_eq!(sides.nodes[1].rock(&path(n)), aeon.to_string());
     }
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON, "keys after {keys_after:?}, waves after {:?}", begun.elapsed());
     drop(following);
     println!(
         "{kills} kills amid {} waves and {} keys: nothing lost",

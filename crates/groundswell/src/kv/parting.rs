@@ -177,10 +177,12 @@ pub(crate) async fn renew(
     let (renewed, before) = (document.clone(), before.clone());
     let ask = |reply| Command::Renew { document: renewed, before, identity, keeps, along, reply };
     let renewed = kv.keeper.ask(ask).await??;
-    if renewed && let Some(parted) = parted {
-        spawn_telling(kv, take_in(kv, parted));
+    if renewed {
+        kv.tell_claims_of_release();
+        if let Some(parted) = parted {
+            spawn_telling(kv, take_in(kv, parted));
+        }
     }
-    kv.released.notify_one();
     Ok(renewed)
 }
 

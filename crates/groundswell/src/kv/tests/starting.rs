@@ -7,8 +7,9 @@ use std::{
 
 use futures_util::FutureExt;
 use groundswell_core::{
+    LakeId,
     kv::wire::{Held, KvHello, encode_kv_frame},
-    wire::{BootId, Extension, Hello, PROTOCOL_VERSIONS, StreamKind, encode_frame},
+    wire::{BootId, Extension, Hello, PROTOCOL_VERSIONS, StreamKind, Surf, encode_frame},
 };
 use iroh::{
     Endpoint, EndpointAddr, SecretKey,
@@ -125,6 +126,22 @@ impl Dialler {
         }
     }
 
+    /// Asks for a path; the code with which that is refused, or nothing where it is not.
+    async fn surf(&self, to: &EndpointAddr) -> Option<u64> {
+        let (agent, path, lake) =
+            ("main".parse().unwrap(), "/path".parse().unwrap(), LakeId::of::<crate::lakes::Sum>().unwrap());
+        let mut words = vec![StreamKind::Subscription.byte()];
+        encode_frame(&Surf { agent, path, lake, cursor: None }, &mut words).unwrap();
+        loop {
+            let connection = self.connect(to).await;
+            let refused = timeout(PATIENCE, said(&connection, &words)).await.unwrap().err();
+            connection.close(0u32.into(), b"");
+            if refused != Some(LOST) {
+                return refused;
+            }
+        }
+    }
+
     /// Begins a claim, and goes away; the code with which that is refused, or nothing where it is not.
     async fn claim(&self, to: &EndpointAddr) -> Option<u64> {
         loop {
@@ -156,7 +173,8 @@ async fn said(connection: &Connection, words: &[u8]) -> Result<(SendStream, Recv
 }
 
 async fn node_at(dir: &Path) -> Node {
-    Node::builder().data_dir(dir).offline().bind("127.0.0.1:0".parse().unwrap()).spawn().await.unwrap()
+    let builder = Node::builder().data_dir(dir).offline().bind("127.0.0.1:0".parse().unwrap());
+    builder.private().spawn().await.unwrap()
 }
 
 /// Has both diallers ask at each fault point, and notes the points.
@@ -169,6 +187,8 @@ fn ask_at_each(node: &Node, diallers: &Arc<Vec<Dialler>>, reached: &Arc<Mutex<BT
                 let refused = [dialler.ask(&to).await, dialler.claim(&to).await];
                 let not_paired = Some(CloseCode::NotPaired as u64);
                 assert_ne!(refused[0], not_paired, "the document at {point:?}");
+                let refused = dialler.surf(&to).await;
+                assert_ne!(refused, Some(CloseCode::Private as u64), "a path at {point:?}");
                 lock(&reached).insert(point);
             }
         }
