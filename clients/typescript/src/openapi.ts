@@ -694,6 +694,10 @@ export interface components {
             reconciled: number;
             /** @description Of 100,000, deleted ones included. */
             keys_used: number;
+            /** @description What keys and values take. */
+            bytes_used: number;
+            /** @description What this side lets them take at most: the smaller one of the budgets of both sides. */
+            bytes_limit: number;
             spaces: components["schemas"]["Space"][];
         };
         /** @description `machine` is known on a manager's side, `manager` on a machine's side once it is claimed. */
@@ -1524,8 +1528,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The state of things does not allow it. `id-expired`, `id-reused`, `not-claimed`, `too-many-keys`, `wrong-role`. */
-        IdExpiredOrIdReusedOrNotClaimedOrTooManyKeysOrWrongRole: {
+        /** @description The state of things does not allow it. `id-expired`, `id-reused`, `not-claimed`, `over-budget`, `too-many-keys`, `wrong-role`. */
+        IdExpiredOrIdReusedOrNotClaimedOrOverBudgetOrTooManyKeysOrWrongRole: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2466,7 +2470,7 @@ export interface operations {
             403: components["responses"]["ForeignOrigin"];
             404: components["responses"]["NameTooLongOrUnknownMachine"];
             408: components["responses"]["TooSlow"];
-            409: components["responses"]["IdExpiredOrIdReusedOrNotClaimedOrTooManyKeysOrWrongRole"];
+            409: components["responses"]["IdExpiredOrIdReusedOrNotClaimedOrOverBudgetOrTooManyKeysOrWrongRole"];
             413: components["responses"]["TooLargeOrValueTooLarge"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
@@ -2518,7 +2522,7 @@ export interface operations {
             401: components["responses"]["NoToken"];
             403: components["responses"]["ForeignOrigin"];
             404: components["responses"]["NameTooLongOrUnknownMachine"];
-            409: components["responses"]["IdExpiredOrIdReusedOrNotClaimedOrTooManyKeysOrWrongRole"];
+            409: components["responses"]["IdExpiredOrIdReusedOrNotClaimedOrOverBudgetOrTooManyKeysOrWrongRole"];
             414: components["responses"]["AddressTooLong"];
             421: components["responses"]["ForeignHost"];
             429: components["responses"]["TooManyRequests"];

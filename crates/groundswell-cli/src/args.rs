@@ -15,7 +15,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
-use groundswell::{Cursor, IdError, Name, Path, Pattern, WriteId};
+use groundswell::{Cursor, IdError, KvBudget, Name, Path, Pattern, WriteId};
 
 pub(crate) use kv::{Claim, Claims, Kv, KvCommand, KvGet, KvSet, Machines, Place, Release, Role, Watch};
 pub(crate) use paths::{Allow, Block, Copy, Doctor, Fork, Kill, OwnPath, Public, Rule, Secret, Wipe};
@@ -162,6 +162,15 @@ pub(crate) struct Up {
     #[arg(long, conflicts_with = "private")]
     pub(crate) no_private: bool,
 
+    /// How many MiB the keys and values of one machine may take, in memory and on disk. A write that would exceed it is
+    /// refused at the side that makes it. Both sides keep to the smaller one of their two budgets [default: 64].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024 * 1024))]
+    pub(crate) document_budget: Option<u64>,
+
+    /// The same of all machines of a manager together. Beyond it each may still have an equal part [default: 1024].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024 * 1024))]
+    pub(crate) keys_budget: Option<u64>,
+
     /// What is published from here on is secret until it is made public, or peers are allowed.
     #[arg(long)]
     pub(crate) secret: bool,
@@ -185,6 +194,14 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// How many bytes keys and values may take.
+    pub(crate) fn budget(&self) -> KvBudget {
+        let (mut budget, mib) = (KvBudget::default(), 1024 * 1024);
+        budget.document = self.document_budget.map_or(budget.document, |said| said * mib);
+        budget.node = self.keys_budget.map_or(budget.node, |said| said * mib);
+        budget
+    }
+
     /// Whether the node is to be private, where that is said.
     pub(crate) fn said_private(&self) -> Option<bool> {
         (self.private || self.no_private).then_some(self.private)

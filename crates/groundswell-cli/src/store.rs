@@ -1,6 +1,6 @@
 //! The node's part in the key-value store: a machine, a manager, or none.
 
-use groundswell::{KvError, KvSpace, Machine, MachineState, Manager, Node, PeerId, SpaceName};
+use groundswell::{KvBudget, KvError, KvSpace, Machine, MachineState, Manager, Node, PeerId, SpaceName};
 use groundswell_web::Subject;
 
 use crate::{
@@ -19,9 +19,14 @@ pub(crate) enum Store {
 
 impl Store {
     /// Starts the role that is asked for, or that the data directory has.
-    pub(crate) async fn open(node: &Node, dir: &std::path::Path, role: Option<Role>) -> Result<Self, ToolError> {
-        let machine = Machine::builder().node(node.clone());
-        let manager = Manager::builder().node(node.clone());
+    pub(crate) async fn open(
+        node: &Node,
+        dir: &std::path::Path,
+        role: Option<Role>,
+        budget: KvBudget,
+    ) -> Result<Self, ToolError> {
+        let machine = Machine::builder().node(node.clone()).budget(budget);
+        let manager = Manager::builder().node(node.clone()).budget(budget);
         let remembered = node.role().map(|role| match role {
             groundswell::Role::Machine => Role::Machine,
             groundswell::Role::Manager => Role::Manager,
@@ -121,8 +126,8 @@ impl Store {
     pub(crate) fn machines(manager: &Manager) -> Vec<Pair> {
         let pair = |machine: PeerId| {
             // One that is released meanwhile is none any more.
-            let (status, keys) = (manager.machine_status(machine).ok()?, manager.kv_keys_used(machine).ok()?);
-            Some(Pair::new(Some(Other::machine(machine)), &status, keys))
+            let (status, usage) = (manager.machine_status(machine).ok()?, manager.kv_usage(machine).ok()?);
+            Some(Pair::new(Some(Other::machine(machine)), &status, usage))
         };
         manager.list_machine_ids().into_iter().filter_map(pair).collect()
     }
@@ -136,7 +141,7 @@ impl Store {
                     MachineState::Unclaimed => None,
                     MachineState::Claimed { manager } => Some(Other::manager(manager)),
                 };
-                (Some(Pair::new(other, &machine.manager_status(), machine.kv_keys_used())), None)
+                (Some(Pair::new(other, &machine.manager_status(), machine.kv_usage())), None)
             }
             Self::Manager(manager) => (None, Some(Self::machines(manager))),
         };

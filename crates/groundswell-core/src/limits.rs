@@ -97,6 +97,9 @@ pub const MAX_KV_KEYS: usize = 100_000;
 /// many, and still have to agree on them. More can only come from a side that breaks the rule.
 pub const MAX_VIEW_KEYS: usize = 2 * MAX_KV_KEYS;
 
+/// How many bytes a key counts besides its name and its value (256): its places in the view's two orders, and what is known of it.
+pub const KV_ENTRY_BYTES: u64 = 256;
+
 /// How many keys a reader looks at in one call (1,024), so that whoever holds the view for it
 /// lets writers in between.
 pub const READER_SCAN_KEYS: usize = 1_024;

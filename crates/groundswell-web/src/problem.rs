@@ -66,6 +66,7 @@ kinds! {
     AddressTooLong, "address-too-long", URI_TOO_LONG, "The address of the request is too long";
     HeadTooLarge, "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large";
     TooSlow, "too-slow", REQUEST_TIMEOUT, "The request took too long to arrive";
+    OverBudget, "over-budget", CONFLICT, "The keys and values take as many bytes as they may take";
     TooManyKeys, "too-many-keys", CONFLICT, "The document has as many keys as it may have";
     TooManyRequests, "too-many-requests", TOO_MANY_REQUESTS, "Too many requests";
     TooManyStreams, "too-many-streams", TOO_MANY_REQUESTS, "Too many streams";
@@ -153,6 +154,7 @@ impl From<KvError> for Problem {
         let kind = match &error {
             KvError::Key(_) => Kind::KeyTooLong,
             KvError::ValueTooLarge { .. } => Kind::ValueTooLarge,
+            KvError::OverBudget(_) => Kind::OverBudget,
             KvError::TooManyKeys(_) => Kind::TooManyKeys,
             KvError::Space(error) => kind_of(error),
             KvError::UnknownMachine(_) => Kind::UnknownMachine,

@@ -154,11 +154,11 @@ impl Subject {
                     MachineState::Unclaimed => None,
                     MachineState::Claimed { manager } => Some(manager),
                 };
-                Ok(MachineView::new(id, manager, true, own.manager_status(), own.kv_keys_used(), own.spaces()))
+                Ok(MachineView::new(id, manager, true, own.manager_status(), own.kv_usage(), own.spaces()))
             }
             Self::Manager(manager) => {
-                let (status, keys) = (manager.machine_status(id)?, manager.kv_keys_used(id)?);
-                Ok(MachineView::new(id, Some(manager.id()), false, status, keys, manager.spaces(id)?))
+                let (status, usage) = (manager.machine_status(id)?, manager.kv_usage(id)?);
+                Ok(MachineView::new(id, Some(manager.id()), false, status, usage, manager.spaces(id)?))
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What is told of nodes, machines, publications and subscriptions, as JSON.
 
 use groundswell::{
-    Access, ClaimsOpen, Frequency, FreshnessKind, KvLink, LinkStatus, MetricsSnapshot, Moment, PeerId, Rule, Source,
-    TideStatus,
+    Access, ClaimsOpen, Frequency, FreshnessKind, KvLink, KvUsage, LinkStatus, MetricsSnapshot, Moment, PeerId, Rule,
+    Source, TideStatus,
 };
 use serde::Serialize;
 
@@ -47,6 +47,8 @@ pub(crate) struct MachineView {
     problem: Option<String>,
     reconciled: u64,
     keys_used: usize,
+    bytes_used: u64,
+    bytes_limit: u64,
     spaces: Vec<String>,
 }
 
@@ -56,7 +58,7 @@ impl MachineView {
         manager: Option<PeerId>,
         own: bool,
         status: LinkStatus,
-        keys_used: usize,
+        usage: KvUsage,
         spaces: Vec<String>,
     ) -> Self {
         let (link, since) = match status.link {
@@ -80,7 +82,9 @@ impl MachineView {
             duplicate: status.duplicate,
             problem: status.problem,
             reconciled: status.reconciled,
-            keys_used,
+            keys_used: usage.keys,
+            bytes_used: usage.bytes,
+            bytes_limit: usage.bytes_limit,
             spaces,
         }
     }

@@ -3,6 +3,7 @@
 //! [`Kv`] holds the documents of one node and what they share: storage, the keeper that writes it,
 //! the docs engine, and the tasks. docs/kv.md tells how a write travels.
 
+mod budget;
 mod delivery;
 pub(crate) mod docs;
 mod document;
@@ -42,6 +43,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
+pub use budget::{BudgetOf, KvBudget, KvUsage, OverBudget};
 pub(crate) use document::{Document, Identity};
 pub use error::{KvEnded, KvError, KvOpenError};
 pub use fleet::{KvFleetEvent, KvFleetSubscription};
@@ -90,6 +92,7 @@ pub(crate) struct KvConfig {
     pub(crate) role: Role,
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
+    pub(crate) budget: KvBudget,
     pub(crate) claim_timeout_ms: u64,
 }
 
@@ -145,6 +148,7 @@ pub(crate) struct Kv {
     reconciling: Semaphore,
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
+    pub(crate) budget: KvBudget,
     pub(crate) claim_timeout_ms: u64,
     next_number: AtomicU64,
     /// A machine's one document.
@@ -175,7 +179,7 @@ impl Kv {
     /// Opens the documents of a node's data directory, and begins to synchronise them.
     pub(crate) async fn open(shared: Arc<Shared>, config: KvConfig) -> Result<Arc<Self>, KvOpenError> {
         let endpoint = shared.endpoint().ok_or(KvOpenError::ShutDown)?;
-        let KvConfig { role, wall_clock, max_value_bytes, claim_timeout_ms } = config;
+        let KvConfig { role, wall_clock, max_value_bytes, budget, claim_timeout_ms } = config;
         let ours = role.author();
         let signer = signer_of(endpoint.secret_key());
         let signer_id = signer.id();
@@ -214,6 +218,7 @@ impl Kv {
             signer.clone(),
             clock,
             max_value_bytes,
+            budget,
             gone.clone(),
         );
         let (keeper, thread) = started.map_err(|error| KvOpenError::Documents(error.to_string()))?;
@@ -232,6 +237,7 @@ impl Kv {
             reconciling: Semaphore::new(KV_RECONCILES_AT_ONCE),
             wall_clock,
             max_value_bytes,
+            budget,
             claim_timeout_ms,
             next_number: AtomicU64::new(next_number),
             own: RwLock::new(None),
@@ -291,7 +297,8 @@ impl Kv {
             return lock(&self.former).add(identity);
         }
         let number = identity.number;
-        self.keeper.tell(Command::Begin { number, clock, counter, ids }).await;
+        let bytes = view.bytes();
+        self.keeper.tell(Command::Begin { number, clock, counter, ids, bytes }).await;
         match (&identity.standing, self.ours) {
             (Standing::Paired { peer, .. } | Standing::Released { peer }, KvAuthor::Manager) => {
                 let peer = *peer;
@@ -308,7 +315,7 @@ impl Kv {
     pub(crate) async fn begin(&self, identity: &Identity) {
         let (clock, counter) = (Clock::restore(None), AuthorCounter::restore(0));
         let ids = Ids::new(MAX_KV_WRITE_IDS);
-        self.keeper.tell(Command::Begin { number: identity.number, clock, counter, ids }).await;
+        self.keeper.tell(Command::Begin { number: identity.number, clock, counter, ids, bytes: 0 }).await;
     }
 
     /// A new document of this node's own making.

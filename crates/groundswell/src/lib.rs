@@ -70,8 +70,8 @@ pub use groundswell_core::{
 };
 pub use ids::{IdError, WriteId};
 pub use kv::{
-    KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace, KvSubscription, KvWatch,
-    LinkStatus, Role,
+    BudgetOf, KvBudget, KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace,
+    KvSubscription, KvUsage, KvWatch, LinkStatus, OverBudget, Role,
 };
 pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};

@@ -4,8 +4,16 @@
 use std::time::Duration;
 
 pub use groundswell_core::limits::{
-    MAX_CLAIM_SECRET_MS, MAX_CLAIMS_OPEN_MS, MAX_KV_KEY_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES, MAX_WAVES_AT_ONCE,
+    KV_ENTRY_BYTES, MAX_CLAIM_SECRET_MS, MAX_CLAIMS_OPEN_MS, MAX_KV_KEY_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES,
+    MAX_WAVES_AT_ONCE,
 };
+
+/// How many bytes the keys and values of one document may take (64 MiB), unless the builder says otherwise: a thousand times what a
+/// device that sells something has, and little enough for a manager that is such a device itself. All of them are held in memory.
+pub const MAX_KV_DOCUMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The same of all documents of a node together (1 GiB).
+pub const MAX_KV_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// The most streams of updates that a node has open at once, for its own agents; and the most
 /// sources that it follows, read or not: each costs a stream on the wire and a task. What an agent's

@@ -20,8 +20,8 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     ClaimTicket, Node, NodeBuilder, PeerId, PeerTicket, ShutdownError,
     kv::{
-        Kv, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role, WallClock, parting,
-        system_clock,
+        Kv, KvBudget, KvConfig, KvError, KvOpenError, KvSpace, KvSubscription, KvUsage, KvWatch, LinkStatus, Role,
+        WallClock, parting, system_clock,
     },
     limits::SHUTDOWN_DEADLINE,
     pairing::{Claims, ClaimsHeldOpen, ClaimsOpen, IncomingClaim},
@@ -34,6 +34,7 @@ pub(crate) struct RoleBuilder {
     pub(crate) existing: Option<Node>,
     pub(crate) wall_clock: WallClock,
     pub(crate) max_value_bytes: usize,
+    pub(crate) budget: KvBudget,
     pub(crate) claim_timeout_ms: u64,
 }
 
@@ -44,6 +45,7 @@ impl Default for RoleBuilder {
             existing: None,
             wall_clock: system_clock(),
             max_value_bytes: MAX_KV_VALUE_BYTES,
+            budget: KvBudget::default(),
             claim_timeout_ms: CLAIM_TIMEOUT_MS,
         }
     }
@@ -51,12 +53,14 @@ impl Default for RoleBuilder {
 
 impl RoleBuilder {
     pub(crate) async fn spawn(self, role: Role) -> Result<Running, KvOpenError> {
-        let Self { node, existing, wall_clock, max_value_bytes, claim_timeout_ms } = self;
+        let Self { node, existing, wall_clock, max_value_bytes, mut budget, claim_timeout_ms } = self;
+        // A few of the largest values find room in any case.
+        budget.document = budget.document.max(4 * max_value_bytes as u64);
         let (node, owned) = match existing {
             Some(node) => (node, false),
             None => (node.expecting_role().spawn().await?, true),
         };
-        let config = KvConfig { role, wall_clock, max_value_bytes, claim_timeout_ms };
+        let config = KvConfig { role, wall_clock, max_value_bytes, budget, claim_timeout_ms };
         match Kv::open(node.shared().clone(), config).await {
             Ok(kv) => Ok(Running { kv, node, owned }),
             Err(error) => {
@@ -154,6 +158,13 @@ macro_rules! builder_methods {
         /// have to have the same limit: a side ends the connection at a value that is beyond its own.
         pub fn max_value_bytes(mut self, bytes: usize) -> Self {
             self.0.max_value_bytes = bytes.min(crate::limits::MAX_KV_VALUE_LIMIT_BYTES);
+            self
+        }
+
+        /// How many bytes keys and values may take: see [`crate::KvBudget`]. A document has room for four of the largest values in
+        /// any case. What is there already stays, where it is more.
+        pub fn budget(mut self, budget: crate::KvBudget) -> Self {
+            self.0.budget = budget;
             self
         }
 
@@ -373,9 +384,10 @@ impl Machine {
         own.map_or_else(Vec::new, |own| own.with_view(|view| view.spaces().map(ToString::to_string).collect()))
     }
 
-    /// How many keys were ever used, of 100,000; deleted ones count.
-    pub fn kv_keys_used(&self) -> usize {
-        self.0.running.kv.own().map_or(0, |own| own.with_view(|view| view.keys_used()))
+    /// How many keys and bytes the document uses, and how many it may.
+    pub fn kv_usage(&self) -> KvUsage {
+        let kv = &self.0.running.kv;
+        kv.own().map_or_else(KvUsage::default, |own| own.usage(&kv.budget))
     }
 
     /// The entry of a key: see [`KvSpace::get`].

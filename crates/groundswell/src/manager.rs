@@ -11,8 +11,8 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     ClaimTicket, Node, PeerId, ShutdownError,
     kv::{
-        Document, KvError, KvFleetSubscription, KvOpenError, KvSpace, KvSubscription, KvWatch, LinkStatus, Role,
-        parting,
+        Document, KvError, KvFleetSubscription, KvOpenError, KvSpace, KvSubscription, KvUsage, KvWatch, LinkStatus,
+        Role, parting,
     },
     machine::{RoleBuilder, Running, builder_methods},
     pairing::{self, ClaimError, PendingClaim},
@@ -134,9 +134,9 @@ impl Manager {
         Ok(self.document(machine)?.with_view(|view| view.spaces().map(ToString::to_string).collect()))
     }
 
-    /// How many keys of a machine were ever used, of 100,000; deleted ones count.
-    pub fn kv_keys_used(&self, machine: PeerId) -> Result<usize, KvError> {
-        Ok(self.document(machine)?.with_view(|view| view.keys_used()))
+    /// How many keys and bytes the document of a machine uses, and how many it may.
+    pub fn kv_usage(&self, machine: PeerId) -> Result<KvUsage, KvError> {
+        Ok(self.document(machine)?.usage(&self.0.kv.budget))
     }
 
     /// The default space of a machine, which has no name: the one of the methods below.

@@ -60,6 +60,8 @@ pub(crate) enum CloseCode {
     Later = 7,
     /// This side has given the document up, durably. It answers a signed release, and ends no pairing by itself.
     Released = 8,
+    /// The budget of bytes for this document, or of all documents, is used up here.
+    Full = 9,
     /// This node takes only peers that it knows.
     Private = 16,
     /// There is no room for this peer among those that this node does not know.
@@ -69,7 +71,7 @@ pub(crate) enum CloseCode {
 }
 
 impl CloseCode {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::ShutDown,
         Self::Version,
         Self::TooManyConnections,
@@ -79,6 +81,7 @@ impl CloseCode {
         Self::NotPaired,
         Self::Later,
         Self::Released,
+        Self::Full,
         Self::Private,
         Self::Crowded,
         Self::Unused,
@@ -106,6 +109,9 @@ impl CloseCode {
             Self::NotPaired => "there is no such document for this peer".to_owned(),
             Self::Later => "not now, ask again later".to_owned(),
             Self::Released => "the document was given up".to_owned(),
+            Self::Full => "the other side's budget of bytes for this document is used up: delete keys or write smaller values, or raise \
+                           the budget there"
+                .to_owned(),
             Self::Private => "this node is private: it takes only peers that it knows".to_owned(),
             Self::Crowded => format!(
                 "this node has {MAX_FOLLOWERS} connections of followers, or newer peers needed the place: try again later, or have its owner allow this peer by name"

@@ -3,7 +3,7 @@
 //! What is found is judged in `doctor/checks.rs`; here it is asked for: of the node where one runs,
 //! otherwise of its data directory.
 
-mod checks;
+pub(super) mod checks;
 
 use std::{
     fs,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use groundswell::Moment;
 
 use super::answer;
+use super::doctor::checks::bytes;
 use crate::{
     args::Release,
     control::protocol::{Other, Pair, Released, Request},
@@ -82,7 +83,8 @@ pub(super) fn standing(pair: &Pair, now_ms: u64) -> String {
 const TOLD_SKEW_MS: i64 = 2_000;
 
 fn keys(pair: &Pair) -> String {
-    format!("{} of {} keys used", pair.keys_used, pair.keys_limit)
+    let (used, most) = (bytes(pair.bytes_used), bytes(pair.bytes_limit));
+    format!("{} of {} keys used, {used} of {most}", pair.keys_used, pair.keys_limit)
 }
 
 /// This device's clock, in milliseconds since 1970. The node derives each `…_ms` of an answer from how long ago it was,

@@ -49,7 +49,7 @@ pub(super) async fn run(up: Up, dir: PathBuf, output: &mut Output) -> Result<(),
         None => builder,
     };
     let node = builder.spawn().await?;
-    let store = Store::open(&node, &dir, up.role).await?;
+    let store = Store::open(&node, &dir, up.role, up.budget()).await?;
     let role = store.role();
     let started = Started { offline: up.offline, bind: up.bind };
     let subject = store.subject(&node);

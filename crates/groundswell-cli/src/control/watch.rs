@@ -110,7 +110,7 @@ fn of_machine(manager: &Manager, id: PeerId) -> Result<BoxStream<'static, PairLi
     let manager = manager.clone();
     Ok(lines(status, move |status| {
         // One that is released meanwhile is none any more.
-        Some(Pair::new(Some(Other::machine(id)), status, manager.kv_keys_used(id).ok()?))
+        Some(Pair::new(Some(Other::machine(id)), status, manager.kv_usage(id).ok()?))
     }))
 }
 
@@ -122,6 +122,6 @@ fn of_manager(registry: &Registry) -> BoxStream<'static, PairLine> {
             MachineState::Unclaimed => None,
             MachineState::Claimed { manager } => Some(Other::manager(manager)),
         };
-        Some(Pair::new(other, status, machine.kv_keys_used()))
+        Some(Pair::new(other, status, machine.kv_usage()))
     })
 }

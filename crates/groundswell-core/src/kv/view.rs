@@ -15,7 +15,7 @@ use crate::{
         key::{KvKey, SpaceName},
         stamp::Stamp,
     },
-    limits::{MAX_KV_KEYS, MAX_VIEW_KEYS},
+    limits::{KV_ENTRY_BYTES, MAX_KV_KEYS, MAX_VIEW_KEYS},
 };
 
 /// What became of an entry that was given to a view.
@@ -53,6 +53,8 @@ pub struct Winner {
     pub aeon: Aeon,
     /// Whether it is a delete.
     pub deleted: bool,
+    /// How many bytes its value has.
+    pub value_bytes: u64,
 }
 
 /// The newest entry of a key.
@@ -139,6 +141,7 @@ pub struct KvView {
     keys: usize,
     live: usize,
     value_bytes: u64,
+    key_bytes: u64,
     newest: Stamp,
     spaces: BTreeMap<SpaceName, Space>,
 }
@@ -153,6 +156,7 @@ impl KvView {
             keys: 0,
             live: 0,
             value_bytes: 0,
+            key_bytes: 0,
             newest: Stamp::default(),
             spaces: BTreeMap::new(),
         }
@@ -176,6 +180,11 @@ impl KvView {
     /// How many bytes the values have in all, which are held in memory.
     pub fn value_bytes(&self) -> u64 {
         self.value_bytes
+    }
+
+    /// How many bytes the document counts: its values, its keys, and [`KV_ENTRY_BYTES`] for each key that was ever used.
+    pub fn bytes(&self) -> u64 {
+        self.value_bytes + self.key_bytes + KV_ENTRY_BYTES * self.keys as u64
     }
 
     /// The greatest stamp that was given to this view, for the [clock](super::Clock) to observe.
@@ -210,7 +219,10 @@ impl KvView {
         let mut previous = None;
         match space.by_key.get(&key) {
             None if self.keys >= MAX_VIEW_KEYS => return Err(TooManyKeys { limit: MAX_VIEW_KEYS }),
-            None => self.keys += 1,
+            None => {
+                self.keys += 1;
+                self.key_bytes += key.as_bytes().len() as u64;
+            }
             Some(old) if new.rank() <= old.rank() => return Ok(Applied::Lost),
             Some(old) => {
                 if !old.is_live() && !new.is_live() {
@@ -246,7 +258,7 @@ impl KvView {
     pub fn winner(&self, space: &SpaceName, key: &KvKey) -> Option<Winner> {
         let slot = self.slot(space, key)?;
         let Slot { stamp, author, aeon, .. } = *slot;
-        Some(Winner { stamp, author, aeon, deleted: !slot.is_live() })
+        Some(Winner { stamp, author, aeon, deleted: !slot.is_live(), value_bytes: slot.value_bytes() })
     }
 
     /// The entries of a space that match, in the order of their keys. Only keys that the filter

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::{KvBudget, KvUsage},
     docs::{AuthorId, NamespaceId, NamespaceSecret, VerifyingKeys},
     error::KvEnded,
     sealed::Sealed,
@@ -30,7 +31,7 @@ use super::{
     subscription::Wake,
 };
 use crate::{
-    limits::{KV_RECENT_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD},
+    limits::{KV_RECENT_BYTES, KV_RECONCILE_AFTER, KV_RECONCILE_PERIOD, MAX_KV_KEYS},
     network::CloseCode,
     source::PeerId,
     sync::{lock, read, write},
@@ -159,6 +160,8 @@ pub(crate) struct Document {
     pub(crate) delivered: watch::Sender<Delivered>,
     /// Locked after the view.
     left_out: Mutex<LeftOut>,
+    /// The budget of bytes that the other side has said it has for the document.
+    their_budget: AtomicU64,
     /// Held while what an earlier run may have left out is looked up.
     pub(crate) finding: tokio::sync::Mutex<()>,
     /// Held while a reconciliation of it goes on, over whichever connection, and in the pause after it.
@@ -196,6 +199,7 @@ impl Document {
             status: watch::Sender::new(status),
             delivered: watch::Sender::default(),
             left_out: Mutex::default(),
+            their_budget: AtomicU64::new(u64::MAX),
             finding: tokio::sync::Mutex::default(),
             reconciling: Arc::default(),
             fed: watch::Sender::new([0; 2]),
@@ -238,9 +242,25 @@ impl Document {
         for (log, head) in self.logs.iter().zip(heads) {
             *lock(log) = RecentLog { number: identity.number, floor: head, ..RecentLog::default() };
         }
+        self.set_their_budget(u64::MAX);
         self.set_identity(identity);
         self.heads.send_replace(heads);
         self.wake_all();
+    }
+
+    /// The budget of bytes that the other side has for the document, as far as it has said so in this run.
+    pub(crate) fn their_budget(&self) -> u64 {
+        self.their_budget.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_their_budget(&self, bytes: u64) {
+        self.their_budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What the document uses of what this side may write into it.
+    pub(crate) fn usage(&self, budget: &KvBudget) -> KvUsage {
+        let (keys, bytes) = self.with_view(|view| (view.keys_used(), view.bytes()));
+        KvUsage { keys, keys_limit: MAX_KV_KEYS, bytes, bytes_limit: budget.document.min(self.their_budget()) }
     }
 
     /// Looks at the view. Not for long: writers wait.

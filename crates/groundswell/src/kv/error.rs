@@ -7,6 +7,7 @@ use groundswell_core::{
     kv::{KeyError, KvEntry, TooManyKeys},
 };
 
+use super::budget::OverBudget;
 use crate::{
     StorageError,
     error::{OutcomeUnknown, WriteError, from_write_error},
@@ -51,6 +52,9 @@ pub enum KvError {
     /// As many keys have been used as a document may have.
     #[error(transparent)]
     TooManyKeys(#[from] TooManyKeys),
+    /// The keys and values would take more bytes than they may.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// The name of a space is malformed.
     #[error("the name of the space: {0}")]
     Space(#[from] PathError),

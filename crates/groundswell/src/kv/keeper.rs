@@ -20,11 +20,12 @@ use std::{
 use groundswell_core::kv::{
     AuthorCounter, Change, Clock, Envelope, KvAuthor, KvEntry, KvKey, KvView, SpaceName, Stamp, TooManyKeys,
 };
-use groundswell_core::limits::{MAX_KV_KEYS, MAX_VIEW_KEYS};
+use groundswell_core::limits::{KV_ENTRY_BYTES, MAX_KV_KEYS, MAX_VIEW_KEYS};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::{Growth, KvBudget, Used},
     docs::Author,
     document::{Document, Identity},
     error::{KvError, Written},
@@ -46,8 +47,8 @@ pub(crate) type Opened = (Sealed, Envelope);
 
 /// What the keeper is asked to do.
 pub(crate) enum Command {
-    /// Where a document's clock and counter go on, and which ids of writes are remembered.
-    Begin { number: u64, clock: Clock, counter: AuthorCounter, ids: Ids<Outcome> },
+    /// Where a document's clock and counter go on, which ids of writes are remembered, and how many bytes it has.
+    Begin { number: u64, clock: Clock, counter: AuthorCounter, ids: Ids<Outcome>, bytes: u64 },
     /// A write of this side; with an id, once.
     Write {
         document: Arc<Document>,
@@ -178,6 +179,8 @@ struct Batch {
     rows: Vec<Row>,
     answers: Vec<Answer>,
     staged: HashMap<u64, Staged>,
+    /// By how many bytes all documents grow.
+    growth: i64,
     /// Documents that go: nothing more is written for them.
     dropped: HashSet<u64>,
 }
@@ -187,10 +190,12 @@ struct Staged {
     document: Arc<Document>,
     entries: Vec<Opened>,
     heads: [u64; 2],
-    /// The winners of the keys that are written in this batch, by stamp and author, whether they have a value, and
-    /// how many are new.
-    live: HashMap<[u8; 32], (Stamp, KvAuthor, bool)>,
+    /// The winners of the keys that are written in this batch, by stamp and author, how many bytes the value has if there is
+    /// one, and how many keys are new.
+    live: HashMap<[u8; 32], (Stamp, KvAuthor, Option<u64>)>,
     new_keys: usize,
+    /// By how many bytes the document grows.
+    growth: i64,
     /// The ids of what is written once.
     ids: BTreeMap<WriteId, Done<Outcome>>,
 }
@@ -215,6 +220,7 @@ pub(crate) struct Keeper {
     signer: Author,
     wall_clock: WallClock,
     max_value_bytes: usize,
+    used: Used,
     desks: HashMap<u64, Desk>,
     /// The ids of the writes whose outcome is unknown. The next transaction that is done, or whose own outcome is
     /// unknown, has taken them back first.
@@ -231,6 +237,7 @@ impl Keeper {
         signer: Author,
         wall_clock: WallClock,
         max_value_bytes: usize,
+        budget: KvBudget,
         gone: CancellationToken,
     ) -> std::io::Result<(KeeperHandle, std::thread::JoinHandle<()>)> {
         let (desks, unknown, uncertain) = (HashMap::new(), HashSet::new(), Arc::<AtomicBool>::default());
@@ -240,6 +247,7 @@ impl Keeper {
             signer,
             wall_clock,
             max_value_bytes,
+            used: Used::new(budget),
             desks,
             unknown,
             uncertain: uncertain.clone(),
@@ -284,7 +292,8 @@ impl Keeper {
     fn stage(&mut self, command: Command, batch: &mut Batch) {
         let Some(command) = self.unless_known(command) else { return };
         match command {
-            Command::Begin { number, clock, counter, ids } => {
+            Command::Begin { number, clock, counter, ids, bytes } => {
+                self.used.set(number, bytes);
                 self.desks.insert(number, Desk { clock, counter, ids });
             }
             Command::Write { document, space, key, change, id, reply } => {
@@ -359,27 +368,34 @@ impl Keeper {
         }
         let document_key = groundswell_core::kv::document_key(&space, &key);
         let staged = staged_of(&mut batch.staged, document, number);
-        let before = staged.live.get(&document_key).map(|(.., live)| *live);
         let (winner, used) = document.with_view(|view| (view.winner(&space, &key), view.keys_used()));
-        let live = before.or(winner.map(|winner| !winner.deleted));
+        let before = staged.live.get(&document_key).map(|(.., bytes)| *bytes);
+        // Of a key that was used before: the bytes of its value, if it has one.
+        let before = before.or(winner.map(|winner| (!winner.deleted).then_some(winner.value_bytes)));
         match &change {
-            Change::Delete if live != Some(true) => return Ok(Written::Deleted(false)),
-            Change::Put(_) if live.is_none() && used + staged.new_keys >= MAX_KV_KEYS => {
+            Change::Delete if before.flatten().is_none() => return Ok(Written::Deleted(false)),
+            Change::Put(_) if before.is_none() && used + staged.new_keys >= MAX_KV_KEYS => {
                 return Err(KvError::TooManyKeys(TooManyKeys { limit: MAX_KV_KEYS }));
             }
             _ => {}
         }
+        let bytes = value_bytes(&change);
+        let more = growth(&key, bytes, before);
+        let growing = Growth { document: staged.growth, all: batch.growth };
+        self.used.may_write(number, growing, more, document.their_budget())?;
         let desk = self.desks.get_mut(&number).ok_or(KvError::NotClaimed)?;
         let timestamp = (self.wall_clock)();
         let stamp = next_stamp(desk, number, timestamp, &mut batch.rows)?;
         let envelope = Envelope { space, key: key.clone(), stamp, timestamp, change: change.clone() };
         let counter = next_counter(desk, number, document.ours, &mut batch.rows)?;
         let refused = |error: &dyn std::fmt::Display| KvError::Entry(error.to_string().into());
-        let bytes = envelope.encode(self.max_value_bytes).map_err(|error| refused(&error))?;
-        let entry = Sealed::sign(&identity.secret, &self.signer, document.ours, document_key, counter, bytes.into());
+        let encoded = envelope.encode(self.max_value_bytes).map_err(|error| refused(&error))?;
+        let entry = Sealed::sign(&identity.secret, &self.signer, document.ours, document_key, counter, encoded.into());
         batch.rows.push(Row::Entry { number, entry: entry.clone() });
-        staged.new_keys += usize::from(live.is_none());
-        staged.live.insert(document_key, (stamp, document.ours, matches!(change, Change::Put(_))));
+        staged.new_keys += usize::from(before.is_none());
+        staged.growth += more;
+        batch.growth += more;
+        staged.live.insert(document_key, (stamp, document.ours, bytes));
         staged.heads[document.ours.index()] = counter;
         staged.entries.push((entry, envelope));
         Ok(match change {
@@ -399,6 +415,10 @@ impl Keeper {
         let number = identity.number;
         let used = document.with_view(KvView::keys_used);
         let staged = staged_of(&mut batch.staged, document, number);
+        // All of them or none: what is refused comes again, and is not to be written each time.
+        let growing = Growth { document: staged.growth, all: batch.growth };
+        let more = entries.iter().map(|(entry, envelope)| staged.growth_by(document, entry, envelope)).sum();
+        self.used.may_take(number, growing, more)?;
         for (entry, envelope) in entries {
             if let Some(desk) = self.desks.get_mut(&number) {
                 desk.clock.observe(envelope.stamp);
@@ -420,7 +440,10 @@ impl Keeper {
                 staged.new_keys += 1;
             }
             if stands.is_none_or(|stands| stands < rank) {
-                staged.live.insert(entry.key, (rank.0, rank.1, matches!(envelope.change, Change::Put(_))));
+                let more = staged.growth_by(document, &entry, &envelope);
+                staged.growth += more;
+                batch.growth += more;
+                staged.live.insert(entry.key, (rank.0, rank.1, value_bytes(&envelope.change)));
             }
             batch.rows.push(Row::Entry { number, entry: entry.clone() });
             staged.entries.push((entry, envelope));
@@ -440,7 +463,7 @@ impl Keeper {
 
     /// Makes the batch durable, shows it, and answers.
     fn finish(&mut self, batch: Batch) {
-        let Batch { mut rows, answers, staged, dropped } = batch;
+        let Batch { mut rows, answers, staged, dropped, growth: _ } = batch;
         for (number, staged) in &staged {
             let before = *staged.document.heads.borrow();
             for author in KvAuthor::BOTH {
@@ -459,6 +482,7 @@ impl Keeper {
         if result.is_ok() {
             for number in &dropped {
                 self.desks.remove(number);
+                self.used.remove(*number);
             }
             for (number, mut staged) in staged {
                 self.count(&staged);
@@ -467,7 +491,10 @@ impl Keeper {
                 }
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
-                    shown.push((staged.document.show(staged.entries, staged.heads), staged.document));
+                    shown.push((staged.document.show(staged.entries, staged.heads), staged.document.clone()));
+                    if self.desks.contains_key(&number) {
+                        self.used.set(number, staged.document.with_view(KvView::bytes));
+                    }
                 }
             }
         }
@@ -538,8 +565,39 @@ fn staged_of<'a>(all: &'a mut HashMap<u64, Staged>, document: &Arc<Document>, nu
         heads: *document.heads.borrow(),
         live: HashMap::new(),
         new_keys: 0,
+        growth: 0,
         ids: BTreeMap::new(),
     })
+}
+
+impl Staged {
+    /// By how many bytes an entry that has come lets the document grow beside what is staged; 0 where it loses.
+    fn growth_by(&self, document: &Document, entry: &Sealed, envelope: &Envelope) -> i64 {
+        let staged = self.live.get(&entry.key).copied();
+        let stands = staged.or_else(|| {
+            let winner = document.with_view(|view| view.winner(&envelope.space, &envelope.key))?;
+            Some((winner.stamp, winner.author, (!winner.deleted).then_some(winner.value_bytes)))
+        });
+        match stands {
+            Some((stamp, author, _)) if (stamp, author) >= (envelope.stamp, entry.author) => 0,
+            stands => growth(&envelope.key, value_bytes(&envelope.change), stands.map(|(.., bytes)| bytes)),
+        }
+    }
+}
+
+fn value_bytes(change: &Change) -> Option<u64> {
+    match change {
+        Change::Put(value) => Some(value.len() as u64),
+        Change::Delete => None,
+    }
+}
+
+/// By how many bytes a document grows where a key gets a value of so many bytes, or none, in place of the one before. A key
+/// that was never used before counts itself.
+fn growth(key: &KvKey, bytes: Option<u64>, before: Option<Option<u64>>) -> i64 {
+    let new = if before.is_none() { KV_ENTRY_BYTES + key.as_bytes().len() as u64 } else { 0 };
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    signed(new + bytes.unwrap_or(0)) - signed(before.flatten().unwrap_or(0))
 }
 
 /// The next stamp; what it needs to be reserved becomes durable together with the entry.

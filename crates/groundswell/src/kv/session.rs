@@ -151,6 +151,7 @@ pub(crate) async fn run(
         }
     }
     let (theirs, takes) = (opened.hello.held, oversized::taken(&opened.hello.extension));
+    document.set_their_budget(oversized::budget(&opened.hello.extension));
     // First, so that what the hello says is held is not taken for more than it is.
     let found = tokio::select! {
         found = oversized::find(kv, document, identity, takes) => found,
@@ -212,7 +213,7 @@ pub(crate) async fn run(
     if matches!(end, End::Violation(_)) {
         kv.shared.metrics.violations.add(1);
     }
-    if let End::Violation(problem) | End::Failed(problem) | End::Refused(problem) = &end
+    if let Some(problem) = end.problem()
         && document.complains(true)
     {
         warn!(problem, violation = matches!(end, End::Violation(_)), "the session ends");
@@ -471,6 +472,7 @@ impl Session {
             Ok(Ok(())) => Ok(()),
             Ok(Err(KvError::ShutDown)) | Err(WriteError::ShutDown) => Err(End::Lost),
             // It is asked for again in the next session, from where storage stands.
+            Ok(Err(KvError::OverBudget(over))) => Err(End::Full(over.to_string())),
             Ok(Err(error @ KvError::TooManyKeys(_))) => Err(End::Violation(error.to_string())),
             Ok(Err(error)) => Err(End::Failed(error.to_string())),
             Err(error) => Err(End::Failed(error.to_string())),

@@ -117,7 +117,7 @@ async fn keep_in_session(kv: &Arc<Kv>, document: &Arc<Document>, identity: &Arc<
             }
             Err(end) => end,
         };
-        backoff.answered(matches!(end, End::NotKnown));
+        backoff.answered(matches!(end, End::NotKnown | End::Full(_)));
         document.status.send_if_modified(|status| {
             let before = status.clone();
             if document.session.borrow().is_none() {

@@ -66,7 +66,7 @@ pub(super) fn disk(free: u64) -> Finding {
     }
 }
 
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let mib = count / (1024 * 1024);
     if mib >= 10 * 1024 { format!("{} GiB", mib / 1024) } else { format!("{mib} MiB") }
 }
@@ -125,7 +125,7 @@ fn pairs(status: &Seen, now: SystemTime) -> Vec<Finding> {
         }
         (pair, machines) => {
             let pairs = pair.iter().chain(machines.iter().flatten());
-            pairs.flat_map(|pair| [pairing(pair, now_ms), keys(pair)]).collect()
+            pairs.flat_map(|pair| [pairing(pair, now_ms), keys(pair), budget(pair)]).collect()
         }
     }
 }
@@ -181,11 +181,23 @@ fn keys(pair: &Pair) -> Finding {
     let of = pair.machine.as_deref().map(|id| format!(" of {}", shown(id))).unwrap_or_default();
     let said = format!("{} of {} keys{of} were ever used", pair.keys_used, pair.keys_limit);
     let todo = "use the same keys again: one that was deleted counts for ever; or release the machine and begin anew";
-    let (used, most) = (pair.keys_used as u64, pair.keys_limit as u64);
+    used("keys", said, todo, pair.keys_used as u64, pair.keys_limit as u64)
+}
+
+fn budget(pair: &Pair) -> Finding {
+    let of = pair.machine.as_deref().map(|id| format!(" of {}", shown(id))).unwrap_or_default();
+    let said = format!("the keys and values{of} take {} of {}", bytes(pair.bytes_used), bytes(pair.bytes_limit));
+    let todo = "delete keys, or write smaller values; or raise the smaller one of the budgets of both sides \
+                (`groundswell up --document-budget`)";
+    used("budget", said, todo, pair.bytes_used, pair.bytes_limit)
+}
+
+/// What is nearly used up is to be seen before it is.
+fn used(check: &'static str, said: String, todo: &str, used: u64, most: u64) -> Finding {
     match used {
-        _ if used >= most => Finding::problem("keys", said, todo),
-        _ if used * 100 >= most * NEARLY => Finding::warn("keys", said, todo),
-        _ => Finding::ok("keys", said),
+        _ if used >= most => Finding::problem(check, said, todo),
+        _ if u128::from(used) * 100 >= u128::from(most) * u128::from(NEARLY) => Finding::warn(check, said, todo),
+        _ => Finding::ok(check, said),
     }
 }
 
@@ -393,13 +405,16 @@ mod tests {
     #[test]
     fn a_pair_is_judged_by_its_link_and_its_keys_by_their_limit() {
         let with = |change: fn(&mut Pair)| {
-            let mut pair = Pair { link: "online".to_owned(), current: true, keys_limit: 100, ..Pair::default() };
+            let mut pair =
+                Pair { link: "online".to_owned(), current: true, keys_limit: 100, bytes_limit: 100, ..Pair::default() };
             change(&mut pair);
             let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
             seen.manager = Some(pair);
             let found = pairs(&seen, at(10));
-            assert_eq!(found.iter().map(|one| one.check).collect::<Vec<_>>(), ["pairing", "keys"]);
-            (found[0].state, found[1].state)
+            assert_eq!(found.iter().map(|one| one.check).collect::<Vec<_>>(), ["pairing", "keys", "budget"]);
+            let states = [found[1].state, found[2].state];
+            assert!(states[0] == State::Ok || states[1] == State::Ok, "one at a time: {found:?}");
+            (found[0].state, if states[0] == State::Ok { states[1] } else { states[0] })
         };
         assert_eq!(with(|_| {}), (State::Ok, State::Ok));
         assert_eq!(with(|pair| pair.duplicate = true), (State::Problem, State::Ok));
@@ -411,7 +426,8 @@ mod tests {
             ("not_known", State::Problem),
         ] {
             let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
-            seen.machines = Some(vec![Pair { link: link.to_owned(), keys_limit: 100, ..Pair::default() }]);
+            seen.machines =
+                Some(vec![Pair { link: link.to_owned(), keys_limit: 100, bytes_limit: 100, ..Pair::default() }]);
             let found = &pairs(&seen, at(10))[0];
             assert_eq!(found.state, state, "{link}");
             let heals = found.todo.as_deref().is_some_and(|todo| todo.contains("again with a new ticket"));
@@ -420,6 +436,9 @@ mod tests {
         assert_eq!(with(|pair| pair.keys_used = 79), (State::Ok, State::Ok));
         assert_eq!(with(|pair| pair.keys_used = 80), (State::Ok, State::Warn));
         assert_eq!(with(|pair| pair.keys_used = 100), (State::Ok, State::Problem));
+        assert_eq!(with(|pair| pair.bytes_used = 79), (State::Ok, State::Ok));
+        assert_eq!(with(|pair| pair.bytes_used = 80), (State::Ok, State::Warn));
+        assert_eq!(with(|pair| pair.bytes_used = 100), (State::Ok, State::Problem));
         let mut seen = condition(&serde_json::json!([]), &[], [0; 3]).status;
         assert_eq!(pairs(&seen, at(10)), []);
         seen.machines = Some(Vec::new());

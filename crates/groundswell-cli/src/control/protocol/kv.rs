@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use groundswell::{
-    ClaimPin, ClaimsOpen, KvEnded, KvEntry, KvEvent, KvKey, KvLink, KvUpdate, LinkStatus, Moment, NodeStatus, PeerId,
-    ResetReason, limits,
+    ClaimPin, ClaimsOpen, KvEnded, KvEntry, KvEvent, KvKey, KvLink, KvUpdate, KvUsage, LinkStatus, Moment, NodeStatus,
+    PeerId, ResetReason,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::{Hex, to_hex};
 
 /// The most bytes of a value. It is the limit with which `up` starts a machine or a manager.
-pub(crate) const MAX_VALUE_BYTES: usize = limits::MAX_KV_VALUE_BYTES;
+pub(crate) const MAX_VALUE_BYTES: usize = groundswell::limits::MAX_KV_VALUE_BYTES;
 
 /// The most bytes of the line that answers a claim: `true` or `false`.
 pub(crate) const MAX_ANSWER_BYTES: usize = 64;
@@ -293,10 +293,13 @@ pub(crate) struct Pair {
     /// How many keys were ever used, and how many may be.
     pub(crate) keys_used: usize,
     pub(crate) keys_limit: usize,
+    /// How many bytes keys and values take, and how many this side writes at most.
+    pub(crate) bytes_used: u64,
+    pub(crate) bytes_limit: u64,
 }
 
 impl Pair {
-    pub(crate) fn new(other: Option<Other>, status: &LinkStatus, keys_used: usize) -> Self {
+    pub(crate) fn new(other: Option<Other>, status: &LinkStatus, usage: KvUsage) -> Self {
         let (machine, manager) = match other {
             Some(Other::Machine(id)) => (Some(id), None),
             Some(Other::Manager(id)) => (None, Some(id)),
@@ -324,8 +327,10 @@ impl Pair {
             duplicate: status.duplicate,
             problem: status.problem.clone(),
             reconciled: status.reconciled,
-            keys_used,
-            keys_limit: limits::MAX_KV_KEYS,
+            keys_used: usage.keys,
+            keys_limit: usage.keys_limit,
+            bytes_used: usage.bytes,
+            bytes_limit: usage.bytes_limit,
         }
     }
 }

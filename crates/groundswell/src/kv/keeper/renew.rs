@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use groundswell_core::kv::{Change, Envelope, KvFilter, SpaceName};
+use groundswell_core::kv::{Change, Envelope, KvFilter, KvView, SpaceName};
 
 use super::{Contents, Desk, Keeper, next_counter, next_stamp};
 use crate::kv::{
@@ -69,6 +69,8 @@ impl Keeper {
         self.desks.remove(&before.number);
         self.desks.insert(number, desk);
         document.renew(identity, opened, heads);
+        self.used.remove(before.number);
+        self.used.set(number, document.with_view(KvView::bytes));
         Ok(true)
     }
 }

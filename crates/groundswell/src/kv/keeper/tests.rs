@@ -25,8 +25,9 @@ fn keeper(dir: &TempDir) -> (Keeper, Arc<Document>) {
     let desks = HashMap::from([(NUMBER, Desk::new())]);
     let (wall_clock, unknown) = (Arc::new(|| 1_000), HashSet::new());
     let uncertain = Arc::default();
-    let metrics = Arc::default();
-    let keeper = Keeper { storage, metrics, signer, wall_clock, max_value_bytes: 1_024, desks, unknown, uncertain };
+    let (metrics, used) = (Arc::default(), Used::new(KvBudget::default()));
+    let keeper =
+        Keeper { storage, metrics, signer, wall_clock, max_value_bytes: 1_024, used, desks, unknown, uncertain };
     (keeper, document)
 }
 

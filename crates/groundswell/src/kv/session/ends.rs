@@ -16,6 +16,8 @@ pub(crate) enum End {
     Refused(String),
     /// The other side did what the protocol does not allow: what, in words.
     Violation(String),
+    /// There is no room, here or at the other side, for what the other one has written: why, in words.
+    Full(String),
     /// This side cannot go on, for a reason of its own: why, in words.
     Failed(String),
 }
@@ -25,7 +27,8 @@ impl End {
     pub(crate) fn problem(&self) -> Option<&str> {
         match self {
             Self::Lost | Self::NotKnown => None,
-            Self::Refused(problem) | Self::Violation(problem) | Self::Failed(problem) => Some(problem),
+            Self::Refused(problem) | Self::Violation(problem) => Some(problem),
+            Self::Failed(problem) | Self::Full(problem) => Some(problem),
         }
     }
 
@@ -33,6 +36,7 @@ impl End {
     fn of(code: Option<CloseCode>) -> Self {
         match code {
             Some(CloseCode::NotPaired) => Self::NotKnown,
+            Some(code @ CloseCode::Full) => Self::Full(code.reason()),
             code => lost(format_args!("the other side has ended it: {code:?}")),
         }
     }

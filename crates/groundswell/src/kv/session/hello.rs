@@ -68,7 +68,7 @@ pub(super) async fn say_hello(
         document: *identity.namespace.as_bytes(),
         wall_ms: (kv.wall_clock)(),
         held: held(document),
-        extension: oversized::extension(kv.max_value_bytes),
+        extension: oversized::extension(kv.max_value_bytes, kv.budget.document),
     };
     let mut frame = Vec::new();
     encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|error| End::Failed(error.to_string()))?;

@@ -19,16 +19,21 @@ use crate::{
     limits::{MAX_KV_VALUE_BYTES, MAX_KV_VALUE_LIMIT_BYTES},
 };
 
-/// The extension of a hello that says the limit for values: this byte, and the limit in 8 bytes, little-endian.
+/// The extension of a hello says the limit for values with this byte and 8 bytes, little-endian,
 const LIMIT: u8 = 1;
+
+/// and after that the budget for the document in the same way.
+const BUDGET: u8 = 2;
 
 /// How many bytes an envelope has at most besides its value: key, space and some numbers.
 const ENVELOPE_BYTES: u64 = 4_096;
 
-/// What a hello says of this side's limit.
-pub(super) fn extension(max_value_bytes: usize) -> Extension {
+/// What a hello says of this side's limits.
+pub(super) fn extension(max_value_bytes: usize, budget: u64) -> Extension {
     let mut bytes = vec![LIMIT];
     bytes.extend((max_value_bytes as u64).to_le_bytes());
+    bytes.push(BUDGET);
+    bytes.extend(budget.to_le_bytes());
     // It is far below the bound of an extension.
     Extension::new(&bytes).unwrap_or_default()
 }
@@ -38,6 +43,12 @@ pub(super) fn taken(extension: &Extension) -> usize {
     let said = extension.as_bytes().strip_prefix(&[LIMIT]).and_then(|rest| rest.first_chunk());
     let said = said.map(|bytes| usize::try_from(u64::from_le_bytes(*bytes)).unwrap_or(usize::MAX));
     said.map_or(MAX_KV_VALUE_BYTES, |said| said.min(MAX_KV_VALUE_LIMIT_BYTES))
+}
+
+/// The budget for the document that the other side's hello says; no bound, where it says none.
+pub(super) fn budget(extension: &Extension) -> u64 {
+    let rest = extension.as_bytes().get(9..).and_then(|rest| rest.strip_prefix(&[BUDGET]));
+    rest.and_then(|rest| rest.first_chunk()).map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// The most bytes of an envelope that a side with this limit may take.
@@ -131,11 +142,19 @@ mod tests {
     #[test]
     fn a_limit_is_what_was_said() {
         for limit in [0, 1, 255, 65_536, MAX_KV_VALUE_LIMIT_BYTES] {
-            assert_eq!(taken(&extension(limit)), limit);
+            let said = extension(limit, 7);
+            assert_eq!((taken(&said), budget(&said)), (limit, 7));
         }
-        assert_eq!(taken(&extension(usize::MAX)), MAX_KV_VALUE_LIMIT_BYTES);
+        assert_eq!(taken(&extension(usize::MAX, 0)), MAX_KV_VALUE_LIMIT_BYTES);
         for unknown in [&b""[..], b"\x01", b"\x01\x00\x00", b"of a later version"] {
-            assert_eq!(taken(&Extension::new(unknown).unwrap()), MAX_KV_VALUE_BYTES);
+            let said = Extension::new(unknown).unwrap();
+            assert_eq!((taken(&said), budget(&said)), (MAX_KV_VALUE_BYTES, u64::MAX));
+        }
+        // As a node said it that knew of no budgets.
+        for more in [&b""[..], b"\x02\x00", b"\x03\x00\x00\x00\x00\x00\x00\x00\x00"] {
+            let said = [&b"\x01\x07\x00\x00\x00\x00\x00\x00\x00"[..], more].concat();
+            let said = Extension::new(&said).unwrap();
+            assert_eq!((taken(&said), budget(&said)), (7, u64::MAX));
         }
     }
 }

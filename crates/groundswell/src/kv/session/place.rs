@@ -111,6 +111,7 @@ impl Drop for Place<'_> {
         let since = lost_at(self.connection);
         let why = match (&self.end, self.active.why.get()) {
             (End::Violation(_), _) => CloseCode::Violation,
+            (End::Full(_), _) => CloseCode::Full,
             (End::Failed(_) | End::Refused(_), _) => CloseCode::Later,
             _ if is_given_up(self.document, self.identity) => CloseCode::Released,
             (_, Some(why)) => *why,

@@ -208,8 +208,8 @@ impl Side {
     /// How many keys it knows of.
     pub fn keys_used(&self) -> usize {
         match self {
-            Self::Machine(machine) => machine.kv_keys_used(),
-            Self::Manager(manager, id) => manager.kv_keys_used(*id).unwrap(),
+            Self::Machine(machine) => machine.kv_usage().keys,
+            Self::Manager(manager, id) => manager.kv_usage(*id).unwrap().keys,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod application;
 mod between;
+mod budget;
 mod claims;
 mod common;
 mod concurrency;

@@ -144,22 +144,22 @@ async fn a_machine_that_is_wiped_keeps_nothing_for_its_next_manager() {
     assert_eq!(manager.get_kv_value(id, "stock").await.unwrap().unwrap().value, "12");
     machine.shutdown().await.unwrap();
     let machine = spawn_machine(machine_dir.path()).await;
-    assert_eq!(machine.kv_keys_used(), 0);
+    assert_eq!(machine.kv_usage().keys, 0);
     assert_eq!(machine.spaces(), Vec::<String>::new());
     let dir = TempDir::new().unwrap();
     let next_manager = spawn_manager(dir.path()).await;
     let id = pair(&machine, &next_manager).await;
     within("the pair", next_manager.machine_status_changes(id).unwrap().wait_for(is_current)).await.unwrap();
-    assert_eq!(next_manager.kv_keys_used(id).unwrap(), 0);
+    assert_eq!(next_manager.kv_usage(id).unwrap().keys, 0);
     // The id of the former owner's write is free again.
     machine.set_kv_value_once("stock", &write, "3").await.unwrap();
     until_put(&mut next_manager.watch_kv_key(id, "stock").await.unwrap(), "stock", "3").await;
     // Without a manager it is wiped all the same.
     next_manager.release(id).await.unwrap();
     until("the machine to know", async || machine.get_machine_state() == MachineState::Unclaimed).await;
-    assert_eq!(machine.kv_keys_used(), 1);
+    assert_eq!(machine.kv_usage().keys, 1);
     machine.release_and_wipe().await.unwrap();
-    assert_eq!(machine.kv_keys_used(), 0);
+    assert_eq!(machine.kv_usage().keys, 0);
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
     next_manager.shutdown().await.unwrap();

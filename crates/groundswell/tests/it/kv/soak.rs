@@ -161,7 +161,7 @@ async fn soak_a_document_of_100_000_keys_is_full_and_travels_whole() {
     }
     writers.join_all().await;
     let written = begun.elapsed();
-    assert_eq!(machine.kv_keys_used(), KEYS);
+    assert_eq!(machine.kv_usage().keys, KEYS);
     let error = machine.set_kv_value("one more", "").await.unwrap_err();
     assert!(matches!(error, KvError::TooManyKeys(_)), "{error}");
     assert!(machine.delete_kv_value("key/000007").await.unwrap());
@@ -208,7 +208,7 @@ async fn soak_a_document_of_100_000_keys_is_full_and_travels_whole() {
     let begun = Instant::now();
     let machine = spawn_machine(dirs[0].path()).await;
     println!("{KEYS} keys are opened in {:.1} s", begun.elapsed().as_secs_f64());
-    assert_eq!(machine.kv_keys_used(), KEYS);
+    assert_eq!(machine.kv_usage().keys, KEYS);
     machine.shutdown().await.unwrap();
     manager.shutdown().await.unwrap();
 }

@@ -141,7 +141,7 @@ async fn values_that_were_published_and_not_served_are_shown_when_the_machine_is
         let machine = spawn_machine(machine_dir.path()).await;
         assert_eq!(next(&mut watch).await, "!put key=new by machine", "the old one until then, and nothing else");
         let all = async {
-            while manager.kv_keys_used(id).unwrap() < COUNT + 1 {
+            while manager.kv_usage(id).unwrap().keys < COUNT + 1 {
                 // A poll for a condition: time is under test only as patience.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
