@@ -685,6 +685,12 @@ export interface components {
             current_at_ms: number | null;
             /** @description Since when something that was written on this node is not at the other side, if that has lasted for a second. */
             undelivered_since_ms: number | null;
+            /** @description When it was noticed that this node's data directory went back in time, as a restored backup does, if it did. */
+            went_back_at_ms: number | null;
+            /** @description False from then on until both sides have agreed. Nothing counts as delivered meanwhile. */
+            agreed: boolean;
+            /** @description How many writes of this node have lost to later ones of its own, which it had lost and has taken back. */
+            overruled: number;
             /** @description By how much the other side's wall clock is ahead. */
             skew_ms: number | null;
             /** @description Another device has the same identity. */

@@ -128,6 +128,23 @@ pub const STAMP_RESERVE_COUNT: u64 = 1 << 20;
 /// 4,096th write; a restart leaves so many out at most, of 2^64.
 pub const COUNTER_BLOCK: u64 = 4_096;
 
+/// How many counters a side leaves out at least when its storage went back (2^28), and up to twice as many: more than were given
+/// since, and other ones than after another return to the same backup. iroh-docs takes counters of up to 600 s after 1970 by the
+/// microsecond, whatever the wall clock shows; this is less.
+pub const RESTORED_GAP: u64 = 1 << 28;
+
+/// By how much a clock goes on from its bound when its side's storage is known to have gone back (one hour): what is written then has
+/// greater stamps than what was lost, also where the wall clock stands still.
+pub const RESTORED_CLOCK_GAP_MS: u64 = 3_600_000;
+
+/// By how much more than it was sent the other side may say that it holds (2^40): a side that went back to one backup two thousand times
+/// leaves out less.
+pub const MAX_CLAIMED_MORE: u64 = 1 << 40;
+
+/// The greatest counter that the other side may say that it holds of this side's entries (2^50): iroh-docs takes none that are far
+/// beyond.
+pub const MAX_CLAIMED_COUNTER: u64 = 1 << 50;
+
 /// The most bytes of a document's signed entry, without its content: two signatures, three
 /// keys, a hash and two numbers, which take fewer than 300.
 pub const MAX_SIGNED_ENTRY_BYTES: usize = 512;

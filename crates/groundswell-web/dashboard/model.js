@@ -9,7 +9,7 @@ const SAME_CLOCK_MS = 250;
 /** One that changes by more was set, in milliseconds: no message is on its way for so long. */
 const SET_CLOCK_MS = 10_000;
 /** The moments in what the node says, by its clock as it was at that time. */
-const MOMENTS = ['since_ms', 'current_at_ms', 'undelivered_since_ms', 'begun_ms', 'started_ms'];
+const MOMENTS = ['since_ms', 'current_at_ms', 'undelivered_since_ms', 'went_back_at_ms', 'begun_ms', 'started_ms'];
 
 /** @typedef {import('./topics.js').Topic} Topic */
 /** @typedef {'node'|'machines'|'claims'|'paths'|'entries'|'rock'|'series'} Part What can have changed. */

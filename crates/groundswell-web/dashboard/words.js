@@ -55,6 +55,8 @@ export function currency(machine, now) {
 /** Whether what was written on this node is at the other side. @param {any} machine @param {number} now @returns {string} */
 export function delivery(machine, now) {
   const since = machine.undelivered_since_ms;
+  if (!machine.agreed) return '! this side went back in time: nothing counts as delivered before both have agreed';
+  if (machine.overruled > 0) return `! this side went back in time: ${machine.overruled} of its writes lost to later ones that came back`;
   return since === null ? '' : `! not delivered: what was written here ${span(now - since)} ago`;
 }
 

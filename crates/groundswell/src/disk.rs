@@ -25,6 +25,7 @@ macro_rules! delegate_locks {
 }
 
 mod applier;
+mod belongs;
 mod bodies;
 #[cfg(test)]
 pub(crate) mod failing;
@@ -162,8 +163,9 @@ impl Disk {
         if !is_there(&path, &marks)? {
             create(&path)?;
         }
-        // Before it is opened, which may rewrite it.
-        let is_same_file = marks.are_of(&path);
+        let journal_path = dir.join(JOURNAL_FILE);
+        // Before they are opened, which may rewrite them.
+        let are_same_files = marks.are_of(&path, &journal_path);
         let file = RedbFile::new(&path, STORE_CACHE_BYTES);
         let mut database = open_by(dir, || open_database(&file))?;
         let found = format_of(&database, &path)?;
@@ -175,11 +177,14 @@ impl Disk {
             raise::raise(dir, &file)?;
             database = open_by(dir, || open_database(&file))?;
         }
-        let journal_path = dir.join(JOURNAL_FILE);
+        belongs::to_this_node(&database, dir)?;
         let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
-        if !has_journal(&database, &path, &journal_path, &marks)? {
+        let has_journal = has_journal(&database, &path, &journal_path, &marks)?;
+        if !has_journal {
+            belongs::forget_journal(&database).map_err(unusable)?;
             Journal::create(&journal_path, half_bytes).map_err(of_journal)?;
         }
+        belongs::to_these_tables(&database, dir)?;
         let (mut journal, records) = Journal::open(&journal_path, half_bytes).map_err(of_journal)?;
         let applied = replay::replay(&database, records, u64::MAX).map_err(of_journal)?;
         journal.go_on_after(applied);
@@ -188,7 +193,8 @@ impl Disk {
             raise::forget_earlier(dir);
         }
         let mark = meta_in(&database, states::META_MARK).map_err(unusable)?;
-        let is_restored = mark.as_deref().is_some_and(|mark| !(is_same_file && marks.vouch_for(mark)));
+        // What a journal had that was emptied is lost.
+        let is_restored = mark.as_deref().is_some_and(|mark| !(has_journal && are_same_files && marks.vouch_for(mark)));
         let on_rewritten = {
             let (dir, path) = (dir.to_owned(), path.clone());
             // The next start must not take it for a restored copy.
@@ -211,15 +217,19 @@ impl Disk {
         };
         // The file beside the storage is written first and knows both marks, so that a crash in between is no restoration. The mark in
         // the tables is written by whoever has done what a restoration takes.
-        marks.next(mark, &path).write(dir)?;
+        // A start of a restored copy that ends before that is repeated as one: nothing vouches for it.
+        let mark = mark.filter(|_| !is_restored);
+        marks.next(mark, &path, &journal_path).write(dir)?;
         Ok((disk, is_restored))
     }
 
-    /// Notes in the tables that this run has begun.
+    /// Notes in the tables that this run has begun, of which node, and with which journal.
     pub(crate) fn mark_run(&self, dir: &Path) -> Result<(), OpenError> {
         let mark = RunMarks::read(dir)?.newest().to_vec();
         let row = states::Row::Meta { key: states::META_MARK.to_owned(), value: mark.into() };
-        self.write(vec![Row::State(row)]).map_err(|error| OpenError::of_write(&dir.join(STORAGE_FILE), error))
+        let mut rows = belongs::rows(dir)?;
+        rows.push(Row::State(row));
+        self.write(rows).map_err(|error| OpenError::of_write(&dir.join(STORAGE_FILE), error))
     }
 
     /// Opens the files to be looked at: as [`Self::open`] does, but its writes are kept in memory, and no run leaves its mark.
@@ -243,9 +253,11 @@ impl Disk {
         if found < FORMAT {
             raise::bring_up(&database, dir)?;
         } else {
+            belongs::to_this_node(&database, dir)?;
             let journal_path = dir.join(JOURNAL_FILE);
             let of_journal = |error: StorageError| OpenError::of_storage(&journal_path, error);
             if has_journal(&database, &path, &journal_path, &marks)? {
+                belongs::to_these_tables(&database, dir)?;
                 let records = Journal::read(&journal_path, HALF_BYTES).map_err(of_journal)?;
                 replay::replay(&database, records, u64::MAX).map_err(of_journal)?;
             }

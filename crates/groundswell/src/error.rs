@@ -9,7 +9,7 @@ use groundswell_core::{
     visible,
 };
 
-use crate::{ids::IdError, limits};
+use crate::{ids::IdError, limits, source::PeerId};
 
 /// Why a data directory could not be opened, or a node not started.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,27 @@ pub enum OpenError {
     OtherRole {
         /// The directory.
         dir: PathBuf,
+    },
+    /// The tables are those of another node: files were swapped between two directories, or the key is another one.
+    #[error(
+        "the tables in {dir} are those of {other}, and its secret.key is that of {id}: put back the files that belong together, from one directory or one backup; if the key of that node is lost, move node.redb, node.journal and node.run away to begin anew",
+        other = node.as_ref().map_or("another node".to_owned(), |node| format!("the node {node}"))
+    )]
+    OtherNode {
+        /// The directory.
+        dir: PathBuf,
+        /// The node of the key.
+        id: PeerId,
+        /// The node of the tables, where they say one.
+        node: Option<Box<PeerId>>,
+    },
+    /// The journal is that of other tables.
+    #[error(
+        "{path} is the journal of other tables than those beside it: put back the two files that belong together, from one directory or one backup; if its own journal is lost, an empty file in its place goes on without what that had"
+    )]
+    OtherJournal {
+        /// The journal.
+        path: PathBuf,
     },
     /// The storage can't be read or written: the disk under it is full, or failing.
     #[error("cannot open {path}: {source}")]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use iroh::SecretKey;
+use iroh::{PublicKey, SecretKey};
 
 use crate::{
     error::OpenError,
@@ -27,6 +27,22 @@ pub(crate) struct DataDir {
     path: PathBuf,
     /// The lock is on this open file; the system releases it if the process dies.
     _lock: File,
+}
+
+/// The public half of the key in a data directory, where there is one.
+pub(crate) fn public_key(dir: &Path) -> Result<Option<PublicKey>, OpenError> {
+    let path = dir.join(KEY_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(key_of(&path, bytes)?.public())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::of_file(&path, error)),
+    }
+}
+
+fn key_of(path: &Path, bytes: Vec<u8>) -> Result<SecretKey, OpenError> {
+    let found = bytes.len();
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| OpenError::BadKey { path: path.to_owned(), found })?;
+    Ok(SecretKey::from_bytes(&bytes))
 }
 
 impl DataDir {
@@ -95,11 +111,7 @@ impl DataDir {
         let path = self.path.join(KEY_FILE);
         let io = |source| OpenError::of_file(&path, source);
         match fs::read(&path) {
-            Ok(bytes) => {
-                let found = bytes.len();
-                let bytes: [u8; 32] = bytes.try_into().map_err(|_| OpenError::BadKey { path: path.clone(), found })?;
-                Ok(SecretKey::from_bytes(&bytes))
-            }
+            Ok(bytes) => key_of(&path, bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = SecretKey::generate();
                 let draft = path.with_extension("key.new");

@@ -13,6 +13,7 @@ mod fleet;
 mod gate;
 mod keeper;
 pub(crate) mod parting;
+mod restored;
 mod sealed;
 mod session;
 mod slot;
@@ -51,7 +52,7 @@ pub(crate) use keeper::{Command, WallClock};
 pub(crate) use sealed::Sealed;
 pub(crate) use slot::Slot;
 pub use space::KvSpace;
-pub use status::{KvLink, LinkStatus};
+pub use status::{KvLink, LinkStatus, WentBack};
 pub use storage::Role;
 pub(crate) use storage::{DocumentRow, Row, Standing};
 pub use subscription::{KvSubscription, KvWatch};
@@ -59,7 +60,7 @@ pub use subscription::{KvSubscription, KvWatch};
 use crate::{
     complaints::Complaints,
     disk::STORAGE_FILE,
-    error::{OpenError, OutcomeUnknown, StorageError},
+    error::{OpenError, OutcomeUnknown, StorageError, WriteError},
     files,
     ids::Ids,
     limits::{KV_RECONCILES_AT_ONCE, MAX_FORMER_DOCUMENTS, MAX_KV_WRITE_IDS},
@@ -75,7 +76,7 @@ use crate::{
 use docs::{Author, AuthorId, Docs, Engine};
 use keeper::{Keeper, KeeperHandle};
 pub(crate) use slot::fault_point;
-use storage::{Outcome, Storage};
+use storage::{Mark, Outcome, Storage};
 
 /// What answers the claims of a machine.
 pub(crate) trait Claimed: Send + Sync {
@@ -116,6 +117,11 @@ pub(crate) fn look(store: &Store, dir: &std::path::Path, key: Option<&SecretKey>
     load_all(&storage, ours, signer.id())
         .map_err(|reason| OpenError::Damaged { path: dir.join(STORAGE_FILE), reason })?;
     Ok(role)
+}
+
+/// The storage is a restored copy: see [`Storage::went_back`].
+pub(crate) fn went_back(store: &Store) -> Result<(), WriteError> {
+    Storage::new(store.disk().clone()).went_back()
 }
 
 /// Takes a stream of a document or a claim.
@@ -252,9 +258,18 @@ impl Kv {
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
+        let mut rows = Vec::new();
         for one in loaded {
             fault_point!(shared.kv, "taking a document in");
+            rows.extend(one.sent_row(ours));
             kv.take_in(one).await;
+        }
+        fault_point!(shared.kv, "noting what was sent");
+        // Without it, it is the same again at the next start, unless more is written until then.
+        if !rows.is_empty()
+            && let Err(error) = kv.keeper.rows(rows).await
+        {
+            warn!(%error, "it is not noted what the other sides were sent");
         }
         fault_point!(shared.kv, "all documents taken in");
         if ours == KvAuthor::Machine && kv.own().is_none() {
@@ -292,22 +307,25 @@ impl Kv {
     }
 
     async fn take_in(self: &Arc<Self>, one: LoadedDocument) {
-        let LoadedDocument { identity, view, clock, counter, heads, ids } = one;
+        let LoadedDocument { identity, view, clock, counter, heads, sent, restored, ids } = one;
         if identity.former().is_some() {
             return lock(&self.former).add(identity);
         }
         let number = identity.number;
         let bytes = view.bytes();
         self.keeper.tell(Command::Begin { number, clock, counter, ids, bytes }).await;
+        let document = Document::new(self.ours, identity.clone(), view, heads);
+        document.is_sent(sent.unwrap_or(heads[self.ours.index()]));
+        if let Some(from) = restored {
+            warn!(number, "the keys have gone back in time: they agree with the other side first");
+            document.went_back(from);
+        }
         match (&identity.standing, self.ours) {
             (Standing::Paired { peer, .. } | Standing::Released { peer }, KvAuthor::Manager) => {
-                let peer = *peer;
-                write(&self.machines).insert(peer, Document::new(self.ours, identity, view, heads));
+                write(&self.machines).insert(*peer, document);
             }
             (_, KvAuthor::Manager) => warn!(number, "a document of nobody is left alone"),
-            (_, KvAuthor::Machine) => {
-                *write(&self.own) = Some(Document::new(self.ours, identity, view, heads));
-            }
+            (_, KvAuthor::Machine) => *write(&self.own) = Some(document),
         }
     }
 
@@ -506,7 +524,18 @@ struct LoadedDocument {
     clock: Clock,
     counter: AuthorCounter,
     heads: [u64; 2],
+    sent: Option<u64>,
+    restored: Option<u64>,
     ids: Ids<Outcome>,
+}
+
+impl LoadedDocument {
+    /// Notes up to where an earlier version may have sent this side's entries.
+    fn sent_row(&self, author: KvAuthor) -> Option<Row> {
+        let (number, counter) = (self.identity.number, self.heads[author.index()]);
+        let lacks = self.sent.is_none() && self.identity.former().is_none();
+        lacks.then_some(Row::Mark { number, author, mark: Mark::Sent, counter })
+    }
 }
 
 pub(crate) fn new_view() -> KvView {
@@ -534,7 +563,8 @@ fn load_all(storage: &Storage, ours: KvAuthor, signer: AuthorId) -> Result<Vec<L
         clock.observe(view.newest_stamp());
         let identity = Identity::new(number, &row, ours, signer);
         let ids = Ids::restore(MAX_KV_WRITE_IDS, loaded.ids);
-        Ok(LoadedDocument { identity, view, clock, counter: AuthorCounter::restore(bound), heads, ids })
+        let (counter, sent, restored) = (AuthorCounter::restore(bound), loaded.sent, loaded.restored);
+        Ok(LoadedDocument { identity, view, clock, counter, heads, sent, restored, ids })
     };
     storage.documents().map_err(|error| error.to_string())?.into_iter().map(load).collect()
 }

@@ -71,7 +71,7 @@ pub use groundswell_core::{
 pub use ids::{IdError, WriteId};
 pub use kv::{
     BudgetOf, KvBudget, KvEnded, KvError, KvFleetEvent, KvFleetSubscription, KvLink, KvOpenError, KvSpace,
-    KvSubscription, KvUsage, KvWatch, LinkStatus, OverBudget, Role,
+    KvSubscription, KvUsage, KvWatch, LinkStatus, OverBudget, Role, WentBack,
 };
 pub use machine::{Machine, MachineBuilder, MachineState};
 pub use manager::{Manager, ManagerBuilder};

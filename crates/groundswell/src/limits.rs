@@ -15,6 +15,10 @@ pub const MAX_KV_DOCUMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// The same of all documents of a node together (1 GiB).
 pub const MAX_KV_BYTES: u64 = 1024 * 1024 * 1024;
 
+/// For how long another side is not believed that it holds more of this side's keys than it was sent (10 minutes), after it has
+/// claimed that and not shown it: each claim costs the signing of a whole document.
+pub const CLAIMED_AGAIN_AFTER: Duration = Duration::from_secs(600);
+
 /// The most streams of updates that a node has open at once, for its own agents; and the most
 /// sources that it follows, read or not: each costs a stream on the wire and a task. What an agent's
 /// program reads does not count again.

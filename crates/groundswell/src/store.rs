@@ -84,13 +84,15 @@ type Rows<K, V> = Vec<(K, V)>;
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 impl Store {
-    /// Opens the disk of a data directory. After a restoration every publication continues in a new epoch.
+    /// Opens the disk of a data directory. After a restoration every publication continues in a new epoch, and every document agrees
+    /// with its other side first.
     pub(crate) fn open(data_dir: DataDir, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let dir = &*data_dir.path().to_owned();
         let (disk, is_restored) = Disk::open(data_dir)?;
         let store = Self { disk: Arc::new(disk), metrics };
         if is_restored {
-            store.renew_epochs().map_err(|error| OpenError::of_write(dir, error))?;
+            let keys = || crate::kv::went_back(&store);
+            store.renew_epochs().and_then(|()| keys()).map_err(|error| OpenError::of_write(dir, error))?;
         }
         store.disk.mark_run(dir)?;
         Ok(store)

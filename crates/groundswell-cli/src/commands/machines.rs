@@ -66,6 +66,16 @@ pub(super) fn standing(pair: &Pair, now_ms: u64) -> String {
     if let Some(since) = pair.undelivered_since_ms {
         words += &format!(", what was written here {} ago is NOT DELIVERED", ago(since));
     }
+    if let Some(at) = pair.went_back_at_ms {
+        let agreed = match pair.agreed {
+            Some(true) => "has agreed with the other side since",
+            _ => "delivers NOTHING BEFORE BOTH HAVE AGREED",
+        };
+        words += &format!(", this side WENT BACK IN TIME (noticed {} ago) and {agreed}", ago(at));
+        if pair.overruled > 0 {
+            words += &format!("; {} of its writes lost to later ones that came back", pair.overruled);
+        }
+    }
     if let Some(skew) = pair.skew_ms.filter(|skew| skew.abs() >= TOLD_SKEW_MS) {
         let (seconds, way) = (skew.abs() / 1_000, if skew > 0 { "ahead" } else { "behind" });
         words += &format!(", its clock {seconds} s {way}");
@@ -124,6 +134,12 @@ mod tests {
             away,
             "offline for 3 s, current 6 s ago, what was written here 2 s ago is NOT DELIVERED, its clock 7200 s behind, and ANOTHER DEVICE HAS ITS IDENTITY; 0 of 9 keys used"
         );
+        let went_back = pair(|pair| {
+            pair.current = true;
+            (pair.went_back_at_ms, pair.agreed, pair.overruled) = (Some(8_000), Some(false), 2);
+        });
+        let said = "online, current, this side WENT BACK IN TIME (noticed 2 s ago) and delivers NOTHING BEFORE BOTH HAVE AGREED; 2 of its writes lost to later ones that came back; 0 of 9 keys used";
+        assert_eq!(went_back, said);
         assert_eq!(pair(|pair| pair.link = "unclaimed".to_owned()), "not claimed; 0 of 9 keys used");
         let not_known = pair(|pair| {
             pair.link = "not_known".to_owned();

@@ -11,6 +11,9 @@ pub struct Delivered {
     pub upto: Option<u64>,
     /// The lowest counter of an entry that was left out, see [`LeftOut`].
     pub left_out: Option<u64>,
+    /// Nothing counts before the other side holds everything up to here: this side [went back](crate::kv::restored), and has
+    /// signed anew what the other side may lack.
+    pub agreed: u64,
 }
 
 impl Delivered {
@@ -18,7 +21,7 @@ impl Delivered {
     /// Of a key that was written over, it may hold an older entry still, until it holds the newer one: that one counts as
     /// delivered by its own counter.
     pub fn whole_upto(&self, number: u64) -> Option<u64> {
-        let upto = self.upto.filter(|_| self.number == number)?;
+        let upto = self.upto.filter(|upto| self.number == number && *upto >= self.agreed)?;
         Some(self.left_out.map_or(upto, |lowest| upto.min(lowest.saturating_sub(1))))
     }
 }
@@ -75,11 +78,20 @@ impl LeftOut {
 mod tests {
     use super::*;
 
+    /// A side that went back has signed anew what the other side may lack. It is told of nothing before all of that is there.
+    #[test]
+    fn nothing_counts_before_both_have_agreed() {
+        let delivered = |upto, agreed| Delivered { number: 1, upto: Some(upto), left_out: None, agreed }.whole_upto(1);
+        assert_eq!(delivered(9, u64::MAX), None);
+        assert_eq!(delivered(9, 10), None);
+        assert_eq!(delivered(10, 10), Some(10));
+    }
+
     /// What the other side acknowledges says nothing of what was never sent to it.
     #[test]
     fn an_entry_that_was_left_out_is_not_delivered() {
         let mut left_out = LeftOut::default();
-        let mut delivered = Delivered { number: 1, upto: Some(9), left_out: None };
+        let mut delivered = Delivered { number: 1, upto: Some(9), left_out: None, agreed: 0 };
         let mut upto = |left_out: &LeftOut| {
             delivered.left_out = left_out.lowest();
             delivered.whole_upto(1)

@@ -114,10 +114,27 @@ struct Fields<'a> {
     change: FieldsChange<'a>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug, Clone, Copy, Serialize, Deserialize)]
 enum FieldsChange<'a> {
     Put(#[serde(borrow, with = "raw")] &'a [u8]),
     Delete,
+}
+
+/// What decides between two entries of one author under one key, before their counters do. Two [views](crate::kv::KvView)
+/// that hold them decide in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EnvelopeRank<'a> {
+    stamp: Stamp,
+    change: FieldsChange<'a>,
+    timestamp: u64,
+}
+
+impl<'a> EnvelopeRank<'a> {
+    /// The rank of an encoded envelope. Nothing is copied. One that can't be read ranks below all others: `None`.
+    pub fn of(envelope: &'a [u8]) -> Option<Self> {
+        let fields: Fields<'a> = decode(envelope.strip_prefix(&[VERSION])?).ok()?;
+        Some(Self { stamp: fields.stamp, change: fields.change, timestamp: fields.timestamp })
+    }
 }
 
 impl Envelope {

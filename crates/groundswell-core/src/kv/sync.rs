@@ -3,7 +3,7 @@
 //! Each author numbers its entries. A side holds an author's entries up to a counter when it holds, durably, each of them or
 //! a newer one of the same key. In a session each side sends what the other lacks in the order of the counters, then what is
 //! new, and acknowledges what is durable. Single entries whose values a side lacks, although it knows of them, are
-//! asked for by key.
+//! asked for by key. A side whose storage [went back](crate::kv::restored) takes its own entries back first.
 //!
 //! The driver repeats:
 //!
@@ -13,7 +13,11 @@
 //! 3. On [`Step::Wait`] it waits for a message, for entries that became durable here ([`KvSync::holds`]), for values found
 //!    missing ([`KvSync::found_missing`]), for its own end ([`KvSync::part`]), or for the time that the step names.
 
-use alloc::{borrow::Cow, collections::VecDeque, vec::Vec};
+use alloc::{
+    borrow::Cow,
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
 
 use crate::{
     kv::{
@@ -49,6 +53,12 @@ pub enum Step {
     LookUpMissing {
         /// The last one that was looked up.
         after: Option<EntryKey>,
+    },
+    /// Everything of this side's own entries that the other side has, up to this counter, is stored here: sign anew what it may
+    /// lack, and call [`KvSync::agreed`].
+    Agree {
+        /// The other side holds this side's entries up to here.
+        upto: u64,
     },
     /// End the stream: all was said.
     Finish,
@@ -117,6 +127,12 @@ pub struct KvSync {
     wanted: Vec<EntryKey>,
     /// How many wants were answered and are not reported.
     answered: Option<u32>,
+    /// Entries of this side's that the other side has in an older form, or is to have back.
+    returns: BTreeSet<EntryKey>,
+    /// This side went back: up to where it has its own entries back before it goes on. `None` where both agree.
+    agree_upto: Option<u64>,
+    /// Up to where it has them.
+    back_upto: u64,
     received: Received,
 }
 
@@ -144,10 +160,24 @@ impl KvSync {
             wants: VecDeque::new(),
             wanted: Vec::new(),
             answered: None,
+            returns: BTreeSet::new(),
+            agree_upto: None,
+            back_upto: 0,
             received: Received::default(),
         };
         sync.holds(held, now_ms);
         sync
+    }
+
+    /// This side [went back](crate::kv::restored), and has said in its hello that it holds none of its own entries: it takes
+    /// back what the other side has of them first.
+    pub fn agree_first(&mut self) {
+        self.agree_upto = Some(self.theirs.of(self.ours));
+    }
+
+    /// What the other side may lack was signed anew, and is durable.
+    pub fn agreed(&mut self) {
+        self.agree_upto = None;
     }
 
     /// So much is durable here now. It never goes back within a session.
@@ -165,6 +195,13 @@ impl KvSync {
     /// A value is known and missing here.
     pub fn found_missing(&mut self) {
         self.ask |= self.asking.found();
+    }
+
+    /// The other side has sent these entries, and this one holds some of the same authors and keys that rank above them: they are
+    /// sent back, so that both decide alike. At most [`MAX_KV_WANTS`] wait; a reconciliation finds the others.
+    pub fn send_back(&mut self, entries: impl IntoIterator<Item = EntryKey>) {
+        let room = MAX_KV_WANTS.saturating_sub(self.returns.len());
+        self.returns.extend(entries.into_iter().take(room));
     }
 
     /// This side shuts down: what it holds is sent first.
@@ -215,12 +252,14 @@ impl KvSync {
     pub fn stored(&mut self, received: Received) -> bool {
         // Answers count once they are stored, so that nothing is asked for twice.
         self.ask |= received.answered > 0 && self.asking.answered(received.answered);
+        self.back_upto = self.back_upto.max(received.upto(self.ours).unwrap_or(0));
         received.caught_up
     }
 
     /// Returns true if a message of the other side made another step possible.
     pub fn is_asked(&self) -> bool {
-        self.ask || !self.wanted.is_empty()
+        let comes_to_agree = self.agree_upto.is_some_and(|upto| self.back_upto >= upto);
+        self.ask || !self.wanted.is_empty() || !self.returns.is_empty() || comes_to_agree
     }
 
     /// The author's entries up to this counter were sent.
@@ -246,23 +285,38 @@ impl KvSync {
         // First what the other side waits for, one piece of what is new after it, and the goodbye last.
         if self.acknowledge_at_ms.take_if(|at| *at <= now_ms).is_some() {
             self.acknowledged = self.held.of(self.ours.other());
-            return Step::Say(KvMessage::Ack(self.held));
+            let mut held = self.held;
+            if self.agree_upto.is_some() {
+                held.clear(self.ours);
+            }
+            return Step::Say(KvMessage::Ack(held));
         }
         if !self.wanted.is_empty() {
             // At most `MAX_KV_WANTS`.
             self.answered = Some(self.wanted.len() as u32);
             return Step::Answer(core::mem::take(&mut self.wanted));
         }
+        if !self.returns.is_empty() {
+            return Step::Answer(core::mem::take(&mut self.returns).into_iter().collect());
+        }
+        if let Some(upto) = self.agree_upto.filter(|upto| self.back_upto >= *upto) {
+            return Step::Agree { upto };
+        }
         if core::mem::take(&mut self.ask) {
             return Step::LookUpMissing { after: self.asking.look_up() };
         }
+        let agrees = self.agree_upto.is_some();
         for author in [self.turn, self.turn.other()] {
+            // What it may sign anew it does not send before.
+            if agrees && author == self.ours {
+                continue;
+            }
             let (after, upto) = (self.theirs.of(author), self.held.of(author));
             if after < upto {
                 return Step::Entries { author, after, upto };
             }
         }
-        if !core::mem::replace(&mut self.said_caught_up, true) {
+        if !agrees && !core::mem::replace(&mut self.said_caught_up, true) {
             return Step::Say(KvMessage::CaughtUp);
         }
         match self.parting {

@@ -38,6 +38,14 @@ impl Held {
         }
     }
 
+    /// None of this author's are said to be held.
+    pub fn clear(&mut self, author: KvAuthor) {
+        match author {
+            KvAuthor::Machine => self.machine = 0,
+            KvAuthor::Manager => self.manager = 0,
+        }
+    }
+
     /// This author's are held up to this counter too. It never goes back.
     pub fn raise(&mut self, author: KvAuthor, counter: u64) {
         let held = match author {

@@ -75,6 +75,7 @@ impl Peer {
                     self.out.push_back(KvMessage::UpTo { author, counter: last });
                     self.sync.entries_sent(author, last);
                 }
+                Step::Agree { .. } => self.sync.agreed(),
                 Step::Answer(wants) => {
                     for place in wants {
                         if let Some(counter) = self.entries.get(&place) {
@@ -239,4 +240,75 @@ fn what_is_found_before_the_last_that_was_asked_for_is_asked_for_too() {
     sync.want(vec![(KvAuthor::Machine, key(0))]);
     assert_eq!(sync.poll(0), Step::Say(KvMessage::Want { author: KvAuthor::Machine, key: key(0) }));
     assert_eq!(sync.poll(0), Step::Wait { until_ms: None });
+}
+
+/// What a side says next, as long as it says anything.
+fn said(sync: &mut KvSync, now_ms: u64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    loop {
+        match sync.poll(now_ms) {
+            Step::Wait { .. } => return steps,
+            Step::LookUpMissing { .. } => sync.want(Vec::new()),
+            step => {
+                if let Step::Entries { author, upto, .. } = step {
+                    sync.entries_sent(author, upto);
+                }
+                steps.push(step.clone());
+                if let Step::Agree { .. } = step {
+                    return steps;
+                }
+            }
+        }
+    }
+}
+
+/// A side that went back sends nothing of its own, and holds nothing of it by its own word, before it has all of it back.
+#[test]
+fn a_side_that_went_back_agrees_first() {
+    let (held, theirs) = (Held { machine: 900, manager: 4 }, Held { machine: 7, manager: 3 });
+    let mut sync = KvSync::new(KvAuthor::Machine, held, theirs, 0);
+    sync.agree_first();
+    let steps = said(&mut sync, KV_ACKNOWLEDGE_AFTER_MS);
+    let ack = Step::Say(KvMessage::Ack(Held { machine: 0, manager: 4 }));
+    assert_eq!(
+        steps,
+        [ack, Step::Entries { author: KvAuthor::Manager, after: 3, upto: 4 }],
+        "the other side's are sent"
+    );
+    let _ = sync.handle(KvMessage::UpTo { author: KvAuthor::Machine, counter: 6 });
+    let received = sync.received();
+    sync.stored(received);
+    assert_eq!(said(&mut sync, 100), [], "not all is back");
+    let _ = sync.handle(KvMessage::UpTo { author: KvAuthor::Machine, counter: 7 });
+    let received = sync.received();
+    assert_eq!(said(&mut sync, 100), [], "it is not durable");
+    sync.stored(received);
+    assert!(sync.is_asked());
+    assert_eq!(said(&mut sync, 100), [Step::Agree { upto: 7 }]);
+    assert_eq!(said(&mut sync, 100), [Step::Agree { upto: 7 }], "it is not signed anew");
+    sync.agreed();
+    let steps = said(&mut sync, 100);
+    let own = Step::Entries { author: KvAuthor::Machine, after: 7, upto: 900 };
+    assert_eq!(steps, [own, Step::Say(KvMessage::CaughtUp)]);
+}
+
+/// With a side that has nothing there is nothing to take back.
+#[test]
+fn a_side_that_went_back_agrees_at_once_with_one_that_has_nothing() {
+    let mut sync = KvSync::new(KvAuthor::Manager, Held { machine: 0, manager: 9 }, Held::default(), 0);
+    sync.agree_first();
+    assert_eq!(said(&mut sync, 0), [Step::Agree { upto: 0 }]);
+}
+
+#[test]
+fn what_ranks_above_an_entry_that_came_is_sent_back() {
+    let mut sync = KvSync::new(KvAuthor::Manager, Held::default(), Held::default(), 0);
+    said(&mut sync, 0);
+    let one = (KvAuthor::Machine, key(1));
+    sync.send_back([one, one]);
+    assert!(sync.is_asked());
+    assert_eq!(said(&mut sync, 0), [Step::Answer(vec![one])], "without an answer to a want");
+    sync.send_back((0..5_000).map(|n| (KvAuthor::Machine, key(n))));
+    let steps = said(&mut sync, 0);
+    assert!(matches!(&steps[..], [Step::Answer(all)] if all.len() == MAX_KV_WANTS), "it has a bound");
 }

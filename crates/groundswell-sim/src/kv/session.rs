@@ -420,6 +420,7 @@ impl World {
                     }
                     return Ok(());
                 }
+                Step::Agree { .. } => return Err(Law::Protocol.broken("no side of this world goes back")),
                 Step::Wait { until_ms } => {
                     let side = self.side(id);
                     if std::mem::take(&mut side.missing)

@@ -13,8 +13,11 @@ test('readers are behind when they lack more than has come within a second', () 
 });
 
 test('what is on its way for long is told with how long', () => {
-  assert.equal(delivery({ undelivered_since_ms: null }, 10_000), '');
-  assert.equal(delivery({ undelivered_since_ms: 4_000 }, 10_000), '! not delivered: what was written here 6 s ago');
+  const well = { undelivered_since_ms: null, agreed: true, overruled: 0 };
+  assert.equal(delivery(well, 10_000), '');
+  assert.equal(delivery({ ...well, undelivered_since_ms: 4_000 }, 10_000), '! not delivered: what was written here 6 s ago');
+  assert.equal(delivery({ ...well, agreed: false }, 10_000), '! this side went back in time: nothing counts as delivered before both have agreed');
+  assert.equal(delivery({ ...well, overruled: 2 }, 10_000), '! this side went back in time: 2 of its writes lost to later ones that came back');
 });
 
 test('whether a machine takes claims is told, until when, and who has claimed it in vain', () => {

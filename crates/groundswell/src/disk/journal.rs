@@ -121,6 +121,19 @@ impl Journal {
         Ok((journal, found))
     }
 
+    /// The identity of the file, of its key, which is as old as the file. `None` where it has no whole beginning.
+    pub(super) fn id_at(path: &Path) -> Result<Option<[u8; 16]>> {
+        let mut file = File::open(path).map_err(StorageError::of_disk)?;
+        let first = read_all(&mut file, BLOCK_BYTES).map_err(StorageError::of_disk)?;
+        let id = |key: [u8; 32]| {
+            let mut id = [0; 16];
+            let mut hasher = blake3::Hasher::new_derive_key("groundswell storage v1: the identity of a journal");
+            hasher.update(&key).finalize_xof().fill(&mut id);
+            id
+        };
+        Ok(key_of(&first, &MAGIC).map(id))
+    }
+
     /// Reads the records of a journal while another holds it open.
     pub(super) fn read(path: &Path, half_bytes: usize) -> Result<Found> {
         let mut file = File::open(path).map_err(StorageError::of_disk)?;
@@ -279,13 +292,17 @@ fn read_all(file: &mut File, most: usize) -> io::Result<Vec<u8>> {
 fn look_through(file: &mut File, half_bytes: usize, magic: [u8; 16]) -> Result<(Digests, Found)> {
     let bytes = read_all(file, BLOCK_BYTES + 2 * half_bytes).map_err(StorageError::of_disk)?;
     let (first, halves) = bytes.split_at(bytes.len().min(BLOCK_BYTES));
-    let rest = first.strip_prefix(&magic).and_then(|rest| rest.split_first_chunk::<32>());
-    let key = rest.filter(|(key, digest)| digest.starts_with(&of_first_block(key, &magic))).map(|(key, _)| *key);
-    let Some(key) = key.filter(|_| halves.len() == 2 * half_bytes) else {
+    let Some(key) = key_of(first, &magic).filter(|_| halves.len() == 2 * half_bytes) else {
         return Err(StorageError::new("its beginning or its end is not that of a journal"));
     };
     let digests = Digests::Keyed(key);
     Ok((digests, find(halves, half_bytes, digests)))
+}
+
+/// The key in the first block of a file.
+fn key_of(first: &[u8], magic: &[u8; 16]) -> Option<[u8; 32]> {
+    let rest = first.strip_prefix(magic).and_then(|rest| rest.split_first_chunk::<32>());
+    rest.filter(|(key, digest)| digest.starts_with(&of_first_block(key, magic))).map(|(key, _)| *key)
 }
 
 fn find(bytes: &[u8], half_bytes: usize, digests: Digests) -> Found {

@@ -46,6 +46,11 @@ pub(crate) enum Mark {
     Fed = 1,
     /// Counters below this one may be given.
     Bound = 2,
+    /// The other side was sent this side's entries up to here at most.
+    Sent = 3,
+    /// Where it is not 0, this side went back and has not agreed with the other side since. What it has written since then has this
+    /// counter or a greater one.
+    Restored = 4,
 }
 
 /// How a document stands with the other side.
@@ -168,6 +173,11 @@ impl Row {
     pub(crate) fn begin(number: u64, row: DocumentRow) -> [Self; 2] {
         [Self::Drop { number }, Self::Document { number, row }]
     }
+
+    /// This side went back, and goes on from this counter.
+    pub(crate) fn went_back(number: u64, author: KvAuthor, from: u64) -> [Self; 2] {
+        [Mark::Bound, Mark::Restored].map(|mark| Self::Mark { number, author, mark, counter: from })
+    }
 }
 
 pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), redb::TableError> {
@@ -237,7 +247,13 @@ pub(super) fn apply<'a>(txn: &WriteTransaction, rows: impl Iterator<Item = &'a R
                 log.insert((*number, author, entry.counter, entry.key), ()).map_err(failed)?;
             }
             Row::Mark { number, author, mark, counter } => {
-                marks.insert((*number, number_of(*author), *mark as u8), counter).map_err(failed)?;
+                let place = (*number, number_of(*author), *mark as u8);
+                // Two tasks say up to where entries are sent, and either may be the later one to be written.
+                let sent_before = match mark {
+                    Mark::Sent => marks.get(place).map_err(failed)?.map_or(0, |before| before.value()),
+                    _ => 0,
+                };
+                marks.insert(place, sent_before.max(*counter)).map_err(failed)?;
             }
             Row::Clock { number, bound } => {
                 let bound = encode(bound).map_err(StorageError::new)?;

@@ -18,11 +18,13 @@ use crate::{error::OpenError, files::private};
 pub(crate) const MARKS_FILE: &str = "node.run";
 const MARK_BYTES: usize = 16;
 
-/// The marks of the newest two runs, the newest first, and the number of the storage file.
+/// The marks of the newest two runs, the newest first, and the numbers of the files of the tables and the journal. The journal's
+/// comes last, since earlier versions did not have it, and read its bytes as a mark that no run has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct RunMarks {
     marks: Vec<u8>,
     file_number: [u8; 8],
+    journal_number: Option<[u8; 8]>,
 }
 
 impl RunMarks {
@@ -31,7 +33,8 @@ impl RunMarks {
         match fs::read(&path) {
             Ok(bytes) => {
                 let (file_number, marks) = bytes.split_first_chunk().map_or(([0; 8], &[][..]), |(a, b)| (*a, b));
-                Ok(Self { marks: marks.to_vec(), file_number })
+                let (marks, rest) = marks.split_at(marks.len() - marks.len() % MARK_BYTES);
+                Ok(Self { marks: marks.to_vec(), file_number, journal_number: rest.try_into().ok() })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(OpenError::of_file(&path, source)),
@@ -48,9 +51,10 @@ impl RunMarks {
         self.marks.chunks(MARK_BYTES).any(|known| known == mark)
     }
 
-    /// Returns true if the storage is the file that was here last.
-    pub(super) fn are_of(&self, storage: &Path) -> bool {
-        self.file_number == file_number(storage)
+    /// Returns true if the tables and the journal are the files that were here last.
+    pub(super) fn are_of(&self, storage: &Path, journal: &Path) -> bool {
+        let is_journal = self.journal_number.is_none_or(|number| number == file_number(journal));
+        is_journal && self.file_number == file_number(storage)
     }
 
     /// Notes that the storage is another file now, with the same content.
@@ -59,10 +63,10 @@ impl RunMarks {
     }
 
     /// The marks of a new run, after one with this mark.
-    pub(super) fn next(&self, last: Option<Vec<u8>>, storage: &Path) -> Self {
+    pub(super) fn next(&self, last: Option<Vec<u8>>, storage: &Path, journal: &Path) -> Self {
         let mut marks = rand::random::<[u8; MARK_BYTES]>().to_vec();
         marks.extend(last.unwrap_or_default());
-        Self { marks, file_number: file_number(storage) }
+        Self { marks, file_number: file_number(storage), journal_number: Some(file_number(journal)) }
     }
 
     pub(super) fn newest(&self) -> &[u8] {
@@ -75,7 +79,8 @@ impl RunMarks {
         let io = |source| OpenError::of_file(&path, source);
         let draft = path.with_extension("run.new");
         let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&draft).map_err(io)?;
-        file.write_all(&self.file_number).and_then(|()| file.write_all(&self.marks)).map_err(io)?;
+        let journal = self.journal_number.as_ref().map_or(&[][..], |number| number);
+        file.write_all(&[&self.file_number[..], &self.marks, journal].concat()).map_err(io)?;
         file.sync_all().map_err(io)?;
         fs::rename(&draft, &path).map_err(io)?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)

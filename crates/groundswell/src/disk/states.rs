@@ -50,6 +50,10 @@ pub(crate) const META_PRIVATE: &str = "private";
 /// In [`META`]: the role of the directory, one byte: 1 for a machine, 2 for a manager. It is missing before the first opening
 /// of a role.
 pub(crate) const META_ROLE: &str = "role";
+/// In [`META`]: the public key of the node, 32 bytes: see [`super::belongs`].
+pub(crate) const META_NODE: &str = "node";
+/// In [`META`]: the identity of the journal, 16 bytes: see [`super::belongs`].
+pub(crate) const META_JOURNAL: &str = "journal";
 /// In [`META`]: encoded addresses of followers, each with when it was seen.
 pub(crate) const META_FOLLOWERS: &str = "followers";
 

@@ -156,10 +156,16 @@ pub(crate) struct Document {
     /// Up to which counter the entries of both authors are held here, durably.
     pub(crate) heads: watch::Sender<[u64; 2]>,
     pub(crate) status: watch::Sender<LinkStatus>,
+    /// The other side was sent ours up to here at most, durably noted.
+    pub(super) sent: AtomicU64,
+    /// What we have written since this side went back has this counter or a greater one; the greatest of all if it did not.
+    pub(super) written_since: AtomicU64,
     /// What the other side says that it holds of ours.
     pub(crate) delivered: watch::Sender<Delivered>,
     /// Locked after the view.
     left_out: Mutex<LeftOut>,
+    /// When the other side last claimed to hold more of ours than it was sent, and did not show it.
+    pub(super) claimed_in_vain: Mutex<Option<Instant>>,
     /// The budget of bytes that the other side has said it has for the document.
     their_budget: AtomicU64,
     /// Held while what an earlier run may have left out is looked up.
@@ -197,8 +203,11 @@ impl Document {
             logs: heads.map(log),
             heads: watch::Sender::new(heads),
             status: watch::Sender::new(status),
+            sent: AtomicU64::new(0),
+            written_since: AtomicU64::new(u64::MAX),
             delivered: watch::Sender::default(),
             left_out: Mutex::default(),
+            claimed_in_vain: Mutex::default(),
             their_budget: AtomicU64::new(u64::MAX),
             finding: tokio::sync::Mutex::default(),
             reconciling: Arc::default(),
@@ -222,11 +231,15 @@ impl Document {
         let standing = identity.standing.clone();
         let before = std::mem::replace(&mut *write(&self.identity), identity);
         before.replaced.cancel();
-        self.status.send_modify(|status| *status = LinkStatus::new(&standing));
+        self.status.send_modify(|status| {
+            let went_back = status.went_back;
+            *status = LinkStatus { went_back, ..LinkStatus::new(&standing) };
+        });
         // What is said of deliveries is of another identity by now.
         let mut left_out = lock(&self.left_out);
         *left_out = LeftOut::default();
-        self.delivered.send_replace(Delivered::default());
+        self.delivered
+            .send_modify(|delivered| *delivered = Delivered { agreed: delivered.agreed, ..Delivered::default() });
     }
 
     /// Takes another identity that begins anew: its readers are told to.
@@ -244,6 +257,7 @@ impl Document {
         }
         self.set_their_budget(u64::MAX);
         self.set_identity(identity);
+        self.began_anew();
         self.heads.send_replace(heads);
         self.wake_all();
     }
@@ -291,8 +305,12 @@ impl Document {
         }
         for entry in sealed {
             let mut log = lock(&self.logs[entry.author.index()]);
-            if entry.counter > log.entries.back().map_or(log.floor, |newest| newest.counter) {
+            let newest = log.entries.back().map_or(log.floor, |newest| newest.counter);
+            if entry.counter > newest {
                 log.push(entry);
+            } else if entry.counter > log.floor && !log.entries.iter().any(|known| known.counter == entry.counter) {
+                // One that had been lost is back: readers find it in storage.
+                *log = RecentLog { number: log.number, floor: newest, ..RecentLog::default() };
             }
         }
         Shown { changes, heads }

@@ -4,8 +4,10 @@
 //! it durable in one transaction; show it to readers and to who follows the logs; answer. It awaits
 //! nothing but commands.
 
+mod command;
 mod once;
 mod renew;
+mod restored;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,9 +23,10 @@ use groundswell_core::kv::{
     AuthorCounter, Change, Clock, Envelope, KvAuthor, KvEntry, KvKey, KvView, SpaceName, Stamp, TooManyKeys,
 };
 use groundswell_core::limits::{KV_ENTRY_BYTES, MAX_KV_KEYS, MAX_VIEW_KEYS};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::command::{Command, Contents, KeeperHandle};
 use super::{
     budget::{Growth, KvBudget, Used},
     docs::Author,
@@ -44,131 +47,6 @@ pub(crate) type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// An entry that was signed by its author, and what it holds.
 pub(crate) type Opened = (Sealed, Envelope);
-
-/// What the keeper is asked to do.
-pub(crate) enum Command {
-    /// Where a document's clock and counter go on, which ids of writes are remembered, and how many bytes it has.
-    Begin { number: u64, clock: Clock, counter: AuthorCounter, ids: Ids<Outcome>, bytes: u64 },
-    /// A write of this side; with an id, once.
-    Write {
-        document: Arc<Document>,
-        space: SpaceName,
-        key: KvKey,
-        change: Change,
-        id: Option<WriteId>,
-        reply: oneshot::Sender<Result<Written, KvError>>,
-    },
-    /// Entries that came from the other side, verified. With `upto`, everything of the author up to
-    /// there has come.
-    Take {
-        document: Arc<Document>,
-        identity: Arc<Identity>,
-        entries: Vec<Opened>,
-        upto: Option<(KvAuthor, u64)>,
-        reply: oneshot::Sender<Result<(), KvError>>,
-    },
-    /// Rows of pairing and marks.
-    Rows { rows: Vec<Row>, reply: Option<oneshot::Sender<Result<(), WriteError>>> },
-    /// The same document is shared with somebody else, or with nobody: it has this identity from now on.
-    /// One that has gone or was renewed meanwhile stays as it is, and [`KvError::NotClaimed`] is the answer.
-    Restand {
-        document: Arc<Document>,
-        before: Arc<Identity>,
-        identity: Arc<Identity>,
-        reply: oneshot::Sender<Result<(), KvError>>,
-    },
-    /// The document goes on under another number and secret, and these rows are stored along with it; unless it does so
-    /// already, which is answered with `false`. It keeps its live entries, as this side's, and what it knows of write ids;
-    /// or is empty.
-    Renew {
-        document: Arc<Document>,
-        before: Arc<Identity>,
-        identity: Arc<Identity>,
-        keeps: Contents,
-        along: Vec<Row>,
-        reply: oneshot::Sender<Result<bool, KvError>>,
-    },
-    /// Finish what was asked before, and stop.
-    Stop,
-    /// A fault of the keeper itself.
-    #[cfg(test)]
-    Panic,
-}
-
-/// What becomes of the entries of a document that goes on under another number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Contents {
-    Kept,
-    Wiped,
-}
-
-impl Command {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Write { change: Change::Put(value), .. } => value.len(),
-            Self::Take { entries, .. } => entries.iter().map(|(entry, _)| entry.weight()).sum(),
-            _ => 0,
-        }
-    }
-
-    /// Answers that nothing of it was done, since the keeper has stopped.
-    fn refuse(self) {
-        // Whoever no longer waits for the answer does not need it.
-        match self {
-            Self::Write { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
-            Self::Take { reply, .. } | Self::Restand { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
-            Self::Renew { reply, .. } => drop(reply.send(Err(KvError::ShutDown))),
-            Self::Rows { reply: Some(reply), .. } => drop(reply.send(Err(WriteError::ShutDown))),
-            Self::Rows { reply: None, .. } | Self::Begin { .. } | Self::Stop => {}
-            #[cfg(test)]
-            Self::Panic => {}
-        }
-    }
-}
-
-/// The way to the keeper.
-#[derive(Clone)]
-pub(crate) struct KeeperHandle {
-    commands: mpsc::Sender<Command>,
-    uncertain: Arc<AtomicBool>,
-}
-
-impl KeeperHandle {
-    /// Whether the outcome of an earlier write is unknown, or the keeper has panicked.
-    pub(crate) fn is_uncertain(&self) -> bool {
-        self.uncertain.load(Ordering::SeqCst)
-    }
-
-    /// Asks something and waits for the answer. What the keeper does not do any more it refuses, so that without an
-    /// answer it has panicked, and the command may have been done.
-    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| WriteError::ShutDown)?;
-        answer.await.map_err(|_| OutcomeUnknown::no_answer().into())
-    }
-
-    /// Tells something whose answer no one waits for.
-    pub(crate) async fn tell(&self, command: Command) {
-        // A keeper that has stopped needs to be told nothing.
-        let _ = self.commands.send(command).await;
-    }
-
-    /// Gives a document another standing.
-    pub(crate) async fn restand(
-        &self,
-        document: &Arc<Document>,
-        before: &Arc<Identity>,
-        identity: Arc<Identity>,
-    ) -> Result<(), KvError> {
-        let (document, before) = (document.clone(), before.clone());
-        self.ask(|reply| Command::Restand { document, before, identity, reply }).await?
-    }
-
-    /// Writes rows.
-    pub(crate) async fn rows(&self, rows: Vec<Row>) -> Result<(), WriteError> {
-        self.ask(|reply| Command::Rows { rows, reply: Some(reply) }).await?
-    }
-}
 
 /// An answer that waits for the transaction.
 type Answer = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
@@ -196,6 +74,10 @@ struct Staged {
     new_keys: usize,
     /// By how many bytes the document grows.
     growth: i64,
+    /// A session is there that sends our entries as soon as they are durable.
+    is_sent: bool,
+    /// How many writes of this side lose to what it takes back.
+    overruled: u64,
     /// The ids of what is written once.
     ids: BTreeMap<WriteId, Done<Outcome>>,
 }
@@ -317,10 +199,22 @@ impl Keeper {
                     let _ = reply.send(Err(KvError::NotClaimed));
                     return;
                 }
+                let entries = match self.take_back(batch, &document, &identity, entries) {
+                    Ok(entries) => entries,
+                    Err(error) => return drop(reply.send(Err(error))),
+                };
                 let taken = self.stage_take(batch, &document, &identity, entries, upto);
                 batch.answers.push(Box::new(move |result| {
                     let _ = reply.send(result.map_err(KvError::from).and(taken));
                 }));
+            }
+            Command::WentBack { document, identity, held_there, reply } => {
+                self.finish(std::mem::take(batch));
+                let _ = reply.send(self.went_back(&document, &identity, held_there));
+            }
+            Command::Agree { document, identity, upto, returned, reply } => {
+                self.finish(std::mem::take(batch));
+                let _ = reply.send(self.agree(&document, &identity, upto, &returned));
             }
             Command::Rows { rows, reply } => {
                 batch.dropped.extend(rows.iter().filter_map(|row| match row {
@@ -461,8 +355,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Makes the batch durable, shows it, and answers.
-    fn finish(&mut self, batch: Batch) {
+    /// Makes the batch durable, shows it, and answers. Returns why that failed, if it did.
+    fn finish(&mut self, batch: Batch) -> Option<WriteError> {
         let Batch { mut rows, answers, staged, dropped, growth: _ } = batch;
         for (number, staged) in &staged {
             let before = *staged.document.heads.borrow();
@@ -470,6 +364,10 @@ impl Keeper {
                 let counter = staged.heads[author.index()];
                 if counter > before[author.index()] {
                     rows.push(Row::Mark { number: *number, author, mark: Mark::Held, counter });
+                    // It is sent at once, and needs no flush of its own for that.
+                    if author == staged.document.ours && staged.is_sent {
+                        rows.push(Row::Mark { number: *number, author, mark: Mark::Sent, counter });
+                    }
                 }
             }
             let written = staged.ids.iter();
@@ -491,6 +389,10 @@ impl Keeper {
                 }
                 // A document that was renewed in between shows another one's entries by now.
                 if staged.document.identity().number == number {
+                    staged.document.overruled(staged.overruled);
+                    if staged.is_sent {
+                        staged.document.is_sent(staged.heads[staged.document.ours.index()]);
+                    }
                     shown.push((staged.document.show(staged.entries, staged.heads), staged.document.clone()));
                     if self.desks.contains_key(&number) {
                         self.used.set(number, staged.document.with_view(KvView::bytes));
@@ -501,6 +403,7 @@ impl Keeper {
         answers.into_iter().for_each(|answer| answer(result.clone()));
         // Who waits for an answer comes first: it can be seen by now.
         shown.into_iter().for_each(|(shown, document)| document.tell(shown));
+        result.err()
     }
 
     /// Counts what has become durable.
@@ -566,6 +469,8 @@ fn staged_of<'a>(all: &'a mut HashMap<u64, Staged>, document: &Arc<Document>, nu
         live: HashMap::new(),
         new_keys: 0,
         growth: 0,
+        overruled: 0,
+        is_sent: document.session.borrow().is_some() && !document.agrees_first(),
         ids: BTreeMap::new(),
     })
 }

@@ -5,7 +5,7 @@
 //! of the envelope.
 
 use bytes::Bytes;
-use groundswell_core::kv::KvAuthor;
+use groundswell_core::kv::{EnvelopeRank, KvAuthor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::docs::{
@@ -53,9 +53,15 @@ impl Sealed {
         Record::of(&self.envelope, self.counter)
     }
 
-    /// What decides between two entries of one author under one key.
-    pub(crate) fn rank(&self) -> (u64, [u8; 32]) {
-        self.record().rank()
+    /// What decides between two entries of one author under one key: as in a view, and the counter only where that is the same.
+    /// Counters alone would decide otherwise than the view, once a side has gone back.
+    pub(crate) fn rank(&self) -> (Option<EnvelopeRank<'_>>, u64) {
+        (EnvelopeRank::of(&self.envelope), self.counter)
+    }
+
+    /// The hash of its envelope.
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        *blake3::hash(&self.envelope).as_bytes()
     }
 
     /// The entry as it is in the document.

@@ -5,6 +5,7 @@
 //! that it stands, and waits for more. Catching up and pushing are the same. The side that
 //! receives verifies, has the keeper make it durable and show it, and acknowledges.
 
+mod back;
 mod ends;
 mod hello;
 mod oversized;
@@ -20,6 +21,7 @@ use groundswell_core::{
     kv::{
         Envelope, KvAuthor,
         pairs::{self, Answer},
+        restored::Returned,
         skew_ms,
         sync::{EntryKey, Heard, KvSync, Received, Step},
         wire::{KvMessage, decode_kv_message, encode_kv_frame, max_kv_frame_bytes},
@@ -28,7 +30,7 @@ use groundswell_core::{
 };
 use iroh::endpoint::{Connection, SendStream};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -39,7 +41,7 @@ use super::{
     document::{Document, Identity},
     error::KvError,
     keeper::{Command, Opened},
-    parting,
+    parting, restored,
     sealed::Sealed,
     status::KvLink,
     storage::Storage,
@@ -124,7 +126,8 @@ async fn answer(kv: &Arc<Kv>, stream: Stream) {
     match (answer, document, identity) {
         (Answer::Session, Some(document), Some(identity)) => {
             reader.allow(max_kv_frame_bytes(kv.max_value_bytes));
-            let (opened, opened_by) = (Greeted { send, reader, hello, answering }, document.ours.other());
+            let (opened, opened_by) =
+                (Greeted { send, reader, hello, agrees_first: false, answering }, document.ours.other());
             drop(share);
             run(kv, &document, &identity, &peer, &connection, opened, opened_by).await;
         }
@@ -143,12 +146,22 @@ pub(crate) async fn run(
     mut opened: Greeted,
     opened_by: KvAuthor,
 ) -> End {
+    let noticed = restored::look_at(kv, document, identity, opened.hello.held.of(document.ours)).await;
+    if let Err(end) = noticed {
+        CloseCode::Later.end(&mut opened.send, &mut opened.reader);
+        return end;
+    }
     if opened_by != document.ours {
         match timeout(HELLO_TIMEOUT, say_hello(kv, document, identity, &mut opened.send)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(agrees_first)) => opened.agrees_first = agrees_first,
             Ok(Err(end)) => return end,
             Err(_) => return lost("the other side takes no hello"),
         }
+    }
+    let agrees_first = opened.agrees_first;
+    if document.agrees_first() && !agrees_first {
+        CloseCode::Later.end(&mut opened.send, &mut opened.reader);
+        return lost("this side went back, and has said otherwise");
     }
     let (theirs, takes) = (opened.hello.held, oversized::taken(&opened.hello.extension));
     document.set_their_budget(oversized::budget(&opened.hello.extension));
@@ -184,6 +197,10 @@ pub(crate) async fn run(
     let _online = kv.shared.metrics.documents_online_now.while_kept();
     let over = CancellationToken::new();
     let _over = over.clone().drop_guard();
+    let mut sync = KvSync::new(document.ours, held(document), theirs, 0);
+    if agrees_first {
+        sync.agree_first();
+    }
     let session = Arc::new(Session {
         kv: kv.clone(),
         document: document.clone(),
@@ -192,7 +209,8 @@ pub(crate) async fn run(
         takes,
         begun,
         over: over.clone(),
-        sync: Mutex::new(KvSync::new(document.ours, held(document), theirs, 0)),
+        sync: Mutex::new(sync),
+        returned: agrees_first.then(Mutex::default),
         asked: Notify::new(),
     });
     let active = place.active.clone();
@@ -233,6 +251,8 @@ struct Session {
     /// Set when the session has ended. A reconciliation, which has a task of its own, waits for the other side no more then.
     over: CancellationToken,
     sync: Mutex<KvSync>,
+    /// What the other side has sent back of ours, where this side agrees first: no more than it ever signed.
+    returned: Option<Mutex<Returned>>,
     /// Told when the other side wants something, or has answered.
     asked: Notify,
 }
@@ -263,7 +283,17 @@ impl Session {
             };
             match step {
                 Step::Say(message) => self.push(&message, &mut buffer)?,
+                Step::Agree { upto } => {
+                    let (document, identity) = (self.document.clone(), self.identity.clone());
+                    let returned =
+                        self.returned.as_ref().map(|all| std::mem::take(&mut *lock(all))).unwrap_or_default();
+                    self.asks(|reply| Command::Agree { document, identity, upto, returned, reply }).await?;
+                    lock(&self.sync).agreed();
+                }
                 Step::Entries { author, after, upto } => {
+                    if author == self.document.ours {
+                        self.is_sent(upto).await?;
+                    }
                     let sent = self.some_after(author, after, upto, &mut buffer).await?;
                     lock(&self.sync).entries_sent(author, sent);
                     self.flush(stream, &mut buffer).await?;
@@ -303,10 +333,12 @@ impl Session {
     async fn some_after(&self, author: KvAuthor, after: u64, head: u64, buffer: &mut Vec<u8>) -> Result<u64, End> {
         let upto = match self.document.recent_after(author, after) {
             Some(entries) => {
-                for entry in &entries {
+                // Not beyond the head, up to which it is noted that they are sent.
+                let upto_head: Vec<_> = entries.iter().take_while(|entry| entry.counter <= head).collect();
+                for entry in &upto_head {
                     self.push_entry(entry, buffer)?;
                 }
-                entries.last().map_or(head, |last| last.counter)
+                upto_head.last().map_or(head, |last| last.counter)
             }
             None => {
                 let number = self.identity.number;
@@ -401,7 +433,13 @@ impl Session {
                     bytes += entry.weight();
                     entries.push(entry);
                 }
-                Heard::Delivered(upto) => self.delivered(upto),
+                Heard::Delivered(upto) => {
+                    restored::look_at(&self.kv, &self.document, &self.identity, upto).await?;
+                    if self.document.agrees_first() && self.returned.is_none() {
+                        return Err(lost("this side went back, and has said otherwise"));
+                    }
+                    self.delivered(upto);
+                }
                 Heard::Released(signature) => {
                     return match parting::released(&self.kv, &self.document, &self.identity, self.peer, signature) {
                         // The stream ends when that is durable.
@@ -457,6 +495,7 @@ impl Session {
             tokio::task::spawn_blocking(move || open_all(entries, &identity, max)).await.map_err(lost)?
         };
         let mut opened = opened.map_err(End::Violation)?;
+        self.look_over(&opened).await?;
         for author in KvAuthor::BOTH {
             if let Some(counter) = received.upto(author) {
                 self.commit(std::mem::take(&mut opened), Some((author, counter))).await?;
@@ -467,8 +506,11 @@ impl Session {
 
     async fn commit(&self, entries: Vec<Opened>, upto: Option<(KvAuthor, u64)>) -> Result<(), End> {
         let (document, identity) = (self.document.clone(), self.identity.clone());
-        let asked = self.kv.keeper.ask(|reply| Command::Take { document, identity, entries, upto, reply }).await;
-        match asked {
+        self.asks(|reply| Command::Take { document, identity, entries, upto, reply }).await
+    }
+
+    async fn asks(&self, command: impl FnOnce(oneshot::Sender<Result<(), KvError>>) -> Command) -> Result<(), End> {
+        match self.kv.keeper.ask(command).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(KvError::ShutDown)) | Err(WriteError::ShutDown) => Err(End::Lost),
             // It is asked for again in the next session, from where storage stands.

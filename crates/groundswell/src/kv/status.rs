@@ -33,6 +33,19 @@ pub enum KvLink {
     Released,
 }
 
+/// That this side's storage is of an earlier time than what the other side knows of it: a backup was restored, or files were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WentBack {
+    /// When that was noticed, in this run of the node.
+    pub at: Moment,
+    /// Whether this side has taken back what the other side has of its writes. Until then nothing counts as delivered.
+    pub agreed: bool,
+    /// How many writes of this side have lost to others that it had lost and has taken back: those have greater stamps. Among
+    /// them are writes of before that the other side had not been sent.
+    pub overruled: u64,
+}
+
 /// What is known of the other side of a document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -55,6 +68,8 @@ pub struct LinkStatus {
     pub duplicate: bool,
     /// What hinders, in words: why the other side refuses, or what failed here.
     pub problem: Option<String>,
+    /// This side went back in time. It is told until the node is restarted after both have agreed.
+    pub went_back: Option<WentBack>,
     /// How many reconciliations have found both sides alike, since this node was started.
     pub reconciled: u64,
     /// The other side broke the protocol: that it connects again is no reason to forget it. A reconciliation that finds
@@ -85,6 +100,7 @@ impl LinkStatus {
             skew_ms: None,
             duplicate: false,
             problem: None,
+            went_back: None,
             reconciled: 0,
             distrusted: false,
             left_out: false,

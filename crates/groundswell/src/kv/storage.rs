@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use groundswell_core::{
     encoding::decode,
-    kv::{KvAuthor, Stamp, sync::EntryKey},
+    kv::{KvAuthor, Stamp, restored, sync::EntryKey},
 };
 use redb::{ReadTransaction, ReadableTable};
 
@@ -35,6 +35,10 @@ pub(crate) struct Loaded {
     /// Up to where both authors' entries are held.
     pub(crate) held: [u64; 2],
     pub(crate) bound: u64,
+    /// Up to where the other side may have been sent this side's entries, if that is noted.
+    pub(crate) sent: Option<u64>,
+    /// From where on this side has written since it went back, until it has agreed with the other one.
+    pub(crate) restored: Option<u64>,
     /// The ids of this side's writes that are remembered.
     pub(crate) ids: BTreeMap<WriteId, Done<Outcome>>,
 }
@@ -132,6 +136,40 @@ impl Storage {
         })
     }
 
+    /// The tables are not those that this directory had last: each document leaves a gap in its counters, and agrees with the other
+    /// side first. It counts nothing of what it is not told as given by itself.
+    pub(crate) fn went_back(&self) -> Result<(), WriteError> {
+        let Some(author) = self.role()?.map(Role::author) else { return Ok(()) };
+        let mut rows = Vec::new();
+        for (number, _) in self.documents()? {
+            let (next, clock, is_noted) = self.reading(|txn| {
+                let (log, marks) = (txn.open_table(LOG).map_err(failed)?, txn.open_table(MARKS).map_err(failed)?);
+                let of_author = number_of(author);
+                let mark = |mark: Mark| marks.get((number, of_author, mark as u8)).map_err(failed);
+                let last = log
+                    .range((number, of_author, 0, [0; 32])..=(number, of_author, u64::MAX, [255; 32]))
+                    .map_err(failed)?
+                    .next_back()
+                    .transpose()
+                    .map_err(failed)?
+                    .map_or(0, |(place, _)| place.value().2);
+                let held = mark(Mark::Held)?.map_or(0, |held| held.value());
+                let next = mark(Mark::Bound)?.map_or(1, |bound| bound.value()).max(last.max(held).saturating_add(1));
+                let is_noted = mark(Mark::Restored)?.is_some_and(|from| from.value() > 0);
+                Ok((next, clock_of(txn, number)?, is_noted))
+            })?;
+            let [bound, restored] = Row::went_back(number, author, restored::after_gap(next, 0, rand::random()));
+            rows.push(bound);
+            // It went back before and has not agreed since: from when and with which clock is noted.
+            if is_noted {
+                continue;
+            }
+            rows.push(restored);
+            rows.extend(clock.map(|bound| Row::Clock { number, bound: restored::clock_after_gap(bound) }));
+        }
+        if rows.is_empty() { Ok(()) } else { self.write(rows) }
+    }
+
     /// The entries of an author after this counter and up to the other, in order, as many as fit into
     /// [`READ_ENTRIES_BYTES`]; at least one where there is one.
     pub(crate) fn entries_after(&self, number: u64, author: KvAuthor, counter: u64, upto: u64) -> Result<Vec<Sealed>> {
@@ -154,6 +192,18 @@ impl Storage {
                 entries.push(Sealed::from_stored(author, key, entry).map_err(StorageError::new)?);
             }
             Ok(entries)
+        })
+    }
+
+    /// One author's entries of these document keys, all from one look.
+    pub(crate) fn entries(&self, number: u64, author: KvAuthor, keys: &[[u8; 32]]) -> Result<Vec<Option<Sealed>>> {
+        self.reading(|txn| {
+            let table = txn.open_table(ENTRIES).map_err(failed)?;
+            let entry = |key: &[u8; 32]| {
+                let row = table.get((number, number_of(author), *key)).map_err(failed)?;
+                row.map(|row| Sealed::from_stored(author, *key, row.value()).map_err(StorageError::new)).transpose()
+            };
+            keys.iter().map(entry).collect()
         })
     }
 
@@ -239,6 +289,12 @@ fn documents(txn: &ReadTransaction) -> Result<Vec<(u64, DocumentRow)>> {
     rows.collect()
 }
 
+fn clock_of(txn: &ReadTransaction, number: u64) -> Result<Option<Stamp>> {
+    let clocks = txn.open_table(CLOCKS).map_err(failed)?;
+    let clock = clocks.get(number).map_err(failed)?;
+    clock.map(|bound| decode(bound.value()).map_err(StorageError::new)).transpose()
+}
+
 fn load(txn: &ReadTransaction, number: u64) -> Result<Loaded> {
     let table = txn.open_table(ENTRIES).map_err(failed)?;
     let mut entries = Vec::new();
@@ -250,16 +306,18 @@ fn load(txn: &ReadTransaction, number: u64) -> Result<Loaded> {
             entries.push(Sealed::from_stored(author, key.value().2, entry.value()).map_err(StorageError::new)?);
         }
     }
-    let clocks = txn.open_table(CLOCKS).map_err(failed)?;
-    let clock = clocks.get(number).map_err(failed)?;
-    let clock = clock.map(|bound| decode(bound.value()).map_err(StorageError::new)).transpose()?;
+    let clock = clock_of(txn, number)?;
     let marks = txn.open_table(MARKS).map_err(failed)?;
-    let mark = |author: KvAuthor, mark: Mark| {
+    let noted = |author: KvAuthor, mark: Mark| {
         let found = marks.get((number, number_of(author), mark as u8)).map_err(failed)?;
-        Ok::<_, StorageError>(found.map_or(0, |counter| counter.value()))
+        Ok::<_, StorageError>(found.map(|counter| counter.value()))
     };
+    // Those of this side's own author alone are ever noted.
+    let ours = |mark| Ok::<_, StorageError>(noted(KvAuthor::Machine, mark)?.max(noted(KvAuthor::Manager, mark)?));
+    let mark = |author: KvAuthor, mark: Mark| Ok::<_, StorageError>(noted(author, mark)?.unwrap_or(0));
     let both = |which: Mark| Ok::<_, StorageError>([mark(KvAuthor::Machine, which)?, mark(KvAuthor::Manager, which)?]);
-    let bound = both(Mark::Bound)?.into_iter().max().unwrap_or_default();
+    let bound = ours(Mark::Bound)?.unwrap_or_default();
+    let (sent, restored) = (ours(Mark::Sent)?, ours(Mark::Restored)?.filter(|from| *from > 0));
     let table = txn.open_table(IDS).map_err(failed)?;
     let mut ids = BTreeMap::new();
     for row in table.range((number, &[][..])..).map_err(failed)? {
@@ -271,7 +329,7 @@ fn load(txn: &ReadTransaction, number: u64) -> Result<Loaded> {
         let id = WriteId::new(id).map_err(StorageError::new)?;
         ids.insert(id, decode(done.value()).map_err(StorageError::new)?);
     }
-    Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound, ids })
+    Ok(Loaded { entries, clock, held: both(Mark::Held)?, bound, sent, restored, ids })
 }
 
 #[cfg(test)]

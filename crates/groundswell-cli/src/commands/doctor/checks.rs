@@ -164,6 +164,11 @@ fn pairing(pair: &Pair, now_ms: u64) -> Finding {
                         `groundswell release`";
             Finding::problem("pairing", said, todo)
         }
+        "online" | "offline" | "connecting" if pair.agreed == Some(false) => {
+            let todo = "bring the two together: this side takes its own writes back from the other one, and nothing counts as \
+                        delivered before. If no backup was restored here, look whether the disk or the directory was moved";
+            Finding::warn("pairing", said, todo)
+        }
         "online" if pair.undelivered_since_ms.is_some() => {
             let todo =
                 "see whether the other side hangs, or the line between the two: it should have it within a second";

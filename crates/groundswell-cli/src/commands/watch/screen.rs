@@ -87,7 +87,8 @@ fn head_line(model: &mut Model, now: Instant) -> Line<'static> {
 fn pair_lines(model: &Model, now: Instant) -> Vec<Line<'static>> {
     let mut pairs: Vec<&SeenPair> = model.pairs.values().collect();
     let is_well = |pair: &Pair| {
-        pair.link == "online" && pair.current && pair.undelivered_since_ms.is_none() && pair.problem.is_none()
+        let is_told = pair.undelivered_since_ms.is_some() || pair.problem.is_some() || pair.agreed == Some(false);
+        pair.link == "online" && pair.current && !is_told
     };
     pairs.sort_by_key(|seen| is_well(&seen.pair));
     let more = pairs.len().saturating_sub(PAIRS);

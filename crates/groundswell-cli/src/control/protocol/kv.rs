@@ -282,6 +282,15 @@ pub(crate) struct Pair {
     pub(crate) current_at_ms: Option<u64>,
     /// Since when something that was written here is not at the other side, likewise; not set while all is.
     pub(crate) undelivered_since_ms: Option<u64>,
+    /// When it was noticed that this side went back in time, likewise; not set if it did not.
+    #[serde(default)]
+    pub(crate) went_back_at_ms: Option<u64>,
+    /// Whether it has agreed with the other side since. Nothing counts as delivered before.
+    #[serde(default)]
+    pub(crate) agreed: Option<bool>,
+    /// How many of its writes have lost to what it took back.
+    #[serde(default)]
+    pub(crate) overruled: u64,
     /// By how much the other side's wall clock is ahead.
     pub(crate) skew_ms: Option<i64>,
     /// Another device has the same identity.
@@ -323,6 +332,9 @@ impl Pair {
             current: status.current,
             current_at_ms: status.current_at.map(Moment::unix_ms),
             undelivered_since_ms: status.undelivered_since.map(Moment::unix_ms),
+            went_back_at_ms: status.went_back.map(|went_back| went_back.at.unix_ms()),
+            agreed: status.went_back.map(|went_back| went_back.agreed),
+            overruled: status.went_back.map_or(0, |went_back| went_back.overruled),
             skew_ms: status.skew_ms,
             duplicate: status.duplicate,
             problem: status.problem.clone(),

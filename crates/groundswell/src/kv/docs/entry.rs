@@ -162,11 +162,6 @@ impl Record {
     pub(crate) fn of(content: &[u8], counter: u64) -> Self {
         Self { len: content.len() as u64, hash: *blake3::hash(content).as_bytes(), counter }
     }
-
-    /// What decides between two entries of one author under one key.
-    pub(crate) fn rank(&self) -> (u64, [u8; 32]) {
-        (self.counter, self.hash)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

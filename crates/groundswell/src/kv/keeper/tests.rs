@@ -1,5 +1,6 @@
 use groundswell_core::kv::{Envelope, Stamp};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
@@ -327,4 +328,145 @@ fn keys_beyond_what_two_sides_may_make_are_refused_and_not_stored() {
     overwritten.try_recv().unwrap().unwrap();
     assert_eq!(keeper.storage.load(NUMBER).unwrap().entries.len(), 1);
     assert_eq!(document.heads.borrow()[KvAuthor::Manager.index()], 1, "it is asked for again");
+}
+
+/// An entry of this side's own, as the other side sends it back.
+fn own(value: &'static str, counter: u64, wall_ms: u64) -> Opened {
+    let (stamp, change) = (Stamp { wall_ms, count: 0 }, Change::Put(value.into()));
+    let envelope = Envelope { space: SpaceName::default(), key: key(), stamp, timestamp: 1, change };
+    let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
+    let (secret, signer) = (NamespaceSecret::from_bytes(&[3; 32]), Author::from_bytes(&[1; 32]));
+    (Sealed::sign(&secret, &signer, KvAuthor::Machine, place, counter, bytes.into()), envelope)
+}
+
+fn came_back(keeper: &mut Keeper, document: &Arc<Document>, entry: Opened) {
+    let (reply, _) = oneshot::channel();
+    let (identity, mut batch) = (document.identity(), Batch::default());
+    let upto = Some((KvAuthor::Machine, entry.0.counter));
+    keeper.stage(Command::Take { document: document.clone(), identity, entries: vec![entry], upto, reply }, &mut batch);
+    assert!(keeper.finish(batch).is_none());
+}
+
+/// The value and the counter of the key, as storage has them; the view has the same value.
+fn stored(keeper: &Keeper, document: &Document) -> (Vec<u8>, u64) {
+    let place = document_key_of();
+    let entry = keeper.storage.entry(NUMBER, KvAuthor::Machine, place).unwrap().unwrap();
+    let envelope = Envelope::decode(&place, &entry.envelope, 1_024).unwrap();
+    let Change::Put(value) = envelope.change else { panic!("a delete") };
+    let shown = document.with_view(|view| view.get(&SpaceName::default(), &key())).unwrap().value;
+    assert_eq!(shown, value, "memory and disk have the same");
+    (value.to_vec(), entry.counter)
+}
+
+fn document_key_of() -> [u8; 32] {
+    groundswell_core::kv::document_key(&SpaceName::default(), &key())
+}
+
+/// Of two own entries the greater stamp stays, whatever their counters: in memory, on disk, and after a restart.
+#[test]
+fn what_comes_back_is_ranked_by_stamps_and_has_the_greatest_counter() {
+    let dir = TempDir::new().unwrap();
+    let (mut keeper, document) = keeper(&dir);
+    assert!(keeper.went_back(&document, &document.identity(), 103).is_ok());
+    assert!(document.agrees_first());
+    let mut batch = Batch::default();
+    let (put, _) = write(&document, Change::Put("777".into()));
+    keeper.stage(put, &mut batch);
+    assert!(keeper.finish(batch).is_none());
+    let (value, written) = stored(&keeper, &document);
+    assert_eq!(value, b"777");
+    assert!(written > 103 + (1 << 28), "no counter is given again: {written}");
+    came_back(&mut keeper, &document, own("102", 102, 900));
+    assert_eq!(stored(&keeper, &document), (b"777".to_vec(), written), "an earlier one loses");
+    came_back(&mut keeper, &document, own("103", 103, 5_000));
+    let (value, counter) = stored(&keeper, &document);
+    assert_eq!(value, b"103");
+    assert!(counter > written, "documents go by counters");
+    assert_eq!(document.status.borrow().went_back.unwrap().overruled, 1);
+    assert_eq!(document.delivered.borrow().agreed, u64::MAX);
+    assert!(keeper.agree(&document, &document.identity(), 103, &Default::default()).is_ok());
+    assert!(!document.agrees_first());
+    let loaded = keeper.storage.load(NUMBER).unwrap();
+    assert_eq!((loaded.restored, loaded.sent), (None, Some(103)));
+}
+
+/// An own entry that the other side has not sent back, under a counter up to which it holds all, would never be sent.
+#[test]
+fn what_the_other_side_may_lack_is_signed_anew_and_all_or_none() {
+    let dir = TempDir::new().unwrap();
+    let (mut keeper, document) = keeper(&dir);
+    let mut batch = Batch::default();
+    let (put, _) = write(&document, Change::Put("777".into()));
+    keeper.stage(put, &mut batch);
+    assert!(keeper.finish(batch).is_none());
+    let (_, before) = stored(&keeper, &document);
+    assert!(keeper.went_back(&document, &document.identity(), before + 5).is_ok());
+    keeper.storage.fail(true);
+    assert!(keeper.agree(&document, &document.identity(), before + 5, &Default::default()).is_err());
+    assert!(document.agrees_first(), "a crash here begins it again");
+    assert!(keeper.storage.load(NUMBER).unwrap().restored.is_some());
+    keeper.storage.fail(false);
+    assert!(keeper.agree(&document, &document.identity(), before + 5, &Default::default()).is_ok());
+    let (value, counter) = stored(&keeper, &document);
+    assert_eq!(value, b"777");
+    assert!(counter > before + 5);
+    assert_eq!(document.delivered.borrow().agreed, counter, "it is delivered before anything counts");
+}
+
+/// The same backup was restored before: the other side holds counters of that run, beyond those that this one goes on from. What is
+/// signed below them would never be sent, and count as delivered.
+#[test]
+fn what_is_signed_anew_is_beyond_all_that_the_other_side_holds() {
+    let dir = TempDir::new().unwrap();
+    let (mut keeper, document) = keeper(&dir);
+    assert!(keeper.went_back(&document, &document.identity(), 5).is_ok());
+    let mut batch = Batch::default();
+    let (put, _) = write(&document, Change::Put("777".into()));
+    keeper.stage(put, &mut batch);
+    assert!(keeper.finish(batch).is_none());
+    let held_there = stored(&keeper, &document).1 + 1_000_000;
+    assert!(keeper.agree(&document, &document.identity(), held_there, &Default::default()).is_ok());
+    let (value, counter) = stored(&keeper, &document);
+    assert_eq!(value, b"777");
+    assert!(counter > held_there, "{counter}");
+    assert!(keeper.storage.load(NUMBER).unwrap().bound > held_there, "after a restart too");
+    let mut batch = Batch::default();
+    let (put, _) = write(&document, Change::Put("778".into()));
+    keeper.stage(put, &mut batch);
+    assert!(keeper.finish(batch).is_none());
+    assert!(stored(&keeper, &document).1 > counter);
+    // Nothing was shown of what the other side claimed to hold: it is not believed at once again.
+    assert!(document.claimed_in_vain.lock().unwrap().is_some());
+}
+
+#[test]
+fn the_mark_of_what_was_sent_does_not_go_back() {
+    let dir = TempDir::new().unwrap();
+    let (keeper, document) = keeper(&dir);
+    let author = document.ours;
+    for counter in [7, 5] {
+        keeper.store(vec![Row::Mark { number: NUMBER, author, mark: Mark::Sent, counter }]).unwrap();
+    }
+    assert_eq!(keeper.storage.load(NUMBER).unwrap().sent, Some(7));
+}
+
+/// An entry that was lost comes back with a counter between two that are in memory: whoever lacks it finds it in storage.
+#[test]
+fn the_recent_entries_have_no_gap() {
+    let dir = TempDir::new().unwrap();
+    let (keeper, document) = keeper(&dir);
+    let entry = |name: &str, counter| {
+        let (space, key) = (SpaceName::default(), KvKey::new(name).unwrap());
+        let stamp = Stamp { wall_ms: counter, count: 0 };
+        let envelope = Envelope { space, key, stamp, timestamp: 1, change: Change::Put("value".into()) };
+        let (bytes, place) = (envelope.encode(1_024).unwrap(), envelope.document_key());
+        let secret = NamespaceSecret::from_bytes(&[3; 32]);
+        (Sealed::sign(&secret, &keeper.signer, KvAuthor::Machine, place, counter, bytes.into()), envelope)
+    };
+    let recent = |after| document.recent_after(KvAuthor::Machine, after).map(|entries| entries.len());
+    drop(document.show(vec![entry("a", 1), entry("c", 9)], [9, 0]));
+    drop(document.show(vec![entry("a", 1)], [9, 0]));
+    assert_eq!(recent(0), Some(2), "one that is there already changes nothing");
+    drop(document.show(vec![entry("b", 5)], [9, 0]));
+    assert_eq!((recent(0), recent(4), recent(9)), (None, None, Some(0)));
 }

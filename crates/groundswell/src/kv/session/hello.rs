@@ -27,6 +27,8 @@ pub(crate) struct Greeted {
     pub(super) send: SendStream,
     pub(super) reader: FrameReader,
     pub(super) hello: KvHello,
+    /// This side has said that it holds none of its own entries.
+    pub(super) agrees_first: bool,
     /// Held by the side that answers, until the session has its place.
     pub(super) answering: Option<OwnedMutexGuard<()>>,
 }
@@ -44,9 +46,9 @@ pub(crate) async fn open(
         // It may be closed already, as with a stream that has ended.
         let _ = send.set_priority(PRIORITY);
         send.write_all(&[StreamKind::Document.byte()]).await?;
-        say_hello(kv, document, identity, &mut send).await?;
+        let agrees_first = say_hello(kv, document, identity, &mut send).await?;
         match hear(&mut reader).await {
-            Ok(hello) => Ok(Greeted { send, reader, hello, answering: None }),
+            Ok(hello) => Ok(Greeted { send, reader, hello, agrees_first, answering: None }),
             Err(Unheard::Ended(code)) => Err(End::refused(code)),
             Err(Unheard::Malformed) => {
                 CloseCode::Hello.end(&mut send, &mut reader);
@@ -58,23 +60,29 @@ pub(crate) async fn open(
     timeout(HELLO_TIMEOUT, opening).await.unwrap_or_else(|_| Err(End::Refused(CloseCode::Hello.reason())))
 }
 
+/// Says hello. Returns whether this side has said that it holds none of its own entries, since it went back.
 pub(super) async fn say_hello(
     kv: &Kv,
     document: &Document,
     identity: &Identity,
     send: &mut SendStream,
-) -> Result<(), End> {
+) -> Result<bool, End> {
+    let (agrees_first, mut held) = (document.agrees_first(), held(document));
+    if agrees_first {
+        held.clear(document.ours);
+    }
     let hello = KvHello {
         document: *identity.namespace.as_bytes(),
         wall_ms: (kv.wall_clock)(),
-        held: held(document),
+        held,
         extension: oversized::extension(kv.max_value_bytes, kv.budget.document),
     };
     let mut frame = Vec::new();
     encode_kv_frame(kv.max_value_bytes, &hello, &mut frame).map_err(|error| End::Failed(error.to_string()))?;
     // It may be closed already, as with a stream that has ended.
     let _ = send.set_priority(PRIORITY);
-    Ok(send.write_all(&frame).await?)
+    send.write_all(&frame).await?;
+    Ok(agrees_first)
 }
 
 pub(super) fn held(document: &Document) -> Held {

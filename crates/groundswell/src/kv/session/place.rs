@@ -68,7 +68,7 @@ impl<'a> Place<'a> {
         opened: Greeted,
         reconciliations: mpsc::Sender<(SendStream, RecvStream)>,
     ) -> Option<Self> {
-        let Greeted { mut send, mut reader, hello, answering: _answering } = opened;
+        let Greeted { mut send, mut reader, hello, answering: _answering, .. } = opened;
         let active = Arc::new(Active {
             connection: connection.stable_id(),
             opened_by,

@@ -21,6 +21,7 @@ mod oversized;
 mod pairing;
 mod raw;
 mod reconciling;
+mod restored;
 mod rolling_update;
 mod shutdown;
 mod soak;
