@@ -51,6 +51,8 @@ pub enum Law {
     Wants,
     /// A side is current only when it holds what the other one held when it said hello.
     Current,
+    /// A side notes that it went back only if it did, has everything back when it has agreed, and comes to agree.
+    Restored,
     /// A pairing begins when both sides have stored it, and ends only by a person or by a proof that the other side has ended it.
     /// A side learns of that, whatever else goes wrong. A document is shared with one manager.
     Pairing,

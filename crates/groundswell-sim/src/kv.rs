@@ -14,6 +14,7 @@ mod keeper;
 mod link;
 mod readers;
 mod reconcile;
+mod restored;
 mod session;
 mod side;
 mod truth;
@@ -107,6 +108,28 @@ report! {
     reader_deletes,
     /// Values that ceased to match their filter.
     reader_lefts,
+    /// Copies of a disk that were taken.
+    backups,
+    /// Disks that went back, which the next start knows.
+    restored,
+    /// Disks that went back, which nothing here tells.
+    rolled_back,
+    /// Times that both sides went back at once.
+    both_restored,
+    /// Sides that noticed by the other side's word that they went back.
+    noticed,
+    /// Own entries that a side has taken back.
+    taken_back,
+    /// Own entries that came back, and lost to what was written since.
+    came_back_older,
+    /// Entries that were signed anew.
+    signed_anew,
+    /// Entries that were to be sent back to their author, who has lost them.
+    sent_back,
+    /// Agreements.
+    agreed,
+    /// Agreements that a power cut came upon.
+    agreements_cut,
     /// Resets of readers.
     reader_resets,
     /// Readers that went on from their cursor.

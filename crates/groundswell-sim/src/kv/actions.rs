@@ -32,6 +32,9 @@ impl World {
         if self.bulk && self.cx.rng.chance(25) {
             return self.power_cut(id.node());
         }
+        if self.restores && self.cx.rng.chance(12) {
+            return self.back_up_or_restore(id);
+        }
         match self.cx.rng.index(100) {
             0..60 => self.write_some(id),
             60..68 => {
@@ -111,7 +114,7 @@ impl World {
         self.down_until[doc] = self.cx.now + self.cx.rng.within(0..=longest);
     }
 
-    fn power_cut(&mut self, node: usize) -> Result<(), Broken> {
+    pub(crate) fn power_cut(&mut self, node: usize) -> Result<(), Broken> {
         self.end(node, true)?;
         self.change_limit(node);
         self.cx.after(3_000, Event::NodeUp { node });

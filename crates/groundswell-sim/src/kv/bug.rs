@@ -73,11 +73,27 @@ pub enum KvBug {
     ReaderIgnoresLeft,
     /// A reader resumes before the last event that it was given.
     ReaderRepeats,
+    /// A side that went back leaves no gap in its counters.
+    RestoredWithoutGap,
+    /// A side does not notice that the other one holds more of its entries than it was sent.
+    RestoredUnnoticed,
+    /// A side that went back says that it holds its own entries.
+    RestoredHoldsOwn,
+    /// Something counts as delivered before both have agreed.
+    DeliveredBeforeAgreed,
+    /// What comes back is merged by counters, instead of stamps.
+    RestoredByCounter,
+    /// Both agree, and nothing is signed anew.
+    NothingSignedAnew,
+    /// What ranks above an entry that came is not sent back.
+    NothingSentBack,
+    /// An entry of this side's is sent before it is noted that it was.
+    SentNotNoted,
 }
 
 impl KvBug {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 43] = [
         Self::ShowBeforeDurable,
         Self::AnswerBeforeDurable,
         Self::HeadBeforeDurable,
@@ -113,5 +129,13 @@ impl KvBug {
         Self::ReaderResumesAtHead,
         Self::ReaderIgnoresLeft,
         Self::ReaderRepeats,
+        Self::RestoredWithoutGap,
+        Self::RestoredUnnoticed,
+        Self::RestoredHoldsOwn,
+        Self::DeliveredBeforeAgreed,
+        Self::RestoredByCounter,
+        Self::NothingSignedAnew,
+        Self::NothingSentBack,
+        Self::SentNotNoted,
     ];
 }

@@ -79,6 +79,11 @@ pub(crate) enum Event {
         doc: usize,
         connection: u64,
     },
+    /// The power goes in the middle of an agreement.
+    Cut {
+        node: usize,
+        run: u64,
+    },
     /// One ends.
     Reconciled {
         number: u64,

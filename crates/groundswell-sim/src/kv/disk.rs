@@ -1,6 +1,9 @@
 //! The model disk of a node: what a power cut can't take, and what is on its way there.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use groundswell_core::kv::{Change, Envelope, KvAuthor, Stamp, sync::EntryKey, wire::Held};
 
@@ -24,6 +27,23 @@ impl Entry {
     /// What decides which of two entries of a key wins.
     pub(crate) fn rank(&self) -> (Stamp, KvAuthor) {
         (self.envelope.stamp, self.author)
+    }
+
+    /// What decides between two entries of one author and key, before their counters do.
+    pub(crate) fn own_rank(&self) -> (Stamp, &Change, u64) {
+        (self.envelope.stamp, &self.envelope.change, self.envelope.timestamp)
+    }
+
+    /// What decides between any two entries of a key, also where a side that went back gave a stamp twice.
+    pub(crate) fn full_rank(&self) -> (Stamp, KvAuthor, &Change, u64) {
+        (self.envelope.stamp, self.author, &self.envelope.change, self.envelope.timestamp)
+    }
+
+    /// What stands for the hash of the envelope: no two writes have the same.
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&self.envelope.timestamp.to_le_bytes());
+        hash
     }
 
     pub(crate) fn value_bytes(&self) -> usize {
@@ -64,6 +84,10 @@ pub(crate) enum Row {
     Clock(Stamp),
     Bound(u64),
     Missing(EntryKey, u64),
+    /// The other side was sent this side's entries up to here at most.
+    Sent(u64),
+    /// Where it is not 0, this side went back and has not agreed since.
+    Restored(u64),
 }
 
 /// Rows with their documents.
@@ -74,11 +98,13 @@ pub(crate) type Rows = Vec<(usize, Row)>;
 pub(crate) struct Stored {
     pub(crate) entries: BTreeMap<EntryKey, Rc<Entry>>,
     /// The newest entry of each key in the order of their counters.
-    log: [BTreeMap<u64, EntryKey>; 2],
+    log: [BTreeSet<(u64, [u8; 32])>; 2],
     pub(crate) held: Held,
     pub(crate) clock: Option<Stamp>,
     pub(crate) bound: u64,
     pub(crate) missing: BTreeMap<EntryKey, u64>,
+    pub(crate) sent: u64,
+    pub(crate) restored: u64,
 }
 
 impl Stored {
@@ -86,12 +112,15 @@ impl Stored {
         self.entries.get(place).map(|entry| entry.counter)
     }
 
-    fn apply(&mut self, row: &Row, bug: Option<KvBug>) {
+    pub(crate) fn apply(&mut self, row: &Row, bug: Option<KvBug>) {
         match row {
             Row::Entry(entry) => self.put(entry, bug),
             Row::Held(author, counter) => self.held.raise(*author, *counter),
             Row::Clock(bound) => self.clock = Some(*bound),
             Row::Bound(bound) => self.bound = *bound,
+            // A later one may have been staged before.
+            Row::Sent(upto) => self.sent = self.sent.max(*upto),
+            Row::Restored(from) => self.restored = *from,
             Row::Missing(place, counter) => {
                 let newest = self.counter(place).max(self.missing.get(place).copied());
                 if newest.is_none_or(|newest| newest < *counter) {
@@ -107,31 +136,36 @@ impl Stored {
         if announced && bug != Some(KvBug::MissingStays) {
             self.missing.remove(&place);
         }
-        if let Some(before) = self.counter(&place) {
-            if before >= entry.counter && bug != Some(KvBug::StoreOlder) {
+        if let Some(before) = self.entries.get(&place) {
+            let by_counter = bug == Some(KvBug::RestoredByCounter);
+            let ranks = (before.own_rank(), before.counter) >= (entry.own_rank(), entry.counter);
+            let stays = if by_counter { before.counter >= entry.counter } else { ranks };
+            if stays && bug != Some(KvBug::StoreOlder) {
                 return;
             }
-            self.log[place.0.index()].remove(&before);
+            self.log[place.0.index()].remove(&(before.counter, place.1));
         }
         if entry.is_delete() && bug == Some(KvBug::DeleteDropsEntry) {
             self.entries.remove(&place);
             return;
         }
         self.entries.insert(place, entry.clone());
-        self.log[place.0.index()].insert(entry.counter, place);
+        self.log[place.0.index()].insert((entry.counter, place.1));
     }
 
     /// Takes an entry away.
     pub(crate) fn lose(&mut self, place: &EntryKey) -> Option<Rc<Entry>> {
         let lost = self.entries.remove(place)?;
-        self.log[place.0.index()].remove(&lost.counter);
+        self.log[place.0.index()].remove(&(lost.counter, place.1));
         Some(lost)
     }
 
     /// An author's entries after this counter and up to the other, in order.
     pub(crate) fn after(&self, author: KvAuthor, after: u64, upto: u64) -> impl Iterator<Item = &Rc<Entry>> {
-        let range = self.log[author.index()].range(after.saturating_add(1)..=upto.max(after.saturating_add(1)));
-        range.filter(move |(counter, _)| **counter <= upto).filter_map(|(_, place)| self.entries.get(place))
+        let first = after.saturating_add(1);
+        let range = self.log[author.index()].range((first, [0; 32])..=(upto.max(first), [255; 32]));
+        let places = range.filter(move |(counter, _)| *counter <= upto).map(move |(_, key)| (author, *key));
+        places.filter_map(|place| self.entries.get(&place))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use groundswell_core::kv::restored::after_gap;
 use groundswell_core::kv::{Applied, AuthorCounter, Change, Envelope, KvAuthor, KvKey, SpaceName, document_key};
 
 use super::{
     KvBug,
     context::{Event, SideId},
-    disk::{Entry, Outcome, Row},
-    side::{Answer, Batch, Command, Staged},
+    disk::{Entry, Outcome, Row, Rows},
+    side::{Answer, Batch, Command, Side, Staged},
     world::World,
 };
 use crate::checkers::{Broken, Law};
@@ -35,11 +36,18 @@ impl World {
         let mut batch = Batch::default();
         for _ in 0..most {
             let Some(command) = self.nodes[node].queue.pop_front() else { break };
+            // What is here is read from storage.
+            let begins = batch.rows.is_empty() && batch.answers.is_empty();
+            if !begins && reads_storage(&command) {
+                self.nodes[node].queue.push_front(command);
+                break;
+            }
             match command {
                 Command::Write { side, space, key, change } => {
                     self.stage_write(&mut batch, side, space, key, change)?
                 }
                 Command::Take { side, connection, entries, upto } => {
+                    let entries = self.take_back(&mut batch, side, entries)?;
                     self.stage_take(&mut batch, side, entries, upto);
                     batch.answers.push(Answer::Take { side, connection });
                 }
@@ -48,10 +56,34 @@ impl World {
                     let places = places.into_iter().map(|(place, _)| place).collect();
                     batch.answers.push(Answer::Missing { side, places });
                 }
+                Command::Sent { side, connection, counter } => {
+                    if self.bug_free(KvBug::SentNotNoted) {
+                        batch.rows.push((side.doc, Row::Sent(counter)));
+                    }
+                    batch.answers.push(Answer::Sent { side, connection, counter });
+                }
+                Command::WentBack { side, connection, held_there, hello } => {
+                    let from = self.stage_went_back(&mut batch, side, held_there);
+                    batch.answers.push(Answer::WentBack { side, connection, from, hello });
+                    break;
+                }
+                Command::Agree { side, connection, upto, returned } => {
+                    let head = self.stage_agree(&mut batch, side, upto, &returned)?;
+                    batch.answers.push(Answer::Agreed { side, connection, upto, head });
+                    break;
+                }
             }
         }
         for (id, staged) in &batch.staged {
-            let heads = self.sides[id.doc][id.author.index()].heads;
+            let side = &self.sides[id.doc][id.author.index()];
+            let heads = side.heads;
+            let own = staged.heads.of(id.author);
+            if own > heads.of(id.author) && side.session.is_some() && !side.agrees {
+                batch.sent.push((*id, own));
+                if self.bug_free(KvBug::SentNotNoted) {
+                    batch.rows.push((id.doc, Row::Sent(own)));
+                }
+            }
             for author in KvAuthor::BOTH {
                 if staged.heads.of(author) > heads.of(author) {
                     batch.rows.push((id.doc, Row::Held(author, staged.heads.of(author))));
@@ -71,7 +103,7 @@ impl World {
         Ok(())
     }
 
-    fn staged(batch: &mut Batch, id: SideId) -> &mut Staged {
+    pub(crate) fn staged(batch: &mut Batch, id: SideId) -> &mut Staged {
         batch.staged.entry(id).or_default()
     }
 
@@ -100,16 +132,9 @@ impl World {
             side.clock.reserved(bound);
             side.clock.now(wall)
         });
-        let counter = side.counter.next().or_else(|| {
-            let bound = side.counter.reserve(BLOCK);
-            if stores_bound {
-                batch.rows.push((id.doc, Row::Bound(bound)));
-            }
-            side.counter.reserved(bound);
-            side.counter.next()
-        });
+        let counter = next_counter(&mut batch.rows, side, stores_bound);
         let (Some(stamp), Some(counter)) = (stamp, counter) else {
-            return Err(Law::Once.broken("the stamps or counters are used up"));
+            return Err(used_up());
         };
         let known = before.map(|(rank, _)| rank).max(winner.map(|winner| (winner.stamp, winner.author)));
         if known.is_some_and(|known| known >= (stamp, id.author)) {
@@ -137,12 +162,13 @@ impl World {
         Ok(())
     }
 
-    fn bug_free(&self, bug: KvBug) -> bool {
+    pub(crate) fn bug_free(&self, bug: KvBug) -> bool {
         !self.cx.has(bug)
     }
 
     fn stage_take(&mut self, batch: &mut Batch, id: SideId, entries: Vec<Rc<Entry>>, upto: Option<(KvAuthor, u64)>) {
         let observes = self.bug_free(KvBug::ClockDoesNotObserve);
+        let random = self.cx.rng.next();
         for entry in entries {
             let disk = &self.nodes[id.node()].disk.documents[id.doc];
             let is_new = disk.counter(&entry.place()).is_none_or(|counter| counter < entry.counter);
@@ -151,7 +177,9 @@ impl World {
                 side.clock.observe(entry.envelope.stamp);
             }
             if entry.author == id.author && entry.counter >= side.counter.reserve(0) {
-                side.counter = AuthorCounter::restore(entry.counter + 1);
+                // More of them may be on their way.
+                let after = if side.agrees { after_gap(entry.counter, 0, random) } else { entry.counter + 1 };
+                side.counter = AuthorCounter::restore(after);
             }
             if is_new && entry.author != id.author && self.damages && !self.calm && self.cx.rng.chance(3) {
                 self.cx.report.went_missing += 1;
@@ -211,6 +239,10 @@ impl World {
         if shows && self.bug_free(KvBug::ShowBeforeDurable) {
             self.show(&batch)?;
         }
+        for (id, upto) in batch.sent.iter().filter(|_| shows) {
+            let side = self.side(*id);
+            side.sent = side.sent.max(*upto);
+        }
         let heads: Vec<_> = batch.staged.iter().map(|(id, staged)| (*id, staged.heads)).collect();
         let raise = |world: &mut Self| {
             for (id, heads) in heads.iter().filter(|_| shows) {
@@ -259,6 +291,11 @@ impl World {
                     side.unasked.extend(places);
                 }
             }
+            Answer::Sent { side, connection, counter } => self.sent(side, connection, counter, done)?,
+            Answer::WentBack { side, connection, from, hello } => {
+                self.went_back(side, connection, from.filter(|_| done), done, hello)?;
+            }
+            Answer::Agreed { side, connection, upto, head } => self.agreed(side, connection, upto, head, done)?,
         }
         Ok(())
     }
@@ -268,7 +305,8 @@ impl World {
         for (id, staged) in &batch.staged {
             for entry in &staged.entries {
                 let stored = &self.nodes[id.node()].disk.documents[id.doc];
-                if stored.counter(&entry.place()).is_none_or(|counter| counter < entry.counter) {
+                let held = stored.entries.get(&entry.place());
+                if held.is_none_or(|held| held.own_rank() < entry.own_rank()) {
                     let key = &entry.envelope.key;
                     return Err(Law::PersistBeforeTransmit.broken(format!("{key} is shown and not durable: {id:?}")));
                 }
@@ -323,4 +361,29 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Whether a command has to see what was staged before it on disk.
+fn reads_storage(command: &Command) -> bool {
+    match command {
+        Command::Take { side, entries, .. } => entries.iter().any(|entry| entry.author == side.author),
+        Command::WentBack { .. } | Command::Agree { .. } => true,
+        _ => false,
+    }
+}
+
+/// The next counter. A bound that is used up goes on with it.
+pub(crate) fn next_counter(rows: &mut Rows, side: &mut Side, stores_bound: bool) -> Option<u64> {
+    side.counter.next().or_else(|| {
+        let bound = side.counter.reserve(BLOCK);
+        if stores_bound {
+            rows.push((side.id.doc, Row::Bound(bound)));
+        }
+        side.counter.reserved(bound);
+        side.counter.next()
+    })
+}
+
+pub(crate) fn used_up() -> Broken {
+    Law::Once.broken("the stamps or counters are used up")
 }

@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     queues: [VecDeque<Frame>; 2],
     /// Which sides have heard the other's hello.
     pub(crate) heard: [bool; 2],
+    /// Which sides have said in their hellos that they hold none of their own entries.
+    pub(crate) agrees_first: [bool; 2],
     slowest: u64,
     /// How many frames may be under way to one side.
     window: usize,
@@ -40,7 +42,16 @@ impl World {
         let window = if self.bulk && self.cx.rng.chance(70) { 4_000 } else { 2 + self.cx.rng.index(20) };
         let slowest = self.cx.rng.within(1..=slowest);
         let queues = [VecDeque::new(), VecDeque::new()];
-        let connection = Connection { doc, dialled_by, open: true, queues, heard: [false; 2], slowest, window };
+        let connection = Connection {
+            doc,
+            dialled_by,
+            open: true,
+            queues,
+            heard: [false; 2],
+            agrees_first: [false; 2],
+            slowest,
+            window,
+        };
         self.connections.insert(number, connection);
         number
     }

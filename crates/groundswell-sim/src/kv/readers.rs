@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use groundswell_core::{
     Aeon, Cursor,
     kv::{KvAuthor, KvEntry, KvEvent, KvFilter, KvKey, KvReader, ReaderStep, SpaceName, Stamp},
@@ -64,6 +65,9 @@ impl Follows {
     }
 }
 
+/// What decides between two values of a key, also where a side that went back gave a stamp twice.
+type Shown = ((Stamp, KvAuthor), Bytes, u64);
+
 /// One reader.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -74,7 +78,7 @@ pub(crate) struct Reader {
     /// What its program holds: all events so far, folded.
     fold: BTreeMap<KvKey, KvEntry>,
     /// The greatest that was shown of each key since the last reset.
-    shown: BTreeMap<KvKey, (Stamp, KvAuthor)>,
+    shown: BTreeMap<KvKey, Shown>,
     cursor: Option<Cursor>,
     before: Option<Cursor>,
     /// Whether it has gone on from a cursor: then it may be told of what it was not given.
@@ -188,8 +192,8 @@ impl World {
             KvEvent::Put(entry) => {
                 self.cx.report.reader_puts += 1;
                 let winner = side.view.winner(&reader.space, &entry.key);
-                let rank = winner.map(|winner| (winner.stamp, winner.author));
-                let before = rank.and_then(|rank| reader.shown.insert(entry.key.clone(), rank));
+                let rank = winner.map(|winner| ((winner.stamp, winner.author), entry.value.clone(), entry.timestamp));
+                let before = rank.clone().and_then(|rank| reader.shown.insert(entry.key.clone(), rank));
                 if rank.is_none() || before >= rank {
                     return Err(broken("a value comes twice"));
                 }

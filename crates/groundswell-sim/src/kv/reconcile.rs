@@ -1,4 +1,4 @@
-//! A modelled reconciliation: both durable states are compared, and each side learns what it lacks.
+//! A modelled reconciliation: both durable states are compared, and each side learns what it lacks. And what was left out until then.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,8 @@ use groundswell_core::{
 use super::{
     KvBug,
     context::{Event, SideId},
+    disk::Entry,
+    session::USUAL_LIMIT,
     side::Command,
     world::World,
 };
@@ -125,5 +127,33 @@ impl World {
         }
         self.cx.after(if self.bulk { 500 } else { 4_000 }, Event::Reconcile { doc, connection });
         Ok(())
+    }
+
+    /// Values that an earlier run may have left out. What this run leaves out is noted when it does.
+    pub(crate) fn find_left_out(&mut self, id: SideId, takes: usize) -> Result<(), Broken> {
+        let side = self.side(id);
+        if side.delivered.whole_upto(id.doc as u64).is_some() {
+            return Ok(());
+        }
+        let took = takes.min(USUAL_LIMIT);
+        for (space, key) in side.view.larger_than(took, id.author) {
+            let place = (id.author, groundswell_core::kv::document_key(&space, &key));
+            let entry = self.nodes[id.node()].disk.documents[id.doc].entries.get(&place).cloned();
+            if let Some(entry) = entry {
+                self.leave_out(id, &entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry is not sent for its size: it counts as not delivered while it is the newest of its key.
+    pub(crate) fn leave_out(&mut self, id: SideId, entry: &Entry) -> Result<(), Broken> {
+        let side = self.side(id);
+        let winner = side.view.winner(&entry.envelope.space, &entry.envelope.key);
+        if winner.is_some_and(|winner| (winner.stamp, winner.author) == entry.rank()) && entry.author == id.author {
+            side.left_out.add(entry.key, entry.counter);
+        }
+        self.cx.note(|| format!("{id:?} leaves out {} of {}", entry.counter, entry.envelope.key));
+        self.tell_left_out(id)
     }
 }

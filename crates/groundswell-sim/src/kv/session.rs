@@ -9,6 +9,7 @@ use groundswell_core::{
     encoding::decode,
     kv::{
         Delivered, KvAuthor,
+        restored::Returned,
         sync::{Heard, KvSync, Step},
         wire::{Held, KvHello, KvMessage, decode_kv_message, encode_kv_frame},
     },
@@ -32,7 +33,7 @@ const BOTH_DIALLED_MS: u64 = 500;
 pub(crate) const USUAL_LIMIT: usize = 32;
 
 impl World {
-    fn session(&mut self, id: SideId, connection: u64) -> Option<&mut Session> {
+    pub(crate) fn session(&mut self, id: SideId, connection: u64) -> Option<&mut Session> {
         self.side(id).session.as_mut().filter(|session| session.connection == connection)
     }
 
@@ -62,10 +63,17 @@ impl World {
     fn say_hello(&mut self, id: SideId, connection: u64) {
         let one = &self.nodes[id.node()];
         let limit = one.limit as u64;
+        let (mut held, agrees) = (self.side(id).heads, self.side(id).agrees);
+        if agrees && !self.cx.has(KvBug::RestoredHoldsOwn) {
+            held.clear(id.author);
+        }
+        if let Some(one) = self.connections.get_mut(&connection) {
+            one.agrees_first[id.author.index()] = agrees;
+        }
         let hello = KvHello {
             document: [id.doc as u8; 32],
             wall_ms: self.wall(id.node()),
-            held: self.side(id).heads,
+            held,
             extension: Extension::new(&limit.to_be_bytes()).unwrap_or_default(),
         };
         let mut frame = Vec::new();
@@ -105,6 +113,16 @@ impl World {
         let hello: KvHello = decode(body).map_err(|error| Law::Protocol.broken(error.to_string()))?;
         let Some(one) = self.connections.get_mut(&connection) else { return Ok(()) };
         one.heard[id.author.index()] = true;
+        let held_there = hello.held.of(id.author);
+        if self.notices(id, held_there) {
+            return self.ask(id.node(), Command::WentBack { side: id, connection, held_there, hello: Some(hello) });
+        }
+        self.greet(id, connection, &hello)
+    }
+
+    /// Goes on with a hello.
+    pub(crate) fn greet(&mut self, id: SideId, connection: u64, hello: &KvHello) -> Result<(), Broken> {
+        let Some(one) = self.connections.get(&connection) else { return Ok(()) };
         let (dialled_by, is_open) = (one.dialled_by, one.open);
         if dialled_by == id.author {
             self.side(id).dialling = None;
@@ -114,12 +132,18 @@ impl World {
         } else {
             self.say_hello(id, connection);
         }
-        if is_open { self.begin(id, connection, dialled_by, &hello) } else { Ok(()) }
+        if is_open { self.begin(id, connection, dialled_by, hello) } else { Ok(()) }
     }
 
     /// A session takes its place, if another one does not keep it.
     fn begin(&mut self, id: SideId, connection: u64, dialled_by: KvAuthor, hello: &KvHello) -> Result<(), Broken> {
         let now = self.cx.now;
+        let agrees_first = self.connections.get(&connection).is_some_and(|one| one.agrees_first[id.author.index()]);
+        if self.side(id).agrees && !agrees_first {
+            self.cut(connection, Some(id.author));
+            return Ok(());
+        }
+        self.truth.begins(id, self.sides[id.doc][id.author.index()].agrees);
         let takes =
             hello.extension.as_bytes().first_chunk().map_or(USUAL_LIMIT as u64, |limit| u64::from_be_bytes(*limit));
         let takes = usize::try_from(takes).unwrap_or(USUAL_LIMIT);
@@ -156,7 +180,10 @@ impl World {
         side.delivered = Delivered { number: id.doc as u64, upto: Some(hello.held.of(id.author)), ..side.delivered };
         side.current = false;
         let sync = side.kept.take().filter(|_| keeps);
-        let sync = sync.unwrap_or_else(|| KvSync::new(id.author, side.heads, hello.held, now));
+        let mut sync = sync.unwrap_or_else(|| KvSync::new(id.author, side.heads, hello.held, now));
+        if agrees_first {
+            sync.agree_first();
+        }
         side.session = Some(Session {
             connection,
             dialled_by,
@@ -167,6 +194,8 @@ impl World {
             hello: hello.held,
             receiving: None,
             reading: None,
+            noting: false,
+            returned: agrees_first.then(Returned::default),
             finished: false,
             open_wants: 0,
             sent: BTreeSet::new(),
@@ -186,34 +215,6 @@ impl World {
         }
         self.cx.after(5, Event::Pump { side: id, connection });
         Ok(())
-    }
-
-    /// Values that an earlier run may have left out. What this run leaves out is noted when it does.
-    fn find_left_out(&mut self, id: SideId, takes: usize) -> Result<(), Broken> {
-        let side = self.side(id);
-        if side.delivered.whole_upto(id.doc as u64).is_some() {
-            return Ok(());
-        }
-        let took = takes.min(USUAL_LIMIT);
-        for (space, key) in side.view.larger_than(took, id.author) {
-            let place = (id.author, groundswell_core::kv::document_key(&space, &key));
-            let entry = self.nodes[id.node()].disk.documents[id.doc].entries.get(&place).cloned();
-            if let Some(entry) = entry {
-                self.leave_out(id, &entry)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// An entry is not sent for its size: it counts as not delivered while it is the newest of its key.
-    fn leave_out(&mut self, id: SideId, entry: &Entry) -> Result<(), Broken> {
-        let side = self.side(id);
-        let winner = side.view.winner(&entry.envelope.space, &entry.envelope.key);
-        if winner.is_some_and(|winner| (winner.stamp, winner.author) == entry.rank()) && entry.author == id.author {
-            side.left_out.add(entry.key, entry.counter);
-        }
-        self.cx.note(|| format!("{id:?} leaves out {} of {}", entry.counter, entry.envelope.key));
-        self.tell_left_out(id)
     }
 
     pub(crate) fn end_session(&mut self, id: SideId) {
@@ -272,7 +273,14 @@ impl World {
                 session.came.insert((entry.place(), entry.counter));
                 entries.push(entry);
             }
-            Heard::Delivered(upto) => self.delivered(id, upto)?,
+            Heard::Delivered(upto) => {
+                if self.notices(id, upto) {
+                    let command = Command::WentBack { side: id, connection, held_there: upto, hello: None };
+                    self.ask(id.node(), command)?;
+                    return Ok(true);
+                }
+                self.delivered(id, upto)?;
+            }
             Heard::Released(_) => return Err(Law::Protocol.broken("nobody releases anything here")),
             Heard::ShuttingDown => {
                 self.cx.report.partings_heard += 1;
@@ -293,6 +301,7 @@ impl World {
     /// Has entries stored with the marks that came with them.
     fn take(&mut self, id: SideId, connection: u64, entries: Vec<Rc<Entry>>, ends: bool) -> Result<(), Broken> {
         let early = self.cx.has(KvBug::StoredBeforeDurable);
+        self.look_over(id, &entries);
         let marks_first = self.cx.has(KvBug::MarkBeforeEntries);
         let Some(session) = self.session(id, connection) else { return Ok(()) };
         let received = session.sync.received();
@@ -371,7 +380,7 @@ impl World {
             let has_room = self.has_room(id, connection);
             let parting = self.nodes[id.node()].parting;
             let Some(session) = self.session(id, connection) else { return Ok(()) };
-            if session.reading.is_some() || session.finished || !has_room {
+            if session.reading.is_some() || session.noting || session.finished || !has_room {
                 return Ok(());
             }
             if parting {
@@ -384,6 +393,9 @@ impl World {
                 Step::Say(message) => {
                     self.say(id, connection, &message)?;
                     continue;
+                }
+                Step::Entries { author, upto, .. } if author == id.author && !self.is_sent(id, upto) => {
+                    return self.wait_for(id, Command::Sent { side: id, connection, counter: upto });
                 }
                 Step::Entries { author, after, upto } => {
                     let piece = 1 + self.cx.rng.index(if self.bulk { 500 } else { 5 });
@@ -420,7 +432,11 @@ impl World {
                     }
                     return Ok(());
                 }
-                Step::Agree { .. } => return Err(Law::Protocol.broken("no side of this world goes back")),
+                Step::Agree { upto } => {
+                    let returned = self.session(id, connection).and_then(|session| session.returned.take());
+                    let returned = returned.unwrap_or_default();
+                    return self.wait_for(id, Command::Agree { side: id, connection, upto, returned });
+                }
                 Step::Wait { until_ms } => {
                     let side = self.side(id);
                     if std::mem::take(&mut side.missing)

@@ -9,15 +9,16 @@ use groundswell_core::{
     Epoch,
     kv::{
         AuthorCounter, Change, Clock, Delivered, KvAuthor, KvKey, KvView, LeftOut, SpaceName, Stamp,
+        restored::Returned,
         sync::{EntryKey, KvSync, Received},
-        wire::Held,
+        wire::{Held, KvHello},
     },
 };
 
 use super::{
     KvBug,
     context::{Context, Event, SideId},
-    disk::{Disk, Entry, Outcome, Rows},
+    disk::{Disk, Entry, Outcome, Rows, Stored},
     readers::Reader,
     world::World,
 };
@@ -32,6 +33,12 @@ pub(crate) enum Command {
     Take { side: SideId, connection: u64, entries: Vec<Rc<Entry>>, upto: Option<(KvAuthor, u64)> },
     /// Values that a reconciliation found missing.
     Missing { side: SideId, places: Vec<(EntryKey, u64)> },
+    /// The other side is going to be sent this side's entries up to here.
+    Sent { side: SideId, connection: u64, counter: u64 },
+    /// The other side holds more of this side's entries than it was sent. With a hello, its session has not begun.
+    WentBack { side: SideId, connection: u64, held_there: u64, hello: Option<KvHello> },
+    /// The other side has sent back what it has up to here.
+    Agree { side: SideId, connection: u64, upto: u64, returned: Returned },
 }
 
 /// Who waits for a flush.
@@ -40,6 +47,9 @@ pub(crate) enum Answer {
     Write { side: SideId, entry: Rc<Entry> },
     Take { side: SideId, connection: u64 },
     Missing { side: SideId, places: Vec<EntryKey> },
+    Sent { side: SideId, connection: u64, counter: u64 },
+    WentBack { side: SideId, connection: u64, from: Option<u64>, hello: Option<KvHello> },
+    Agreed { side: SideId, connection: u64, upto: u64, head: u64 },
 }
 
 /// What a batch does to one side.
@@ -57,6 +67,8 @@ pub(crate) struct Batch {
     pub(crate) rows: Rows,
     pub(crate) answers: Vec<Answer>,
     pub(crate) staged: BTreeMap<SideId, Staged>,
+    /// What is sent as soon as it is durable.
+    pub(crate) sent: Vec<(SideId, u64)>,
 }
 
 /// A process with a disk.
@@ -75,6 +87,10 @@ pub(crate) struct Node {
     pub(crate) batch: Option<Batch>,
     /// How the next flushes end.
     pub(crate) fails: Option<(Outcome, u64)>,
+    /// Copies of its disk, the oldest first.
+    pub(crate) backups: Vec<Vec<Stored>>,
+    /// It does not start before.
+    pub(crate) down_until: u64,
 }
 
 impl Node {
@@ -90,6 +106,8 @@ impl Node {
             queue: VecDeque::new(),
             batch: None,
             fails: None,
+            backups: Vec::new(),
+            down_until: 0,
         }
     }
 }
@@ -128,6 +146,10 @@ pub(crate) struct Session {
     pub(crate) hello: Held,
     pub(crate) receiving: Option<Receiving>,
     pub(crate) reading: Option<ReadRows>,
+    /// It waits for the keeper before it goes on.
+    pub(crate) noting: bool,
+    /// What the other side has sent back, where this side agrees first.
+    pub(crate) returned: Option<Returned>,
     pub(crate) finished: bool,
     /// How many wants are not answered.
     pub(crate) open_wants: usize,
@@ -151,6 +173,10 @@ pub(crate) struct Side {
     pub(crate) clock: Clock,
     pub(crate) counter: AuthorCounter,
     pub(crate) heads: Held,
+    /// The other side was sent this side's entries up to here at most.
+    pub(crate) sent: u64,
+    /// This side went back, and agrees first.
+    pub(crate) agrees: bool,
     pub(crate) delivered: Delivered,
     pub(crate) left_out: LeftOut,
     pub(crate) session: Option<Session>,
@@ -174,6 +200,8 @@ impl Side {
             clock: Clock::restore(None),
             counter: AuthorCounter::restore(0),
             heads: Held::default(),
+            sent: 0,
+            agrees: false,
             delivered: Delivered::default(),
             left_out: LeftOut::default(),
             session: None,
@@ -208,7 +236,12 @@ impl Side {
         }
         self.counter = AuthorCounter::restore(if cx.has(KvBug::CounterForgotten) { 0 } else { bound });
         self.heads = heads;
+        self.sent = stored.sent;
+        self.agrees = stored.restored > 0;
         self.delivered = Delivered::default();
+        if self.agrees && !cx.has(KvBug::DeliveredBeforeAgreed) {
+            self.delivered.agreed = u64::MAX;
+        }
         self.left_out = LeftOut::default();
         (self.session, self.dialling, self.kept) = (None, None, None);
         (self.missing, self.current) = (false, false);
@@ -234,6 +267,11 @@ impl World {
     /// A node starts.
     pub(crate) fn start(&mut self, node: usize) -> Result<(), Broken> {
         if self.nodes[node].up {
+            return Ok(());
+        }
+        let down_until = self.nodes[node].down_until;
+        if self.cx.now < down_until {
+            self.cx.at(down_until, Event::NodeUp { node });
             return Ok(());
         }
         let boot = self.cx.number();

@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) bounded: bool,
     /// Values differ in size, and so do limits.
     pub(crate) sizes: bool,
+    /// Sides go back to backups.
+    pub(crate) restores: bool,
     /// How many actions are left before the faults stop.
     pub(crate) actions: u64,
     /// The faults have stopped.
@@ -70,8 +72,9 @@ impl World {
         let rng = &mut cx.rng;
         let bulk = rng.chance(2);
         let documents = if bulk { 1 } else { 1 + rng.index(3) };
-        let sizes = !bulk && rng.chance(50);
-        let damages = bulk || rng.chance(50);
+        let restores = !bulk && rng.chance(25);
+        let sizes = !bulk && !restores && rng.chance(50);
+        let damages = bulk || !restores && rng.chance(50);
         let mut spaces = vec![SpaceName::default()];
         spaces.extend(SpaceName::new("second").ok().filter(|_| rng.chance(40)));
         let mut truth = Truth::new(documents);
@@ -105,6 +108,7 @@ impl World {
             bulk,
             bounded: rng.chance(50),
             sizes,
+            restores,
             actions: if bulk { 40 } else { rng.within(30..=120) },
             calm: false,
             cx,
@@ -158,6 +162,7 @@ impl World {
                 self.reconcile(doc, connection);
                 Ok(())
             }
+            Event::Cut { node, run } => self.cut_agreement(node, run),
             Event::Reconciled { number } => self.reconciled(number),
         }
     }
@@ -172,10 +177,15 @@ impl World {
             if side.session.is_none() || !side.current {
                 return Err(broken(format!("no session, or not current: {:?}", side.session.is_some())));
             }
+            if side.agrees {
+                return Err(Law::Restored.broken(format!("{id:?} went back, and has not agreed")));
+            }
             self.check_readers(id)?;
             let stored = &self.nodes[id.node()].disk.documents[doc];
             let takes_all = |place: &_| !self.truth.is_large(doc, place, limit);
-            if let Some(place) = stored.missing.keys().find(|place| takes_all(place)) {
+            let is_there =
+                |(place, counter): &(&_, &u64)| takes_all(place) && self.truth.has_since(doc, place, **counter);
+            if let Some((place, _)) = stored.missing.iter().find(is_there) {
                 return Err(Law::Wants.broken(format!("{id:?} is still missing {place:?}")));
             }
             if let Some(place) = self.truth.lacks(id).find(|place| takes_all(place)) {
@@ -184,7 +194,8 @@ impl World {
             let mut live = 0;
             for winner in self.truth.winners(doc) {
                 // An author's value that is too large leaves an older one, or the other author's.
-                if KvAuthor::BOTH.iter().any(|author| !takes_all(&(*author, winner.key))) {
+                let is_large = winner.value_bytes() > limit.min(takes);
+                if is_large || KvAuthor::BOTH.iter().any(|author| !takes_all(&(*author, winner.key))) {
                     continue;
                 }
                 let envelope = &winner.envelope;
@@ -192,12 +203,21 @@ impl World {
                 if shown.map(|shown| (shown.stamp, shown.author)) != Some(winner.rank()) {
                     return Err(broken(format!("{shown:?} is shown, and the winner is {winner:?}")));
                 }
+                let entry = side.view.get(&envelope.space, &envelope.key).map(|entry| entry.timestamp);
+                let kept = KvAuthor::BOTH.iter().filter_map(|author| stored.entries.get(&(*author, winner.key)));
+                let best = kept.max_by_key(|entry| entry.full_rank());
+                let same = entry.is_none_or(|timestamp| timestamp == envelope.timestamp);
+                if !same || entry.is_none() != winner.is_delete() || best.is_none_or(|best| best.envelope != *envelope)
+                {
+                    return Err(broken(format!("{entry:?} is shown, {best:?} stored, and the winner is {winner:?}")));
+                }
                 live += usize::from(!winner.is_delete());
             }
             if !self.sizes && side.view.keys_live() != live {
                 return Err(broken(format!("{} keys are shown, and {live} have a value", side.view.keys_live())));
             }
-            let head = self.truth.head(id);
+            // One of its own that it has taken back singly is beyond that until its next start.
+            let head = self.truth.head(id).min(side.heads.of(author));
             let is_whole = self.truth.newest(id).all(|place| !self.truth.is_large(doc, &place, takes));
             if is_whole && side.delivered.whole_upto(doc as u64).is_none_or(|upto| upto < head) {
                 let what = format!("{:?} is delivered of {head}, and nothing is too large", side.delivered);

@@ -318,7 +318,13 @@ impl Keeper {
                 desk.clock.observe(envelope.stamp);
                 // This side has lost entries of its own: its counter goes on after them.
                 if entry.author == document.ours && entry.counter >= desk.counter.reserve(0) {
-                    desk.counter = AuthorCounter::restore(entry.counter.saturating_add(1));
+                    // Where it agrees, more of them may be on their way.
+                    let after = if document.agrees_first() {
+                        groundswell_core::kv::restored::after_gap(entry.counter, 0, rand::random())
+                    } else {
+                        entry.counter.saturating_add(1)
+                    };
+                    desk.counter = AuthorCounter::restore(after);
                 }
             }
             let rank = (envelope.stamp, entry.author);
