@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test fails where it panics")]
 
 /// Many worlds of one kind, none of which breaks a law. `GROUNDSWELL_SEED=n` replays one of them, and prints what happened in it.
+/// `GROUNDSWELL_WORLDS=n` runs so many.
 macro_rules! lawful_worlds {
     ($test:ident, $run:ident, $options:ident, $report:ident, $seeds:expr) => {
         /// Runs one world, and on failure once more, to tell what happened.
@@ -21,8 +22,11 @@ macro_rules! lawful_worlds {
                 println!("{:#?}", lawful(seed));
                 return;
             }
+            let worlds =
+                std::env::var("GROUNDSWELL_WORLDS").map(|count| count.parse().expect("GROUNDSWELL_WORLDS is a number"));
+            let worlds = worlds.unwrap_or($seeds);
             let mut total = $report::default();
-            for part in crate::on_each_core($seeds, |seeds| {
+            for part in crate::on_each_core(worlds, |seeds| {
                 seeds.fold($report::default(), |mut sum, seed| {
                     sum.add(&lawful(seed));
                     sum
@@ -33,7 +37,7 @@ macro_rules! lawful_worlds {
             println!("{total:#?}");
             // A counter that stays at zero shows an event that was not tested.
             for (counter, count) in total.counters() {
-                assert!(count > 0, "{counter}: never in {} worlds", $seeds);
+                assert!(count > 0, "{counter}: never in {worlds} worlds");
             }
         }
     };
