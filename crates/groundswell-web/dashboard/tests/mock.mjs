@@ -64,7 +64,7 @@ export class Mock {
     const machine = {
       id, manager: own ? null : this.id, own, link: own ? 'unclaimed' : 'online', since_ms: null, current: true,
       current_at_ms: null, undelivered_since_ms: null, went_back_at_ms: null, agreed: true, overruled: 0, skew_ms: own ? null : n % 4 === 3 ? 7_200_000 : n - 2, duplicate: false, problem: null,
-      reconciled: 0, keys_used: 0, spaces: [''],
+      reconciled: 0, keys_used: 0, bytes_used: 4096, bytes_limit: 67108864, spaces: [''],
     };
     const kv = new Kv();
     this.machines.set(id, { machine, kv });
