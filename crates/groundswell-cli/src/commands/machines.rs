@@ -124,7 +124,7 @@ mod tests {
             change(&mut pair);
             in_words(&pair, 10_000)
         };
-        assert_eq!(pair(|pair| pair.current = true), "online, current; 0 of 9 keys used");
+        assert_eq!(pair(|pair| pair.current = true), "online, current; 0 of 9 keys used, 0 MiB of 0 MiB");
         let away = pair(|pair| {
             pair.link = "offline".to_owned();
             (pair.offline_since_ms, pair.current_at_ms) = (Some(7_000), Some(4_000));
@@ -132,20 +132,20 @@ mod tests {
         });
         assert_eq!(
             away,
-            "offline for 3 s, current 6 s ago, what was written here 2 s ago is NOT DELIVERED, its clock 7200 s behind, and ANOTHER DEVICE HAS ITS IDENTITY; 0 of 9 keys used"
+            "offline for 3 s, current 6 s ago, what was written here 2 s ago is NOT DELIVERED, its clock 7200 s behind, and ANOTHER DEVICE HAS ITS IDENTITY; 0 of 9 keys used, 0 MiB of 0 MiB"
         );
         let went_back = pair(|pair| {
             pair.current = true;
             (pair.went_back_at_ms, pair.agreed, pair.overruled) = (Some(8_000), Some(false), 2);
         });
-        let said = "online, current, this side WENT BACK IN TIME (noticed 2 s ago) and delivers NOTHING BEFORE BOTH HAVE AGREED; 2 of its writes lost to later ones that came back; 0 of 9 keys used";
+        let said = "online, current, this side WENT BACK IN TIME (noticed 2 s ago) and delivers NOTHING BEFORE BOTH HAVE AGREED; 2 of its writes lost to later ones that came back; 0 of 9 keys used, 0 MiB of 0 MiB";
         assert_eq!(went_back, said);
-        assert_eq!(pair(|pair| pair.link = "unclaimed".to_owned()), "not claimed; 0 of 9 keys used");
+        assert_eq!(pair(|pair| pair.link = "unclaimed".to_owned()), "not claimed; 0 of 9 keys used, 0 MiB of 0 MiB");
         let not_known = pair(|pair| {
             pair.link = "not_known".to_owned();
             (pair.not_known_since_ms, pair.current_at_ms) = (Some(6_000), Some(4_000));
         });
-        let said = "the other side answers, and DOES NOT KNOW THIS PAIR for 4 s, current 6 s ago; 0 of 9 keys used";
+        let said = "the other side answers, and DOES NOT KNOW THIS PAIR for 4 s, current 6 s ago; 0 of 9 keys used, 0 MiB of 0 MiB";
         assert_eq!(not_known, said);
         assert!(pair(|pair| pair.skew_ms = Some(40)).starts_with("online, not current since this node was started;"));
     }
